@@ -1,0 +1,237 @@
+"""A job: what is learnt from which concepts, how, under which privacy, and how the updates are added up.
+
+`JobFile` is what a researcher writes in `job.toml`. Submitting resolves it to a `Job`: the public evaluation file
+becomes a digest and the noise multiplier is derived. The canonical bytes of the `Job` are what everybody hashes,
+signs and refuses or accepts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from lepton_core.canonical import canonical_json
+from lepton_core.errors import JobError
+from lepton_core.ids import Digest, require_digest, require_name
+from lepton_core.settings import Settings, parse_settings
+
+#: Version of the canonical form; a daemon refuses a job of a version it does not know.
+JOB_FORMAT = 1
+
+Fraction = Annotated[float, Field(gt=0.0, le=1.0)]
+Positive = Annotated[float, Field(gt=0.0)]
+
+
+class Feature(Settings):
+    """One input of the model: a concept, in a unit, scaled by the concept's public plausible range."""
+
+    #: IRI of the concept, or its local name within the task's vocabulary.
+    concept: str = Field(min_length=1, max_length=300)
+    #: UCUM unit the model sees before scaling; None takes the concept's canonical unit.
+    unit: str | None = None
+    #: An owner without a required concept is refused; an optional one is imputed.
+    required: bool = True
+    #: Public rule for missing values: the middle of the plausible range, or its lower end.
+    impute: Literal["midpoint", "minimum"] = "midpoint"
+
+
+class Target(Settings):
+    """What the model predicts: a coded concept; `positive` is the value that counts as 1."""
+
+    concept: str = Field(min_length=1, max_length=300)
+    #: The concept's value (local name or IRI in its value set) that is class 1; all other known values are class 0.
+    positive: str = Field(min_length=1, max_length=300)
+
+
+class Task(Settings):
+    """Ordered features and the target, all concepts of one published ontology version."""
+
+    #: SHA-256 (hex) of the ontology version's canonical N-Quads.
+    ontology: str
+    #: IRI prefix that local concept names are resolved against.
+    vocabulary: str = Field(min_length=1, max_length=300)
+    features: tuple[Feature, ...] = Field(min_length=1, max_length=10_000)
+    target: Target
+
+    def iri(self, name: str) -> str:
+        """The full IRI of a concept or value named in this task."""
+        return name if "://" in name else self.vocabulary + name
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        require_digest(self.ontology, "ontology hash")
+        iris = [self.iri(feature.concept) for feature in self.features]
+        twice = sorted({iri for iri in iris if iris.count(iri) > 1})
+        if twice:
+            raise ValueError(f"concepts named twice: {', '.join(twice)}")
+        if self.iri(self.target.concept) in iris:
+            raise ValueError("the target is also a feature")
+        return self
+
+
+class ModelSpec(Settings):
+    """Which model, built the same way by everybody; the initial weights come from a public seed."""
+
+    #: `logistic`, `mlp`, `cnn`, or the name of an installed `lepton.models` entry point.
+    kind: str = Field(default="mlp", pattern=r"[a-z0-9][a-z0-9-]{0,62}")
+    #: Widths of the hidden layers of an `mlp`, or of the head of a `cnn`.
+    hidden: tuple[Annotated[int, Field(ge=1, le=65_536)], ...] = (32,)
+    #: Input of a `cnn` as (channels, height, width); the features fill it row-major.
+    image: tuple[int, int, int] | None = None
+    #: Output channels of each 3x3 convolution of a `cnn`.
+    channels: tuple[Annotated[int, Field(ge=1, le=4_096)], ...] = (16, 32)
+    #: Public seed of the initial weights.
+    seed: int = Field(default=0, ge=0, lt=2**63)
+
+
+class ServerOptimizer(Settings):
+    """How the averaged update moves the model: x' = x + step(mean update). Reddi et al. 2021, algorithm 2."""
+
+    kind: Literal["fedavg", "fedavgm", "fedadam"] = "fedavg"
+    learning_rate: Positive = 1.0
+    momentum: float = Field(default=0.9, ge=0.0, lt=1.0)
+    second_momentum: float = Field(default=0.99, ge=0.0, lt=1.0)
+    adaptivity: Positive = 1e-3
+
+
+class Training(Settings):
+    """The recipe every member follows in each round."""
+
+    rounds: int = Field(default=20, ge=1, le=100_000)
+    #: SGD steps a member takes in a round.
+    local_steps: int = Field(default=5, ge=1, le=10_000)
+    #: Poisson sampling rate q: each record is in a step's batch with this probability. Public.
+    sampling_rate: Fraction = 0.25
+    learning_rate: Positive = 0.5
+    server: ServerOptimizer = ServerOptimizer()
+
+
+class Privacy(Settings):
+    """What is promised, and the noise that keeps it."""
+
+    #: `none` needs the explicit permission of every owner's policy.
+    mode: Literal["record-local", "none"] = "record-local"
+    #: Upper bound on epsilon for the whole job, per record, add-or-remove neighbours.
+    epsilon: Positive = 8.0
+    delta: float = Field(default=1e-3, gt=0.0, lt=1.0)
+    unit: Literal["record"] = "record"
+    #: L2 norm each record's gradient is clipped to.
+    clip_norm: Positive = 1.0
+    #: Standard deviation of the noise over `clip_norm`; derived at submission, checked by every owner.
+    noise_multiplier: float | None = Field(default=None, ge=0.0)
+
+
+class Aggregation(Settings):
+    """How updates are bounded, compressed and securely summed."""
+
+    #: Fewest members whose sum may ever be revealed.
+    min_cohort: int = Field(default=5, ge=3, le=100_000)
+    #: Most members of a round.
+    max_cohort: int = Field(default=64, ge=3, le=100_000)
+    #: Ring profile: exact 21 bits a value, default 16, lean 12, tiny 8.
+    profile: Literal["exact", "default", "lean", "tiny"] = "default"
+    #: Share of coordinates all members train and send in a round, drawn from the round's seed.
+    kept_fraction: Fraction = 1.0
+    #: L2 norm a member's whole update is clipped to before encoding (the codec scales it by sqrt(kept_fraction)).
+    update_norm: Positive = 1.0
+    #: Share of members assumed to collude with the coordinator; every owner's policy sets its own floor.
+    corruption: float = Field(default=0.1, ge=0.0, lt=0.5)
+    #: Longest a step of a round waits for members, in seconds.
+    step_deadline_s: float = Field(default=30.0, gt=0.0, le=86_400.0)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.max_cohort < self.min_cohort:
+            raise ValueError("max_cohort is below min_cohort")
+        return self
+
+
+class Evaluation(Settings):
+    """A public evaluation set; looking at it costs no privacy."""
+
+    #: SHA-256 (hex) of the safetensors artifact with `features` (rows, d) float32 and `target` (rows,) float32.
+    digest: str
+    rows: int = Field(ge=1)
+
+
+class EvaluationFile(Settings):
+    """Where the researcher's public evaluation set lies: a source file and its mapping."""
+
+    source: str
+    mapping: str
+
+
+class _JobBase(Settings):
+    name: str
+    #: What the owners' policies are asked to allow.
+    purpose: str = Field(default="research", pattern=r"[a-z0-9][a-z0-9-]{0,62}")
+    #: The named population whose privacy budget the job spends, as in the owners' policies.
+    population: str = Field(default="patients", pattern=r"[a-z0-9][a-z0-9-]{0,62}")
+    task: Task
+    model: ModelSpec = ModelSpec()
+    training: Training = Training()
+    privacy: Privacy = Privacy()
+    aggregation: Aggregation = Aggregation()
+
+    @model_validator(mode="after")
+    def _check_name(self) -> Self:
+        require_name(self.name, "job name")
+        return self
+
+
+class JobFile(_JobBase):
+    """`job.toml`, as the researcher writes it."""
+
+    evaluation: EvaluationFile | None = None
+
+
+class Job(_JobBase):
+    """A job as it is hashed, signed and run."""
+
+    format: Literal[1] = JOB_FORMAT
+    evaluation: Evaluation | None = None
+
+    @model_validator(mode="after")
+    def _check_noise(self) -> Self:
+        if self.privacy.mode != "none" and not self.privacy.noise_multiplier:
+            raise ValueError("privacy.noise_multiplier must be derived before a private job is submitted")
+        if self.privacy.mode == "none" and self.privacy.noise_multiplier:
+            raise ValueError("privacy.noise_multiplier has no meaning in mode none")
+        return self
+
+    def canonical(self) -> bytes:
+        """The one byte string of this job."""
+        return canonical_json(self.model_dump(mode="json"))
+
+    def digest(self) -> bytes:
+        """SHA-256 over the canonical bytes with a label; 32 bytes; bound into every round's terms."""
+        return hashlib.sha256(b"lepton/job/v1" + self.canonical()).digest()
+
+
+def parse_job(canonical: bytes) -> Job:
+    """The job in its canonical bytes.
+
+    Raises:
+        JobError: not JSON, or not canonical.
+        SettingsError: a key or value that a job must not have.
+    """
+    if len(canonical) > 4 * 2**20:
+        raise JobError("a job this large is refused", expected="at most 4 MiB", got=f"{len(canonical)} bytes")
+    try:
+        document = json.loads(canonical)
+    except (ValueError, RecursionError) as error:
+        raise JobError("a job that is not JSON", got=str(error)[:120]) from None
+    if not isinstance(document, dict):
+        raise JobError("a job that is not a JSON object", got=type(document).__name__)
+    job = parse_settings(Job, document, source="job")
+    if job.canonical() != canonical:
+        raise JobError("a job that is not in canonical form", hint="submit it with `lepton job submit`")
+    return job
+
+
+def ontology_digest(job: Job) -> Digest:
+    """The hash of the ontology version that gives the job's concepts their meaning."""
+    return Digest(job.task.ontology)

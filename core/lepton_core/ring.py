@@ -1,0 +1,85 @@
+"""Integer lanes packed in 64-bit words: addition of words adds every lane, modulo 2^64."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from lepton_core.errors import CodecError
+
+#: Packed words, shape (words,), uint64; sums are taken modulo 2^64.
+Words = npt.NDArray[np.uint64]
+#: One integer a value, shape (length,), int64.
+Lanes = npt.NDArray[np.int64]
+
+#: Lane widths that leave few bits of a word unused: 8x8, 7x9, 6x10, 5x12, 4x16, 3x21, 2x32.
+LANE_BITS = (8, 9, 10, 12, 16, 21, 32)
+
+
+def lanes_per_word(bits: int) -> int:
+    """How many lanes of `bits` one word holds.
+
+    Raises:
+        CodecError: not a lane width.
+    """
+    if bits not in LANE_BITS:
+        raise CodecError("not a lane width", expected=f"one of {LANE_BITS}", got=str(bits))
+    return 64 // bits
+
+
+def words_for(length: int, bits: int) -> int:
+    """Words needed for `length` values in lanes of `bits`."""
+    return -(-length // lanes_per_word(bits))
+
+
+def lane_bits_for(members: int, value_bits: int) -> int:
+    """The narrowest lane that holds the sum of `members` values of `value_bits` without a carry.
+
+    Raises:
+        CodecError: no lane is wide enough.
+    """
+    need = (members * (2**value_bits - 1)).bit_length()
+    for bits in LANE_BITS:
+        if bits >= need:
+            return bits
+    raise CodecError("the sum fits no lane", expected=f"at most {LANE_BITS[-1]} bits", got=f"{need} bits")
+
+
+def pack(values: Lanes, bits: int) -> Words:
+    """Values into words by the linear map sum_j v_j 2^(jb) mod 2^64; value i is lane i mod L of word i // L.
+
+    The map is a homomorphism for integers of any sign and size; range is the caller's to check before noise.
+
+    Raises:
+        CodecError: not one-dimensional, not int64, or not a lane width.
+    """
+    if values.ndim != 1 or values.dtype != np.int64:
+        raise CodecError("lanes must be a vector of int64", got=f"{values.dtype} of shape {values.shape}")
+    per_word = lanes_per_word(bits)
+    padded = np.zeros(words_for(len(values), bits) * per_word, dtype=np.uint64)
+    padded[: len(values)] = values.view(np.uint64)
+    grid = padded.reshape(-1, per_word)  # (words, lanes a word)
+    words = grid[:, 0].copy()
+    for lane in range(1, per_word):
+        words += grid[:, lane] << np.uint64(lane * bits)
+    return words
+
+
+def unpack(words: Words, bits: int, length: int) -> Lanes:
+    """The lanes of words whose lane sums are all in [0, 2^bits); shape (length,), int64.
+
+    Raises:
+        CodecError: the words are not `words_for(length, bits)` many.
+    """
+    per_word = lanes_per_word(bits)
+    if words.ndim != 1 or words.dtype != np.uint64 or len(words) != words_for(length, bits):
+        raise CodecError(
+            "packed words of another length",
+            expected=f"{words_for(length, bits)} uint64",
+            got=f"{words.dtype} of shape {words.shape}",
+        )
+    mask = np.uint64(2**bits - 1)
+    grid = np.empty((len(words), per_word), dtype=np.uint64)
+    for lane in range(per_word):
+        grid[:, lane] = (words >> np.uint64(lane * bits)) & mask
+    return grid.reshape(-1)[:length].view(np.int64)
