@@ -1,0 +1,180 @@
+"""A round's terms and its two ids: what every member signs before a secret is made.
+
+Source: Bell, Bonawitz, Gascón, Lepoint, Raykova 2020 (SecAgg+) for graph and threshold; the two ids are ours, since
+steps 0 and 1 run before the round's model exists.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lepton_core.canonical import canonical_json
+from lepton_core.errors import InputError
+from lepton_core.ids import JobId, MemberId, RoundNumber
+from lepton_core.ring import LANE_BITS, words_for
+
+#: Below three members a sum tells each of two members the other's update.
+SMALLEST_COHORT = 3
+#: Up to this many members everybody is everybody's neighbour.
+COMPLETE_GRAPH_LIMIT = 64
+#: Longest vector that terms may ask for; 2^34 values are 32 GiB of 16-bit lanes.
+LONGEST_VECTOR = 2**34
+
+
+@dataclass(frozen=True)
+class LaneGroup:
+    """`length` values in lanes of `bits`; a vector is a sequence of groups."""
+
+    length: int
+    bits: int
+
+    @property
+    def words(self) -> int:
+        """Packed length in 64-bit words."""
+        return words_for(self.length, self.bits)
+
+
+@dataclass(frozen=True)
+class Terms:
+    """Everything about a round that must be equal for all its members. Digests are 32 bytes."""
+
+    job_digest: bytes
+    ontology_digest: bytes
+    #: Digest of the signed membership list that names who may be a peer.
+    membership_digest: bytes
+    compiler_version: str
+    codec_version: str
+    layout_digest: bytes
+    #: Parameters of the model, before pruning.
+    model_length: int
+    lane_groups: tuple[LaneGroup, ...]
+    #: m: fewest survivors whose sum may be revealed.
+    min_cohort: int
+    #: Largest n the lanes have room for.
+    max_cohort: int
+    #: gamma: share of members assumed to collude with the coordinator.
+    corruption: float
+    #: delta: share of members expected to drop out.
+    dropout: float
+    #: sigma: statistical security of graph and threshold.
+    security_bits: int
+    #: Longest a step waits, in seconds.
+    step_deadline_s: float
+
+    def encode(self) -> bytes:
+        """Canonical JSON of the terms; equal terms give equal bytes."""
+        return canonical_json(
+            {
+                "job": self.job_digest.hex(),
+                "ontology": self.ontology_digest.hex(),
+                "membership": self.membership_digest.hex(),
+                "compiler": self.compiler_version,
+                "codec": self.codec_version,
+                "layout": self.layout_digest.hex(),
+                "model_length": self.model_length,
+                "lane_groups": [[group.length, group.bits] for group in self.lane_groups],
+                "min_cohort": self.min_cohort,
+                "max_cohort": self.max_cohort,
+                "corruption": float(self.corruption),
+                "dropout": float(self.dropout),
+                "security_bits": self.security_bits,
+                "step_deadline_s": float(self.step_deadline_s),
+            }
+        )
+
+    def digest(self) -> bytes:
+        """SHA-256 of the encoding with a label; 32 bytes."""
+        return hashlib.sha256(b"lepton/secagg/v1/terms" + self.encode()).digest()
+
+    @property
+    def words(self) -> int:
+        """Packed length of a masked input in 64-bit words."""
+        return sum(group.words for group in self.lane_groups)
+
+    @property
+    def payload_bytes(self) -> int:
+        """Bytes of a masked input."""
+        return 8 * self.words
+
+    def require_sound(self) -> None:
+        """Refuse terms that no honest coordinator would propose, before any secret is made.
+
+        Raises:
+            InputError: names the rule that is broken.
+        """
+        digests = (self.job_digest, self.ontology_digest, self.membership_digest, self.layout_digest)
+        total = sum(group.length for group in self.lane_groups)
+        rules = (
+            (all(len(digest) == 32 for digest in digests), "digests have 32 bytes"),  # noqa: PLR2004 - SHA-256
+            (self.min_cohort >= SMALLEST_COHORT, f"min_cohort is at least {SMALLEST_COHORT}"),
+            (self.max_cohort >= self.min_cohort, "max_cohort is at least min_cohort"),
+            (bool(self.lane_groups), "there is a lane group"),
+            (all(group.length >= 1 for group in self.lane_groups), "every lane group holds a value"),
+            (all(group.bits in LANE_BITS for group in self.lane_groups), f"lanes have one of {LANE_BITS} bits"),
+            (0 < total <= LONGEST_VECTOR, f"the vector has 1 to {LONGEST_VECTOR} values"),
+            (self.model_length >= 1, "the model has a parameter"),
+            (0.0 <= self.corruption < 0.5, "corruption is in [0, 0.5)"),  # noqa: PLR2004 - an honest majority
+            (0.0 <= self.dropout < 1.0, "dropout is in [0, 1)"),
+            (math.isfinite(self.step_deadline_s) and self.step_deadline_s > 0, "the step deadline is positive"),
+        )
+        for holds, rule in rules:
+            if not holds:
+                raise InputError("terms that cannot be accepted", where="secure aggregation terms", expected=rule)
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What opens a round: the coordinator's invitation, the same for every member."""
+
+    job: JobId
+    round: RoundNumber
+    terms: Terms
+    #: SHA-256 of the coordinator's 32-byte nonce, opened with the roster, so that it cannot choose the graph.
+    nonce_commitment: bytes
+
+    def setup_id(self) -> bytes:
+        """Names steps 0 and 1; 32 bytes."""
+        return labelled_hash(
+            b"lepton/secagg/v1/setup",
+            self.job.encode(),
+            self.round.to_bytes(8, "big"),
+            self.terms.digest(),
+            self.nonce_commitment,
+        )
+
+
+def derive_sid(setup_id: bytes, roster_root: bytes, model_digest: bytes) -> bytes:
+    """Names steps 2 to 4; members that were shown different rosters or models get different ids. 32 bytes."""
+    return labelled_hash(b"lepton/secagg/v1/round", setup_id, roster_root, model_digest)
+
+
+def derive_codec_seed(sid: bytes) -> bytes:
+    """The round's public seed of pruning mask and rotation; nobody can choose it. 32 bytes."""
+    return labelled_hash(b"lepton/codec/v1/seed", sid)
+
+
+def commit_nonce(nonce: bytes) -> bytes:
+    """The commitment that opens to the coordinator's nonce."""
+    return labelled_hash(b"lepton/secagg/v1/nonce", nonce)
+
+
+def complete_graph_threshold(members: int) -> int:
+    """t of n holders in the complete graph: floor(2n/3) + 1, so two thresholds overlap in over n/3 members."""
+    return 2 * members // 3 + 1
+
+
+def survivors_digest(sid: bytes, survivors: Sequence[MemberId]) -> bytes:
+    """What a survivor signs in step 3: the round and the sorted set; 32 bytes."""
+    return labelled_hash(b"lepton/secagg/v1/survivors", sid, *survivors)
+
+
+def labelled_hash(label: bytes, *parts: bytes) -> bytes:
+    """SHA-256 over the label and every part, each behind its length, so no two lists collide."""
+    hasher = hashlib.sha256()
+    for part in (label, *parts):
+        hasher.update(len(part).to_bytes(8, "big"))
+        hasher.update(part)
+    return hasher.digest()
