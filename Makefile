@@ -20,3 +20,40 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --upgrade "pip>=25.1"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[demo]' --group dev
 	@touch $@
+
+# One BLAS thread a process: tests run in two processes on two cores.
+TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+TEST_RUN := -n 2 --dist loadgroup
+
+check: setup ## formatting, lint, types, import layers, container files
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/hadolint deploy/Dockerfile
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
+
+test-fast: setup ## the inner loop: unit, property, protocol and architecture tests
+	$(TEST) $(TEST_RUN) -m "not nightly" tests/unit tests/property tests/protocol tests/architecture
+
+test: setup ## everything that must hold
+	$(TEST) $(TEST_RUN) -m "not nightly" tests
+
+test-nightly: setup ## long simulations, fuzzing and audits as well
+	$(TEST) $(TEST_RUN) --timeout 3600 --hypothesis-profile nightly tests
+
+bench: setup ## measure: `python -m benchmarks NAME` runs one
+	$(BIN)/python -m benchmarks
+
+protos: setup ## write the generated protobuf code anew
+	$(BIN)/python protos/generate.py
+
+docs: setup ## check that the documentation's links, commands and tables hold
+	$(TEST) tests/architecture/test_docs.py
+
+demo: setup ## a real federation of five hospitals on this machine
+	@$(BIN)/lepton demo
+
+clean: ## remove the environment and everything the tools leave behind
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis dist build lepton-demo
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
