@@ -1,0 +1,165 @@
+"""Nothing received is ever turned into code, and no file outgrows one purpose."""
+
+from __future__ import annotations
+
+import ast
+
+import pytest
+
+from tests.architecture.sources import ROOT, Source, package_sources, written_files
+
+#: Dotted calls that run what they read, or hand it to a shell.
+FORBIDDEN_CALLS = {
+    "eval",
+    "exec",
+    "compile",
+    "__import__",
+    "os.system",
+    "os.popen",
+    "pickle.load",
+    "pickle.loads",
+    "pickle.Unpickler",
+    "cloudpickle.load",
+    "cloudpickle.loads",
+    "dill.load",
+    "dill.loads",
+    "joblib.load",
+    "marshal.load",
+    "marshal.loads",
+    "shelve.open",
+    "subprocess.getoutput",
+    "subprocess.getstatusoutput",
+    "torch.jit.load",
+    "torch.load",
+    "yaml.full_load",
+    "yaml.load_all",
+    "yaml.unsafe_load",
+}
+#: Modules that exist to turn bytes into objects.
+FORBIDDEN_IMPORTS = {"pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
+SAFE_YAML_LOADERS = ("SafeLoader", "CSafeLoader")
+MOST_LINES = 400
+
+
+def forbidden_calls(source_text: str) -> list[str]:
+    """Line and name of every call in the text that a received document must never reach."""
+    tree = ast.parse(source_text)
+    names = _import_aliases(tree)
+    safe_loaders = {*SAFE_YAML_LOADERS, *_subclasses_of_safe_loaders(tree)}
+    found = []
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call):
+            continue
+        name = _full_name(node.func, names)
+        keywords = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords if keyword.arg}
+        if name in FORBIDDEN_CALLS:
+            found.append(f"{node.lineno}: {name}")
+        if name == "yaml.load":
+            loader = keywords.get("Loader", ast.unparse(node.args[1]) if len(node.args) > 1 else "")
+            if loader.rpartition(".")[2] not in safe_loaders:
+                found.append(f"{node.lineno}: yaml.load without a safe loader")
+        if keywords.get("shell", "False") != "False":
+            found.append(f"{node.lineno}: shell={keywords['shell']}")
+        if keywords.get("allow_pickle", "False") != "False":
+            found.append(f"{node.lineno}: allow_pickle={keywords['allow_pickle']}")
+        if name == "numpy.load" and keywords.get("allow_pickle") != "False":
+            found.append(f"{node.lineno}: numpy.load that does not say allow_pickle=False")
+    found += [
+        f"{node.lineno}: import {ast.unparse(node)}"
+        for node in ast.walk(tree)
+        if isinstance(node, (ast.Import, ast.ImportFrom)) and _modules_of(node) & FORBIDDEN_IMPORTS
+    ]
+    return found
+
+
+def _modules_of(node: ast.Import | ast.ImportFrom) -> set[str]:
+    if isinstance(node, ast.ImportFrom):
+        return {(node.module or "").partition(".")[0]} if node.level == 0 else set()
+    return {alias.name.partition(".")[0] for alias in node.names}
+
+
+def _import_aliases(tree: ast.Module) -> dict[str, str]:
+    """Local name to full dotted name, as `np` to `numpy` and `load` to `pickle.load`."""
+    names: dict[str, str] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                names[alias.asname or alias.name.partition(".")[0]] = (
+                    alias.name if alias.asname else (alias.name.partition(".")[0])
+                )
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            for alias in node.names:
+                names[alias.asname or alias.name] = f"{node.module}.{alias.name}"
+    return names
+
+
+def _subclasses_of_safe_loaders(tree: ast.Module) -> set[str]:
+    return {
+        node.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ClassDef)
+        and node.bases
+        and all(ast.unparse(base).rpartition(".")[2] in SAFE_YAML_LOADERS for base in node.bases)
+    }
+
+
+def _full_name(function: ast.expr, names: dict[str, str]) -> str:
+    parts: list[str] = []
+    while isinstance(function, ast.Attribute):
+        parts.append(function.attr)
+        function = function.value
+    if not isinstance(function, ast.Name):
+        return ""
+    return ".".join([names.get(function.id, function.id), *reversed(parts)])
+
+
+@pytest.mark.parametrize("source", package_sources(), ids=lambda source: source.shown)
+def test_no_package_file_turns_data_into_code(source: Source) -> None:
+    assert [f"{source.shown}:{call}" for call in forbidden_calls(source.text)] == []
+
+
+@pytest.mark.parametrize("path", written_files(), ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_no_file_is_over_400_lines(path) -> None:
+    lines = len(path.read_text(encoding="utf-8").splitlines())
+    assert lines <= MOST_LINES, f"{path.relative_to(ROOT)} has {lines} lines: look for its second purpose"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "import pickle",
+        "from pickle import loads as read",
+        "import torch\ntorch.load('x')",
+        "import torch as t\nt.load('x')",
+        "from torch import load\nload('x')",
+        "import yaml\nyaml.load(text)",
+        "import yaml\nyaml.load(text, Loader=yaml.Loader)",
+        "import yaml\nclass Mine(yaml.Loader): pass\nyaml.load(text, Mine)",
+        "import numpy as np\nnp.load('x', allow_pickle=True)",
+        "import numpy as np\nnp.load('x')",
+        "eval(text)",
+        "exec(text)",
+        "import subprocess\nsubprocess.run('ls', shell=True)",
+        "import subprocess\nsubprocess.run('ls', shell=chosen)",
+        "import os\nos.system('ls')",
+    ],
+)
+def test_the_scan_finds_each_way_of_running_data(text: str) -> None:
+    assert forbidden_calls(text) != []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "import yaml\nyaml.safe_load(text)",
+        "import yaml\nyaml.load(text, Loader=yaml.CSafeLoader)",
+        "import yaml\nclass Strict(yaml.SafeLoader): pass\nyaml.load(text, Strict)",
+        "import re\nre.compile('x')",
+        "model.eval()",
+        "import json\njson.load(file)",
+        "import numpy as np\nnp.load('x', allow_pickle=False)",
+        "import subprocess\nsubprocess.run(['ls'], shell=False)",
+    ],
+)
+def test_the_scan_lets_safe_calls_pass(text: str) -> None:
+    assert forbidden_calls(text) == []
