@@ -7,6 +7,7 @@ steps 0 and 1 run before the round's model exists.
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -123,6 +124,38 @@ class Terms:
         for holds, rule in rules:
             if not holds:
                 raise InputError("terms that cannot be accepted", where="secure aggregation terms", expected=rule)
+
+
+def decode_terms(encoded: bytes) -> Terms:
+    """The terms in their canonical bytes; soundness is checked apart, by `Terms.require_sound`.
+
+    Raises:
+        InputError: not the canonical encoding of terms.
+    """
+    try:
+        document = json.loads(encoded)
+        terms = Terms(
+            job_digest=bytes.fromhex(document["job"]),
+            ontology_digest=bytes.fromhex(document["ontology"]),
+            membership_digest=bytes.fromhex(document["membership"]),
+            compiler_version=str(document["compiler"]),
+            codec_version=str(document["codec"]),
+            layout_digest=bytes.fromhex(document["layout"]),
+            model_length=int(document["model_length"]),
+            lane_groups=tuple(LaneGroup(int(length), int(bits)) for length, bits in document["lane_groups"]),
+            min_cohort=int(document["min_cohort"]),
+            max_cohort=int(document["max_cohort"]),
+            corruption=float(document["corruption"]),
+            dropout=float(document["dropout"]),
+            security_bits=int(document["security_bits"]),
+            step_deadline_s=float(document["step_deadline_s"]),
+        )
+        same = terms.encode() == encoded
+    except (ValueError, KeyError, TypeError, RecursionError, OverflowError) as error:
+        raise InputError("terms that cannot be read", got=f"{type(error).__name__}: {error}"[:160]) from None
+    if not same:
+        raise InputError("terms that are not in canonical form", expected="the bytes that `Terms.encode` gives")
+    return terms
 
 
 @dataclass(frozen=True)

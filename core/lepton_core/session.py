@@ -1,0 +1,149 @@
+"""What a coordinator and a member say to each other over a control session.
+
+The coordinator's commands are level-triggered: each says what the member should do next, may come any number of
+times, and a member that has done it answers with the same bytes again. So a lost stream costs nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from lepton_core.errors import LeptonError
+from lepton_core.ids import JobId, MemberId, RoundNumber
+from lepton_core.secagg.messages import MemberMessage, ServerMessage
+from lepton_core.secagg.terms import Setup
+
+#: Version of the control protocol; a mismatch is answered at once.
+PROTOCOL_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Hello:
+    """Opens a session: who speaks which version. The owner's name comes from the certificate, never from here."""
+
+    protocol_version: int
+    software_version: str
+    member: MemberId
+
+
+@dataclass(frozen=True)
+class Heartbeat:
+    """The member is alive; the coordinator repeats what is still unanswered."""
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why an owner says no: stable words only, never data, column names, budgets or free text."""
+
+    #: `LeptonError.code`.
+    code: str
+    #: Upper-case detail such as MISSING_CONCEPT.
+    reason: str
+    #: The concept's IRI or the policy key concerned.
+    subject: str
+
+
+@dataclass(frozen=True)
+class MatchAnswer:
+    """*can*, or *cannot, because*: whether the owner takes part in a job."""
+
+    job: JobId
+    #: None means the owner takes part.
+    refusal: Refusal | None
+
+
+@dataclass(frozen=True)
+class RoundReport:
+    """A member's message of a secure aggregation round."""
+
+    job: JobId
+    round: RoundNumber
+    message: MemberMessage
+
+
+@dataclass(frozen=True)
+class RoundRefusal:
+    """The member leaves the round and has erased its secrets."""
+
+    job: JobId
+    round: RoundNumber
+    refusal: Refusal
+
+
+#: What a member sends.
+MemberReport = Hello | Heartbeat | MatchAnswer | RoundReport | RoundRefusal
+
+
+@dataclass(frozen=True)
+class Welcome:
+    """Answers `Hello`."""
+
+    protocol_version: int
+    software_version: str
+    #: How often the member sends a `Heartbeat`, in seconds.
+    heartbeat_s: float
+
+
+@dataclass(frozen=True)
+class MatchRequest:
+    """Asks whether the owner takes part in a job."""
+
+    job: JobId
+    #: `Job.canonical()`.
+    canonical_job: bytes
+    #: The signed membership list, as its JSON bytes.
+    membership_list: bytes
+
+
+@dataclass(frozen=True)
+class RoundInvite:
+    """Step 0: asks for an advert under these terms."""
+
+    setup: Setup
+
+
+@dataclass(frozen=True)
+class RoundCommand:
+    """The coordinator's message of a round."""
+
+    job: JobId
+    round: RoundNumber
+    message: ServerMessage
+
+
+class RoundOutcome(StrEnum):
+    """How a round ended for a member."""
+
+    COMPLETED = "completed"
+    ABORTED = "aborted"
+    #: The round goes on, or ended, without this member.
+    LEFT_OUT = "left-out"
+
+
+@dataclass(frozen=True)
+class RoundClosed:
+    """The round is over for this member; whatever it holds of it is to be erased."""
+
+    job: JobId
+    round: RoundNumber
+    outcome: RoundOutcome
+    reason: str
+
+
+@dataclass(frozen=True)
+class JobClosed:
+    """The job is over."""
+
+    job: JobId
+    state: str
+    reason: str
+
+
+#: What the coordinator sends.
+ServerCommand = Welcome | MatchRequest | RoundInvite | RoundCommand | RoundClosed | JobClosed
+
+
+def refusal_of(error: LeptonError) -> Refusal:
+    """The part of an error that may leave a site: code, reason and the key or concept, nothing of `got` or `message`."""
+    return Refusal(code=error.code, reason=error.reason or "REFUSED", subject=error.where)

@@ -1,0 +1,1 @@
+"""Durable state: a relational store and content-addressed artifacts."""
