@@ -22,8 +22,10 @@ ModelVersion = NewType("ModelVersion", int)
 Digest = NewType("Digest", str)
 
 MEMBER_ID_BYTES = 16
-_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
-_DIGEST = re.compile(r"[0-9a-f]{64}")
+NAME_PATTERN = r"^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$"
+DIGEST_PATTERN = r"^[0-9a-f]{64}$"
+_NAME = re.compile(NAME_PATTERN)
+_DIGEST = re.compile(DIGEST_PATTERN)
 
 
 def require_name(value: str, what: str) -> str:

@@ -15,11 +15,11 @@ from pydantic import Field, model_validator
 
 from lepton_core.canonical import canonical_json
 from lepton_core.errors import JobError
-from lepton_core.ids import Digest, require_digest, require_name
+from lepton_core.ids import DIGEST_PATTERN, NAME_PATTERN, Digest
 from lepton_core.settings import Settings, parse_settings
 
 #: Version of the canonical form; a daemon refuses a job of a version it does not know.
-JOB_FORMAT = 1
+JOB_FORMAT: Literal[1] = 1
 
 Fraction = Annotated[float, Field(gt=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
@@ -50,7 +50,7 @@ class Task(Settings):
     """Ordered features and the target, all concepts of one published ontology version."""
 
     #: SHA-256 (hex) of the ontology version's canonical N-Quads.
-    ontology: str
+    ontology: str = Field(pattern=DIGEST_PATTERN)
     #: IRI prefix that local concept names are resolved against.
     vocabulary: str = Field(min_length=1, max_length=300)
     features: tuple[Feature, ...] = Field(min_length=1, max_length=10_000)
@@ -62,7 +62,6 @@ class Task(Settings):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        require_digest(self.ontology, "ontology hash")
         iris = [self.iri(feature.concept) for feature in self.features]
         twice = sorted({iri for iri in iris if iris.count(iri) > 1})
         if twice:
@@ -76,7 +75,7 @@ class ModelSpec(Settings):
     """Which model, built the same way by everybody; the initial weights come from a public seed."""
 
     #: `logistic`, `mlp`, `cnn`, or the name of an installed `lepton.models` entry point.
-    kind: str = Field(default="mlp", pattern=r"[a-z0-9][a-z0-9-]{0,62}")
+    kind: str = Field(default="mlp", pattern=NAME_PATTERN)
     #: Widths of the hidden layers of an `mlp`, or of the head of a `cnn`.
     hidden: tuple[Annotated[int, Field(ge=1, le=65_536)], ...] = (32,)
     #: Input of a `cnn` as (channels, height, width); the features fill it row-major.
@@ -153,7 +152,7 @@ class Evaluation(Settings):
     """A public evaluation set; looking at it costs no privacy."""
 
     #: SHA-256 (hex) of the safetensors artifact with `features` (rows, d) float32 and `target` (rows,) float32.
-    digest: str
+    digest: str = Field(pattern=DIGEST_PATTERN)
     rows: int = Field(ge=1)
 
 
@@ -165,21 +164,16 @@ class EvaluationFile(Settings):
 
 
 class _JobBase(Settings):
-    name: str
+    name: str = Field(pattern=NAME_PATTERN)
     #: What the owners' policies are asked to allow.
-    purpose: str = Field(default="research", pattern=r"[a-z0-9][a-z0-9-]{0,62}")
+    purpose: str = Field(default="research", pattern=NAME_PATTERN)
     #: The named population whose privacy budget the job spends, as in the owners' policies.
-    population: str = Field(default="patients", pattern=r"[a-z0-9][a-z0-9-]{0,62}")
+    population: str = Field(default="patients", pattern=NAME_PATTERN)
     task: Task
     model: ModelSpec = ModelSpec()
     training: Training = Training()
     privacy: Privacy = Privacy()
     aggregation: Aggregation = Aggregation()
-
-    @model_validator(mode="after")
-    def _check_name(self) -> Self:
-        require_name(self.name, "job name")
-        return self
 
 
 class JobFile(_JobBase):

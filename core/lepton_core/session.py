@@ -6,6 +6,7 @@ times, and a member that has done it answers with the same bytes again. So a los
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -16,6 +17,10 @@ from lepton_core.secagg.terms import Setup
 
 #: Version of the control protocol; a mismatch is answered at once.
 PROTOCOL_VERSION = 1
+
+_REASON = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
+#: A key of the owner's policy or of the job, or an IRI; never a path, a column or a value.
+_SUBJECT = re.compile(r"(?:policy|job|terms)(?:\.[a-z0-9_-]{1,63}){1,8}|[a-z]{1,10}://[\x21-\x7e]{1,300}")
 
 
 @dataclass(frozen=True)
@@ -145,5 +150,10 @@ ServerCommand = Welcome | MatchRequest | RoundInvite | RoundCommand | RoundClose
 
 
 def refusal_of(error: LeptonError) -> Refusal:
-    """The part of an error that may leave a site: code, reason and the key or concept, nothing of `got` or `message`."""
-    return Refusal(code=error.code, reason=error.reason or "REFUSED", subject=error.where)
+    """The part of an error that may leave a site: code, reason, and a policy or job key or a concept's IRI.
+
+    Nothing of `message`, `expected` or `got`; a `where` of any other form (a path, a column) stays behind too.
+    """
+    reason = error.reason if _REASON.fullmatch(error.reason) else "REFUSED"
+    subject = error.where if _SUBJECT.fullmatch(error.where) else ""
+    return Refusal(code=error.code, reason=reason, subject=subject)

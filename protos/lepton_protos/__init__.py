@@ -1,0 +1,1 @@
+"""The wire: generated protobuf code, its translator, typed errors across gRPC, and mTLS channels."""

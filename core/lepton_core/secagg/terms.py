@@ -109,7 +109,7 @@ class Terms:
         digests = (self.job_digest, self.ontology_digest, self.membership_digest, self.layout_digest)
         total = sum(group.length for group in self.lane_groups)
         rules = (
-            (all(len(digest) == 32 for digest in digests), "digests have 32 bytes"),  # noqa: PLR2004 - SHA-256
+            (all(len(digest) == 32 for digest in digests), "digests have 32 bytes"),
             (self.min_cohort >= SMALLEST_COHORT, f"min_cohort is at least {SMALLEST_COHORT}"),
             (self.max_cohort >= self.min_cohort, "max_cohort is at least min_cohort"),
             (bool(self.lane_groups), "there is a lane group"),
@@ -117,7 +117,7 @@ class Terms:
             (all(group.bits in LANE_BITS for group in self.lane_groups), f"lanes have one of {LANE_BITS} bits"),
             (0 < total <= LONGEST_VECTOR, f"the vector has 1 to {LONGEST_VECTOR} values"),
             (self.model_length >= 1, "the model has a parameter"),
-            (0.0 <= self.corruption < 0.5, "corruption is in [0, 0.5)"),  # noqa: PLR2004 - an honest majority
+            (0.0 <= self.corruption < 0.5, "corruption is in [0, 0.5)"),
             (0.0 <= self.dropout < 1.0, "dropout is in [0, 1)"),
             (math.isfinite(self.step_deadline_s) and self.step_deadline_s > 0, "the step deadline is positive"),
         )
@@ -195,7 +195,7 @@ def commit_nonce(nonce: bytes) -> bytes:
 
 
 def complete_graph_threshold(members: int) -> int:
-    """t of n holders in the complete graph: floor(2n/3) + 1, so two thresholds overlap in over n/3 members."""
+    """Threshold t of n holders in the complete graph: floor(2n/3) + 1; two thresholds share over n/3 members."""
     return 2 * members // 3 + 1
 
 

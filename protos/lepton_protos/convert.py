@@ -1,0 +1,293 @@
+"""The only translator between protobuf messages and Lepton's own values; parsing is validating.
+
+A dataclass and the message of the same name have the same field names, so one walk over the type hints serves them
+all. What comes out of `from_proto` has ids in their form, digests and keys of their length, finite numbers, known
+enum values, and no more elements than `MOST_ELEMENTS`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+import re
+from collections.abc import Callable
+from enum import Enum
+from types import NoneType, UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from google.protobuf.message import Message
+
+from lepton_core import ids, session, views
+from lepton_core.errors import InputError
+from lepton_core.secagg import messages as secagg
+from lepton_core.secagg import terms
+from lepton_protos.v1 import control_pb2, identity_pb2, job_pb2
+
+T = TypeVar("T")
+
+#: Most elements of a repeated field; a roster of 10,000 members with room to spare.
+MOST_ELEMENTS = 65_536
+#: Longest text; a longer one is an attack or a mistake.
+LONGEST_TEXT = 65_536
+
+_DIGEST_BYTES = 32
+#: Exact sizes of byte fields; a field not named here may have any size.
+_SIZES: dict[tuple[type, str], int] = {
+    (secagg.Advert, "identity"): secagg.KEY_BYTES,
+    (secagg.Advert, "mask_public"): secagg.KEY_BYTES,
+    (secagg.Advert, "encryption_public"): secagg.KEY_BYTES,
+    (secagg.Advert, "seed_commitment"): _DIGEST_BYTES,
+    (secagg.Advert, "nonce"): _DIGEST_BYTES,
+    (secagg.Advert, "signature"): secagg.SIGNATURE_BYTES,
+    (secagg.Leaf, "advert_digest"): _DIGEST_BYTES,
+    (secagg.Roster, "server_nonce"): _DIGEST_BYTES,
+    (secagg.ShareDigests, "mask_key"): _DIGEST_BYTES,
+    (secagg.ShareDigests, "self_seed"): _DIGEST_BYTES,
+    (secagg.ShareMessage, "signature"): secagg.SIGNATURE_BYTES,
+    (secagg.DealtShares, "signature"): secagg.SIGNATURE_BYTES,
+    (secagg.Delivery, "model_digest"): _DIGEST_BYTES,
+    (secagg.InputTrailer, "payload_digest"): _DIGEST_BYTES,
+    (secagg.InputTrailer, "signature"): secagg.SIGNATURE_BYTES,
+    (secagg.ConsistencySignature, "signature"): secagg.SIGNATURE_BYTES,
+    (secagg.RevealedShare, "salt"): secagg.SALT_BYTES,
+    (secagg.RevealedShare, "share"): secagg.SHARE_BYTES,
+    (secagg.Unmasking, "signature"): secagg.SIGNATURE_BYTES,
+    (terms.Setup, "nonce_commitment"): _DIGEST_BYTES,
+}
+
+#: Checks by the annotation of a field. Keys are `NewType`s.
+_CHECKS: dict[Any, Callable[[Any, str], Any]] = {
+    ids.MemberId: lambda value, where: _sized(value, ids.MEMBER_ID_BYTES, where),
+    ids.JobId: lambda value, _: ids.require_name(value, "job id"),
+    ids.OwnerName: lambda value, _: ids.require_name(value, "owner name"),
+    ids.Digest: ids.require_digest,
+    ids.RoundNumber: lambda value, where: _at_least(value, 1, where),
+    ids.ModelVersion: lambda value, where: _at_least(value, 0, where),
+}
+
+_MESSAGES: dict[type, type[Message]] = {
+    kind: getattr(module, kind.__name__)
+    for module, kinds in (
+        (
+            control_pb2,
+            (
+                session.Hello,
+                session.Heartbeat,
+                session.Refusal,
+                session.MatchAnswer,
+                session.RoundReport,
+                session.RoundRefusal,
+                session.Welcome,
+                session.MatchRequest,
+                session.RoundInvite,
+                session.RoundCommand,
+                session.RoundClosed,
+                session.JobClosed,
+                terms.Setup,
+                secagg.Advert,
+                secagg.Leaf,
+                secagg.Roster,
+                secagg.SealedShares,
+                secagg.ShareDigests,
+                secagg.ShareMessage,
+                secagg.DealtShares,
+                secagg.Delivery,
+                secagg.InputTrailer,
+                secagg.SurvivorSet,
+                secagg.ConsistencySignature,
+                secagg.Certificate,
+                secagg.RevealedShare,
+                secagg.Unmasking,
+            ),
+        ),
+        (identity_pb2, (views.Invitation, views.OwnerView, views.HealthView)),
+        (
+            job_pb2,
+            (
+                views.OwnerMatch,
+                views.DroppedMember,
+                views.RoundView,
+                views.ModelView,
+                views.JobView,
+                views.JobEvent,
+            ),
+        ),
+    )
+    for kind in kinds
+}
+
+
+def to_proto(value: Any) -> Any:
+    """The message of the same name as the value's class, with the same fields."""
+    message = _MESSAGES[type(value)]()
+    _fill(message, value)
+    return message
+
+
+def from_proto(message: Message, kind: type[T]) -> T:
+    """The message as a value of `kind`, checked.
+
+    Raises:
+        InputError: names the field, what was expected and what came.
+    """
+    made: dict[str, Any] = {}
+    for name, hint in _hints(kind).items():
+        where = f"{kind.__name__}.{name}"
+        made[name] = _read(message, name, hint, where, _SIZES.get((kind, name)))
+    return kind(**made)
+
+
+def report_to_proto(report: session.MemberReport, *, acknowledged: int = 0) -> control_pb2.MemberReport:
+    """A member's report in its envelope."""
+    envelope = control_pb2.MemberReport(acknowledged=acknowledged)
+    _fill_one_of(envelope, report)
+    return envelope
+
+
+def report_from_proto(envelope: control_pb2.MemberReport) -> tuple[int, session.MemberReport]:
+    """The number of the last command taken in, and the report.
+
+    Raises:
+        InputError: an empty or malformed envelope.
+    """
+    report: session.MemberReport = _read_one_of(envelope, "body", session.MemberReport, "MemberReport")
+    return envelope.acknowledged, report
+
+
+def command_to_proto(command: session.ServerCommand, *, sequence: int = 0) -> control_pb2.ServerCommand:
+    """A command in its envelope."""
+    envelope = control_pb2.ServerCommand(sequence=sequence)
+    _fill_one_of(envelope, command)
+    return envelope
+
+
+def command_from_proto(envelope: control_pb2.ServerCommand) -> tuple[int, session.ServerCommand]:
+    """The command's number, and the command.
+
+    Raises:
+        InputError: an empty or malformed envelope.
+    """
+    command: session.ServerCommand = _read_one_of(envelope, "body", session.ServerCommand, "ServerCommand")
+    return envelope.sequence, command
+
+
+def _hints(kind: Any) -> dict[str, Any]:
+    """The type of each field, looked up once a class."""
+    hints: dict[str, Any] = _resolved(kind)
+    return hints
+
+
+@functools.cache
+def _resolved(kind: Any) -> dict[str, Any]:
+    hints = get_type_hints(kind)
+    return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
+
+
+@functools.cache
+def _one_of_name(kind: Any) -> str:
+    """`ShareMessage` stands in the field `share_message`."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", kind.__name__).lower()
+
+
+def _fill(message: Message, value: Any) -> None:
+    for name, hint in _hints(type(value)).items():
+        item = getattr(value, name)
+        if _is_union_of_dataclasses(hint):
+            _fill_one_of(message, item)
+        elif item is None:
+            continue
+        elif isinstance(item, terms.Terms):
+            setattr(message, name, item.encode())
+        elif dataclasses.is_dataclass(item):
+            target = getattr(message, name)
+            target.SetInParent()
+            _fill(target, item)
+        elif isinstance(item, tuple):
+            repeated = getattr(message, name)
+            for element in item:
+                if dataclasses.is_dataclass(element):
+                    _fill(repeated.add(), element)
+                else:
+                    repeated.append(element)
+        else:
+            setattr(message, name, item.value if isinstance(item, Enum) else item)
+
+
+def _fill_one_of(message: Message, value: Any) -> None:
+    target = getattr(message, _one_of_name(type(value)))
+    target.SetInParent()
+    _fill(target, value)
+
+
+def _is_union_of_dataclasses(hint: Any) -> bool:
+    return get_origin(hint) in (Union, UnionType) and all(dataclasses.is_dataclass(part) for part in get_args(hint))
+
+
+def _read(message: Any, name: str, hint: Any, where: str, size: int | None) -> Any:
+    if _is_union_of_dataclasses(hint):
+        return _read_one_of(message, name, hint, where)
+    if get_origin(hint) in (Union, UnionType):  # `X | None`: an absent message means None
+        (kind,) = (part for part in get_args(hint) if part is not NoneType)
+        return from_proto(getattr(message, name), kind) if message.HasField(name) else None
+    if get_origin(hint) is tuple:
+        repeated = getattr(message, name)
+        if len(repeated) > MOST_ELEMENTS:
+            raise InputError(
+                "too many elements", where=where, expected=f"at most {MOST_ELEMENTS}", got=str(len(repeated))
+            )
+        element = get_args(hint)[0]
+        return tuple(_value(item, element, where, size) for item in repeated)
+    if dataclasses.is_dataclass(hint) and hint is not terms.Terms and not message.HasField(name):
+        raise InputError("a message lacks a part", where=where, expected=getattr(hint, "__name__", "a message"))
+    return _value(getattr(message, name), hint, where, size)
+
+
+def _read_one_of(message: Any, name: str, hint: Any, where: str) -> Any:
+    chosen = message.WhichOneof(name)
+    kind: Any
+    for kind in get_args(hint):
+        if _one_of_name(kind) == chosen:
+            return from_proto(getattr(message, chosen), kind)
+    raise InputError("a message without content", where=where, expected="one of the known kinds", got=str(chosen))
+
+
+def _value(item: Any, hint: Any, where: str, size: int | None) -> Any:
+    check = _CHECKS.get(hint)
+    if check is not None:
+        return check(item, where)
+    if hint is terms.Terms:
+        return terms.decode_terms(item)
+    if dataclasses.is_dataclass(hint):
+        return from_proto(item, hint)  # type: ignore[arg-type]  # a dataclass, by the line above
+    if isinstance(hint, type) and issubclass(hint, Enum):
+        return _member_of(hint, item, where)
+    if hint is float and not math.isfinite(item):
+        raise InputError("a number that is not finite", where=where, expected="a finite number", got=repr(item))
+    if hint is str and len(item) > LONGEST_TEXT:
+        raise InputError(
+            "a text too long", where=where, expected=f"at most {LONGEST_TEXT}", got=f"{len(item)} characters"
+        )
+    if size is not None:
+        return _sized(item, size, where)
+    return item
+
+
+def _member_of(kind: type[Enum], item: Any, where: str) -> Enum:
+    try:
+        return kind(item)
+    except ValueError:
+        known = ", ".join(str(member.value) for member in kind)
+        raise InputError("an unknown value", where=where, expected=f"one of {known}", got=repr(item)[:80]) from None
+
+
+def _sized(value: bytes, size: int, where: str) -> bytes:
+    if len(value) != size:
+        raise InputError("bytes of another length", where=where, expected=f"{size} bytes", got=f"{len(value)} bytes")
+    return value
+
+
+def _at_least(value: int, least: int, where: str) -> int:
+    if value < least:
+        raise InputError("a number too small", where=where, expected=f"at least {least}", got=str(value))
+    return value

@@ -1,0 +1,58 @@
+"""Typed errors across gRPC: a status code for everybody, and the whole error as trailing metadata for Lepton."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+import grpc
+
+from lepton_core import errors
+
+#: Trailing metadata key that holds `LeptonError.to_json()`.
+METADATA_KEY = "lepton-error"
+
+_STATUS: tuple[tuple[type[errors.LeptonError], grpc.StatusCode], ...] = (
+    (errors.InputError, grpc.StatusCode.INVALID_ARGUMENT),
+    (errors.RefusedError, grpc.StatusCode.FAILED_PRECONDITION),
+    (errors.NotFoundError, grpc.StatusCode.NOT_FOUND),
+    (errors.ConflictError, grpc.StatusCode.ALREADY_EXISTS),
+    (errors.IdentityError, grpc.StatusCode.PERMISSION_DENIED),
+    (errors.PeerViolation, grpc.StatusCode.INVALID_ARGUMENT),
+    (errors.AbortedError, grpc.StatusCode.ABORTED),
+    (errors.FaultError, grpc.StatusCode.UNAVAILABLE),
+)
+
+
+def to_status(error: errors.LeptonError) -> tuple[grpc.StatusCode, str, tuple[tuple[str, str], ...]]:
+    """The status code, the details and the trailing metadata that carry this error."""
+    code = next((code for kind, code in _STATUS if isinstance(error, kind)), grpc.StatusCode.INTERNAL)
+    return code, error.message, ((METADATA_KEY, error.to_json()),)
+
+
+def error_from_rpc(failure: grpc.RpcError) -> errors.LeptonError:
+    """The typed error that a failed call carries; a bare transport failure becomes a `FaultError`."""
+    metadata: Iterable[Any] = (failure.trailing_metadata() or ()) if hasattr(failure, "trailing_metadata") else ()
+    for key, value in metadata:
+        if key == METADATA_KEY:
+            text = value.decode() if isinstance(value, bytes) else value
+            return errors.from_dict(json.loads(text))
+    code = failure.code() if hasattr(failure, "code") else None
+    details = (failure.details() if hasattr(failure, "details") else "") or ""
+    if code == grpc.StatusCode.DEADLINE_EXCEEDED:
+        return errors.FaultError(
+            "the call took too long", got=details, hint="is the coordinator busy, or the network cut?"
+        )
+    if code == grpc.StatusCode.UNAVAILABLE and ("CERTIFICATE" in details.upper() or "SSL" in details.upper()):
+        return errors.IdentityError(
+            "the TLS handshake failed",
+            expected="a coordinator whose certificate comes from the pinned CA, and a certificate it accepts",
+            got=details[:200],
+            hint="check that the invitation is from this coordinator; ask its operator for a new one",
+        )
+    if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
+        return errors.FaultError(
+            "the coordinator cannot be reached", got=details[:200], hint="is it running, at this address?"
+        )
+    return errors.LeptonError("the call failed", got=f"{code}: {details[:200]}")

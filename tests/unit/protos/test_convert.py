@@ -1,0 +1,103 @@
+"""The translator gives back what it was given, and refuses what is malformed."""
+
+from __future__ import annotations
+
+import pytest
+
+from lepton_core.errors import InputError
+from lepton_core.ids import JobId, MemberId, ModelVersion, RoundNumber
+from lepton_core.secagg import messages as m
+from lepton_core.secagg.terms import LaneGroup, Setup, Terms
+from lepton_core.session import Heartbeat, MatchAnswer, Refusal, RoundCommand, RoundInvite, RoundReport
+from lepton_protos import convert
+from lepton_protos.v1 import control_pb2
+
+MEMBER = MemberId(bytes(range(16)))
+TERMS = Terms(
+    job_digest=b"j" * 32,
+    ontology_digest=b"o" * 32,
+    membership_digest=b"m" * 32,
+    compiler_version="1",
+    codec_version="1",
+    layout_digest=b"l" * 32,
+    model_length=10,
+    lane_groups=(LaneGroup(16, 16),),
+    min_cohort=4,
+    max_cohort=64,
+    corruption=0.1,
+    dropout=0.1,
+    security_bits=80,
+    step_deadline_s=30.0,
+)
+ADVERT = m.Advert(MEMBER, b"i" * 32, b"a" * 32, b"b" * 32, b"c" * 32, b"n" * 32, b"s" * 64)
+DELIVERY = m.Delivery(
+    dealt=(m.DealtShares(MEMBER, b"sealed", (m.ShareDigests(MEMBER, b"1" * 32, b"2" * 32),), b"s" * 64),),
+    model_version=ModelVersion(3),
+    model_digest=b"d" * 32,
+)
+UNMASKING = m.Unmasking(MEMBER, (m.RevealedShare(MEMBER, m.ShareKind.SELF_SEED, b"t" * 32, b"v" * 32),), b"s" * 64)
+
+
+@pytest.mark.parametrize(
+    "report",
+    [
+        Heartbeat(),
+        MatchAnswer(JobId("a-job"), None),
+        MatchAnswer(JobId("a-job"), Refusal("refused.match", "MISSING_CONCEPT", "https://x.example/c")),
+        RoundReport(JobId("a-job"), RoundNumber(2), ADVERT),
+        RoundReport(JobId("a-job"), RoundNumber(2), UNMASKING),
+        RoundReport(JobId("a-job"), RoundNumber(2), m.InputTrailer(MEMBER, b"p" * 32, 80, (MEMBER,), b"s" * 64)),
+    ],
+)
+def test_a_report_comes_back_as_it_was(report: object) -> None:
+    wire = convert.report_to_proto(report, acknowledged=7).SerializeToString()  # type: ignore[arg-type]
+    assert convert.report_from_proto(control_pb2.MemberReport.FromString(wire)) == (7, report)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        RoundInvite(Setup(JobId("a-job"), RoundNumber(1), TERMS, b"c" * 32)),
+        RoundCommand(JobId("a-job"), RoundNumber(1), DELIVERY),
+        RoundCommand(JobId("a-job"), RoundNumber(1), m.Roster((m.Leaf(MEMBER, b"d" * 32),), b"n" * 32, (ADVERT,))),
+    ],
+)
+def test_a_command_comes_back_as_it_was(command: object) -> None:
+    wire = convert.command_to_proto(command, sequence=9).SerializeToString()  # type: ignore[arg-type]
+    assert convert.command_from_proto(control_pb2.ServerCommand.FromString(wire)) == (9, command)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("member", b"short"), ("identity", b"x" * 31), ("signature", b"x" * 65), ("nonce", b"")],
+)
+def test_an_advert_with_a_field_of_another_size_is_refused_by_name(field: str, value: bytes) -> None:
+    message = convert.to_proto(ADVERT)
+    setattr(message, field, value)
+    with pytest.raises(InputError) as refused:
+        convert.from_proto(message, m.Advert)
+    assert field in refused.value.where
+
+
+def test_an_unknown_share_kind_is_refused() -> None:
+    message = convert.to_proto(UNMASKING)
+    message.revealed[0].kind = 3
+    with pytest.raises(InputError, match="unknown value"):
+        convert.from_proto(message, m.Unmasking)
+
+
+def test_an_empty_envelope_is_refused() -> None:
+    with pytest.raises(InputError, match="without content"):
+        convert.report_from_proto(control_pb2.MemberReport())
+
+
+def test_terms_in_another_form_than_the_canonical_are_refused() -> None:
+    message = convert.to_proto(Setup(JobId("a-job"), RoundNumber(1), TERMS, b"c" * 32))
+    message.terms = message.terms.replace(b",", b", ", 1)
+    with pytest.raises(InputError, match="canonical"):
+        convert.from_proto(message, Setup)
+
+
+def test_a_round_invite_without_its_setup_is_refused() -> None:
+    with pytest.raises(InputError, match="lacks a part"):
+        convert.command_from_proto(control_pb2.ServerCommand(sequence=1, round_invite=control_pb2.RoundInvite()))
