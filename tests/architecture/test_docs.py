@@ -4,18 +4,33 @@ from __future__ import annotations
 
 import inspect
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from lepton_core import errors
+from lepton_core.job import JobFile
+from lepton_core.settings import parse_settings
+from lepton_protos.v1 import control_pb2, identity_pb2, kg_pb2, transfer_pb2
 from tests.architecture.sources import ROOT, pages
 
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)|!\[[^\]]*\]\(([^)\s]+)\)")
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 HEADING = re.compile(r"^(#{1,6}) +(.+?) *$", re.MULTILINE)
-PROTO_MESSAGE = re.compile(r"^\s*message (\w+)", re.MULTILINE)
-TABLE_NAME = re.compile(r"^\| `([^`]+)`", re.MULTILINE)
+TABLE_ROW = re.compile(r"^\| `(\w+)` \| ([^|]*) \|", re.MULTILINE)
+#: The requests of the RPCs that a data owner's daemon calls.
+SENT_BY_DAEMONS = (
+    control_pb2.MemberReport,
+    control_pb2.PollRequest,
+    identity_pb2.EnrolRequest,
+    identity_pb2.RenewRequest,
+    identity_pb2.GetMembershipRequest,
+    kg_pb2.GetOntologyRequest,
+    transfer_pb2.UploadChunk,
+    transfer_pb2.UploadStatusRequest,
+    transfer_pb2.DownloadRequest,
+)
 README, README_ZH = ROOT / "README.md", ROOT / "README.zh-CN.md"
 
 
@@ -114,16 +129,23 @@ def test_every_make_target_in_the_pages_exists() -> None:
     assert sorted((page, target) for page, target in named if target not in targets) == []
 
 
-def test_every_message_in_the_table_of_what_leaves_is_in_the_protocol() -> None:
-    protocol = {
-        name
-        for path in (ROOT / "protos" / "lepton_protos" / "v1").glob("*.proto")
-        for name in PROTO_MESSAGE.findall(read(path))
-    }
-    told = set(TABLE_NAME.findall(read(ROOT / "docs/what-leaves.md")))
+def fields_a_daemon_can_send() -> dict[str, set[str]]:
+    """Name of every message that a daemon's requests are made of, with its field names."""
+    found: dict[str, set[str]] = {}
+    waiting = [message.DESCRIPTOR for message in SENT_BY_DAEMONS]
+    while waiting:
+        message = waiting.pop()
+        if message.name not in found:
+            found[message.name] = {field.name for field in message.fields}
+            waiting += [field.message_type for field in message.fields if field.message_type is not None]
+    return found
 
-    assert told, "the table is empty"
-    assert sorted(told - protocol) == []
+
+def test_the_table_of_what_leaves_has_every_field_a_daemon_can_send() -> None:
+    rows = TABLE_ROW.findall(read(ROOT / "docs/what-leaves.md"))
+    told = {name: set(re.findall(r"`(\w+)`", fields)) for name, fields in rows}
+
+    assert told == fields_a_daemon_can_send()
 
 
 def test_every_decision_record_has_its_sections() -> None:
@@ -149,3 +171,24 @@ def test_every_changelog_fragment_is_one_sentence_of_a_known_kind() -> None:
         or len(read(path).strip().splitlines()) != 1
     ]
     assert wrong == []
+
+
+def toml_blocks() -> list[tuple[str, str]]:
+    """Page and text of every TOML block in the pages that is a whole job."""
+    blocks = ((page, language, text) for page in pages() for language, text in FENCE.findall(read(page)))
+    return [
+        (page.relative_to(ROOT).as_posix(), text)
+        for page, language, text in blocks
+        if language == "toml" and "[task]" in text
+    ]
+
+
+def test_the_readme_shows_a_job() -> None:
+    assert "README.md" in [page for page, _ in toml_blocks()]
+
+
+@pytest.mark.parametrize(("page", "text"), toml_blocks(), ids=lambda value: value if value.endswith(".md") else "job")
+def test_every_job_in_the_pages_can_be_loaded(page: str, text: str) -> None:
+    job = parse_settings(JobFile, tomllib.loads(text), source=page)
+
+    assert job.task.features

@@ -8,33 +8,16 @@ import pytest
 
 from tests.architecture.sources import ROOT, Source, package_sources, written_files
 
-#: Dotted calls that run what they read, or hand it to a shell.
-FORBIDDEN_CALLS = {
-    "eval",
-    "exec",
-    "compile",
-    "__import__",
-    "os.system",
-    "os.popen",
-    "pickle.load",
-    "pickle.loads",
-    "pickle.Unpickler",
-    "cloudpickle.load",
-    "cloudpickle.loads",
-    "dill.load",
-    "dill.loads",
-    "joblib.load",
-    "marshal.load",
-    "marshal.loads",
-    "shelve.open",
-    "subprocess.getoutput",
-    "subprocess.getstatusoutput",
-    "torch.jit.load",
-    "torch.load",
-    "yaml.full_load",
-    "yaml.load_all",
-    "yaml.unsafe_load",
+#: Calls that run what they read, or hand it to a shell, by module.
+FORBIDDEN_FUNCTIONS = {
+    "os": ("system", "popen"),
+    "subprocess": ("getoutput", "getstatusoutput"),
+    "torch": ("load",),
+    "torch.jit": ("load",),
+    "yaml": ("full_load", "full_load_all", "load_all", "unsafe_load", "unsafe_load_all"),
 }
+FORBIDDEN_CALLS = {f"{module}.{name}" for module, names in FORBIDDEN_FUNCTIONS.items() for name in names}
+FORBIDDEN_BUILTINS = {"eval", "exec", "compile", "__import__"}
 #: Modules that exist to turn bytes into objects.
 FORBIDDEN_IMPORTS = {"pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
 SAFE_YAML_LOADERS = ("SafeLoader", "CSafeLoader")
@@ -52,7 +35,7 @@ def forbidden_calls(source_text: str) -> list[str]:
             continue
         name = _full_name(node.func, names)
         keywords = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords if keyword.arg}
-        if name in FORBIDDEN_CALLS:
+        if name in FORBIDDEN_CALLS | FORBIDDEN_BUILTINS:
             found.append(f"{node.lineno}: {name}")
         if name == "yaml.load":
             loader = keywords.get("Loader", ast.unparse(node.args[1]) if len(node.args) > 1 else "")
@@ -129,17 +112,15 @@ def test_no_file_is_over_400_lines(path) -> None:
     [
         "import pickle",
         "from pickle import loads as read",
-        "import torch\ntorch.load('x')",
         "import torch as t\nt.load('x')",
         "from torch import load\nload('x')",
-        "import yaml\nyaml.load(text)",
-        "import yaml\nyaml.load(text, Loader=yaml.Loader)",
-        "import yaml\nclass Mine(yaml.Loader): pass\nyaml.load(text, Mine)",
-        "import numpy as np\nnp.load('x', allow_pickle=True)",
+        "import yaml as y\ny.load(text)",
+        "import yaml as y\ny.load(text, Loader=y.Loader)",
+        "import yaml as y\nclass Mine(y.Loader): pass\ny.load(text, Mine)",
+        "import numpy as np\nnp.load('x', allow_pickle=chosen)",
         "import numpy as np\nnp.load('x')",
         "eval(text)",
         "exec(text)",
-        "import subprocess\nsubprocess.run('ls', shell=True)",
         "import subprocess\nsubprocess.run('ls', shell=chosen)",
         "import os\nos.system('ls')",
     ],
@@ -152,8 +133,8 @@ def test_the_scan_finds_each_way_of_running_data(text: str) -> None:
     "text",
     [
         "import yaml\nyaml.safe_load(text)",
-        "import yaml\nyaml.load(text, Loader=yaml.CSafeLoader)",
-        "import yaml\nclass Strict(yaml.SafeLoader): pass\nyaml.load(text, Strict)",
+        "import yaml as y\ny.load(text, Loader=y.CSafeLoader)",
+        "import yaml as y\nclass Strict(y.SafeLoader): pass\ny.load(text, Strict)",
         "import re\nre.compile('x')",
         "model.eval()",
         "import json\njson.load(file)",

@@ -8,6 +8,7 @@ from types import ModuleType
 
 from tests.architecture.sources import ROOT, is_generated
 
+PROTOS = ROOT / "protos" / "lepton" / "v1"
 GENERATED = ROOT / "protos" / "lepton_protos" / "v1"
 
 
@@ -40,6 +41,6 @@ def test_generated_protobuf_code_is_fresh(tmp_path: Path) -> None:
 
 
 def test_every_proto_file_has_generated_code() -> None:
-    protos = sorted(path.stem for path in GENERATED.glob("*.proto"))
+    protos = sorted(path.stem for path in PROTOS.glob("*.proto"))
     assert protos, "no .proto file found"
     assert [name for name in protos if f"{name}_pb2.py" not in generated_files(GENERATED)] == []
