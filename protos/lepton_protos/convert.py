@@ -215,7 +215,8 @@ def _fill(message: Message, value: Any) -> None:
 
 
 def _fill_one_of(message: Message, value: Any) -> None:
-    target = getattr(message, _one_of_name(type(value)))
+    kind: Any = type(value)
+    target = getattr(message, _one_of_name(kind))
     target.SetInParent()
     _fill(target, value)
 

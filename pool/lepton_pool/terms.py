@@ -1,0 +1,64 @@
+"""A job's terms: derived from the canonical job by coordinator and member alike, so that neither has to be trusted."""
+
+from __future__ import annotations
+
+from lepton_compression.update import CODEC_VERSION, RingPlan, derive_plan
+from lepton_core.job import Job
+from lepton_core.secagg.terms import COMPLETE_GRAPH_LIMIT, LaneGroup, Terms
+from lepton_kg.version import COMPILER_VERSION
+from lepton_pool.models import model_layout
+
+#: delta: share of members planned to drop out of a round; Bell et al. 2020 evaluate 0.05 to 0.1.
+ASSUMED_DROPOUT = 0.1
+#: sigma: statistical security of graph and threshold.
+SECURITY_BITS = 80
+
+
+def derive_ring_plan(job: Job) -> RingPlan:
+    """How updates of this job are encoded.
+
+    Raises:
+        CodecError: the job's numbers allow no encoding.
+        JobError: the model cannot be built from so many features.
+    """
+    return derive_plan(
+        model_length=model_layout(job.model, len(job.task.features)).length,
+        kept_fraction=job.aggregation.kept_fraction,
+        profile=job.aggregation.profile,
+        update_norm=job.aggregation.update_norm,
+        members_max=most_members(job),
+    )
+
+
+def most_members(job: Job) -> int:
+    """Largest cohort of a round; the complete graph bounds it in this version."""
+    return min(job.aggregation.max_cohort, COMPLETE_GRAPH_LIMIT)
+
+
+def derive_terms(job: Job, membership_digest: bytes) -> Terms:
+    """The terms of every round of this job under this membership list (32-byte digest).
+
+    Raises:
+        CodecError, JobError: as `derive_ring_plan`.
+        InputError: terms that no member accepts.
+    """
+    plan = derive_ring_plan(job)
+    layout = model_layout(job.model, len(job.task.features))
+    terms = Terms(
+        job_digest=job.digest(),
+        ontology_digest=bytes.fromhex(job.task.ontology),
+        membership_digest=membership_digest,
+        compiler_version=str(COMPILER_VERSION),
+        codec_version=CODEC_VERSION,
+        layout_digest=layout.digest(),
+        model_length=layout.length,
+        lane_groups=(LaneGroup(plan.padded_length, plan.lane_bits),),
+        min_cohort=job.aggregation.min_cohort,
+        max_cohort=most_members(job),
+        corruption=job.aggregation.corruption,
+        dropout=ASSUMED_DROPOUT,
+        security_bits=SECURITY_BITS,
+        step_deadline_s=job.aggregation.step_deadline_s,
+    )
+    terms.require_sound()
+    return terms
