@@ -1,0 +1,1 @@
+"""The `lepton` command: one module a noun, loaded when the noun is used."""

@@ -1,0 +1,223 @@
+"""A researcher's or operator's line to the coordinator: one method a call, plain values in and out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import grpc
+
+from lepton_core.errors import FaultError
+from lepton_core.ids import Digest, JobId, digest_of, require_digest
+from lepton_core.views import HealthView, Invitation, JobEvent, JobView, ModelView, OwnerView, RoundView
+from lepton_protos import convert
+from lepton_protos.channel import CHUNK_BYTES, Endpoint, load_endpoint, open_channel
+from lepton_protos.status import error_from_rpc
+from lepton_protos.v1 import (
+    identity_pb2,
+    identity_pb2_grpc,
+    job_pb2,
+    job_pb2_grpc,
+    kg_pb2,
+    kg_pb2_grpc,
+    transfer_pb2,
+    transfer_pb2_grpc,
+)
+
+#: Longest a single call may take; the coordinator answers all of them from its store.
+CALL_TIMEOUT_S = 30.0
+#: Longest a transfer of one artifact may take.
+TRANSFER_TIMEOUT_S = 600.0
+#: Largest artifact taken in; a job's evaluation set or a model.
+LARGEST_ARTIFACT = 4 * 2**30
+
+
+@dataclass(frozen=True)
+class OntologyVersion:
+    """A published ontology version, addressed by the hash of its canonical form."""
+
+    digest: str
+    label: str
+    concepts: int
+    published: float
+
+
+@contextmanager
+def _typed_errors() -> Iterator[None]:
+    try:
+        yield
+    except grpc.RpcError as failure:
+        raise error_from_rpc(failure) from None
+
+
+class CoordinatorLink:
+    """An open channel to one coordinator, with one person's certificate. Close it, or use it in `with`.
+
+    Every method raises the coordinator's own typed error, or `FaultError` if it cannot be reached.
+    """
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        #: host:port, for messages.
+        self.address: str = endpoint.address
+        self._channel = open_channel(endpoint)
+        self._owners = identity_pb2_grpc.OwnersStub(self._channel)
+        self._federations = identity_pb2_grpc.FederationsStub(self._channel)
+        self._health = identity_pb2_grpc.HealthStub(self._channel)
+        self._jobs = job_pb2_grpc.JobsStub(self._channel)
+        self._knowledge = kg_pb2_grpc.KnowledgeStub(self._channel)
+        self._transfer = transfer_pb2_grpc.TransferStub(self._channel)
+
+    @classmethod
+    def of_profile(cls, folder: Path) -> CoordinatorLink:
+        """The link with the credentials in `folder`, or in its `tls` folder where an enrolment made one.
+
+        Raises:
+            InputError: there are no credentials.
+        """
+        within = folder / "tls"
+        return cls(load_endpoint(within if within.is_dir() else folder))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the channel; a second close does nothing."""
+        self._channel.close()
+
+    def health(self, timeout_s: float = CALL_TIMEOUT_S) -> HealthView:
+        """Whether the coordinator does its work."""
+        with _typed_errors():
+            reply = self._health.Report(identity_pb2.HealthRequest(), timeout=timeout_s)
+        return convert.from_proto(reply, HealthView)
+
+    def invite(self, name: str, role: str, valid_s: float) -> Invitation:
+        """A one-time invitation; its secrets exist nowhere else."""
+        request = identity_pb2.InviteRequest(name=name, role=role, valid_s=valid_s)
+        with _typed_errors():
+            reply = self._owners.Invite(request, timeout=CALL_TIMEOUT_S)
+        return convert.from_proto(reply, Invitation)
+
+    def owners(self) -> tuple[OwnerView, ...]:
+        """Every enrolled owner and person."""
+        with _typed_errors():
+            reply = self._owners.List(identity_pb2.ListOwnersRequest(), timeout=CALL_TIMEOUT_S)
+        return tuple(convert.from_proto(owner, OwnerView) for owner in reply.owners)
+
+    def revoke(self, name: str) -> OwnerView:
+        """Refuse this name's certificates from now on."""
+        with _typed_errors():
+            reply = self._owners.Revoke(identity_pb2.RevokeRequest(name=name), timeout=CALL_TIMEOUT_S)
+        return convert.from_proto(reply, OwnerView)
+
+    def publish_membership(self, signed_list: bytes) -> str:
+        """Hand the coordinator a signed membership list to carry; gives the list's digest."""
+        request = identity_pb2.PublishMembershipRequest(signed_list=signed_list)
+        with _typed_errors():
+            return self._federations.Publish(request, timeout=CALL_TIMEOUT_S).digest
+
+    def submit(self, canonical_job: bytes) -> JobId:
+        """Submit a resolved job; gives its id."""
+        request = job_pb2.SubmitRequest(canonical_job=canonical_job)
+        with _typed_errors():
+            return JobId(self._jobs.Submit(request, timeout=CALL_TIMEOUT_S).job)
+
+    def jobs(self) -> tuple[JobView, ...]:
+        """Every job."""
+        with _typed_errors():
+            reply = self._jobs.List(job_pb2.ListJobsRequest(), timeout=CALL_TIMEOUT_S)
+        return tuple(convert.from_proto(job, JobView) for job in reply.jobs)
+
+    def job(self, job: str) -> JobView:
+        """One job with its rounds and models."""
+        with _typed_errors():
+            reply = self._jobs.Show(job_pb2.ShowJobRequest(job=job), timeout=CALL_TIMEOUT_S)
+        return convert.from_proto(reply, JobView)
+
+    def watch(self, job: str, after: int = 0) -> Iterator[JobEvent]:
+        """Events of the job after number `after`, then each as it happens, until the job has ended."""
+        with _typed_errors():
+            for event in self._jobs.Watch(job_pb2.WatchRequest(job=job, after=after)):
+                yield convert.from_proto(event, JobEvent)
+
+    def abort(self, job: str, reason: str) -> JobView:
+        """End the job without a result."""
+        with _typed_errors():
+            reply = self._jobs.Abort(job_pb2.AbortRequest(job=job, reason=reason), timeout=CALL_TIMEOUT_S)
+        return convert.from_proto(reply, JobView)
+
+    def round(self, job: str, number: int = 0) -> RoundView:
+        """One round; 0 gives the newest."""
+        with _typed_errors():
+            reply = self._jobs.ShowRound(job_pb2.ShowRoundRequest(job=job, round=number), timeout=CALL_TIMEOUT_S)
+        return convert.from_proto(reply, RoundView)
+
+    def models(self, job: str) -> tuple[ModelView, ...]:
+        """The job's model versions, oldest first."""
+        with _typed_errors():
+            reply = self._jobs.Models(job_pb2.ListModelsRequest(job=job), timeout=CALL_TIMEOUT_S)
+        return tuple(convert.from_proto(model, ModelView) for model in reply.models)
+
+    def publish_ontology(self, document: bytes, format: str, label: str) -> OntologyVersion:  # noqa: A002 - its name on the wire
+        """Publish an ontology document; equal content gives the same version."""
+        request = kg_pb2.PublishOntologyRequest(document=document, format=format, label=label)
+        with _typed_errors():
+            return _version(self._knowledge.Publish(request, timeout=CALL_TIMEOUT_S))
+
+    def ontology(self, digest: str) -> bytes:
+        """Canonical N-Quads of a version; the caller checks them against the digest."""
+        with _typed_errors():
+            return self._knowledge.Get(kg_pb2.GetOntologyRequest(digest=digest), timeout=CALL_TIMEOUT_S).canonical
+
+    def ontologies(self) -> tuple[OntologyVersion, ...]:
+        """Every published version."""
+        with _typed_errors():
+            reply = self._knowledge.List(kg_pb2.ListOntologiesRequest(), timeout=CALL_TIMEOUT_S)
+        return tuple(_version(version) for version in reply.versions)
+
+    def upload(self, data: bytes) -> Digest:
+        """Store an artifact under its SHA-256, going on where an interrupted upload ended; gives the digest."""
+        digest = digest_of(data)
+        header = transfer_pb2.UploadHeader(digest=digest, size=len(data))
+        with _typed_errors():
+            status = self._transfer.Status(transfer_pb2.UploadStatusRequest(header=header), timeout=CALL_TIMEOUT_S)
+            if not status.complete:
+                self._transfer.Upload(_chunks(header, data, status.received), timeout=TRANSFER_TIMEOUT_S)
+        return digest
+
+    def download(self, digest: str) -> bytes:
+        """The artifact's bytes, checked against their digest.
+
+        Raises:
+            FaultError: the bytes that came are not those asked for.
+        """
+        wanted = require_digest(digest, "artifact digest")
+        data = bytearray()
+        request = transfer_pb2.DownloadRequest(digest=wanted, offset=0)
+        with _typed_errors():
+            for chunk in self._transfer.Download(request, timeout=TRANSFER_TIMEOUT_S):
+                if chunk.size > LARGEST_ARTIFACT or chunk.offset != len(data):
+                    raise FaultError("the download is out of order or too large", where=wanted)
+                data += chunk.data
+        if digest_of(bytes(data)) != wanted:
+            raise FaultError("the bytes that came have another digest", where=wanted, hint="try again")
+        return bytes(data)
+
+
+def _version(message: kg_pb2.OntologyVersion) -> OntologyVersion:
+    return OntologyVersion(
+        require_digest(message.digest, "ontology digest"), message.label, message.concepts, message.published
+    )
+
+
+def _chunks(header: transfer_pb2.UploadHeader, data: bytes, start: int) -> Iterator[transfer_pb2.UploadChunk]:
+    """The rest of the data from `start`; the first chunk carries the header, even if nothing is left."""
+    yield transfer_pb2.UploadChunk(header=header, offset=start, data=data[start : start + CHUNK_BYTES])
+    for offset in range(start + CHUNK_BYTES, len(data), CHUNK_BYTES):
+        yield transfer_pb2.UploadChunk(offset=offset, data=data[offset : offset + CHUNK_BYTES])
