@@ -1,0 +1,1 @@
+"""Compression: codecs for members' updates, and compression of models for deployment."""

@@ -1,0 +1,173 @@
+"""The ring encoding of one round, top to bottom: an update into lanes that may be summed, and the sum into a mean.
+
+    encode:      1 kept coordinates  2 clip  3 rotate  4 round into lanes
+    decode_sum:  1 check  2 lanes into reals  3 rotate back  4 mean, times 1/p, onto the kept coordinates
+
+The masked sum of members' lanes is all the server ever decodes. Only the decoder multiplies by 1/p: a member that
+did would multiply its sensitivity. The encoding is ring-summable; it has no state, and no error feedback.
+
+Decoding is exact integer arithmetic up to one last scaling, so that everybody who holds the published sum computes
+the same next model, bit for bit, on any machine.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lepton_compression.update.mask import kept_indices
+from lepton_compression.update.plan import SEED_BYTES, RingPlan
+from lepton_compression.update.quantizer import dequantize_sum, quantize, step_size
+from lepton_compression.update.rotation import Rotation
+from lepton_compression.update.streams import CHUNK, require_seed
+from lepton_core.errors import CodecError
+from lepton_core.layout import Vector, require_finite
+from lepton_core.ports import Randomness
+from lepton_core.ring import Lanes
+
+
+@dataclass(frozen=True)
+class EncodeReport:
+    """What happened to one member's update. Computed from private values: it stays with the member."""
+
+    #: True if the kept coordinates were longer than the plan's `kept_norm`.
+    norm_clipped: bool
+    #: Share of rotated values beyond the plan's `scale`, in [0, 1].
+    saturated_fraction: float
+
+
+def encode(
+    update: Vector, plan: RingPlan, seed: bytes, randomness: Randomness, *, dither: bytes | None = None
+) -> Lanes:
+    """One member's lanes, shape (padded_length,), int64 in [0, max_value]; `update` is left as it was.
+
+    `seed` is the round's public codec seed, 32 bytes; `dither` is `derive_dither(seed, member)` if the plan is
+    dithered and None otherwise. Without dither, rounding takes 32 bytes of `randomness`.
+
+    Guarantees: with stochastic rounding and nothing clipped or saturated, `decode_sum` of a sum of encodings has the
+    mean of the kept parts of the updates as its expectation, up to float32 rounding.
+
+    Raises:
+        CodecError: NaN or Inf, another shape or type, a seed that is not 32 bytes, or a dither the plan does not ask
+            for or one that it misses.
+    """
+    return encode_with_report(update, plan, seed, randomness, dither=dither)[0]
+
+
+def encode_with_report(
+    update: Vector, plan: RingPlan, seed: bytes, randomness: Randomness, *, dither: bytes | None = None
+) -> tuple[Lanes, EncodeReport]:
+    """`encode`, and what it clipped."""
+    require_seed(seed, "codec seed")
+    _require_vector(update, plan)
+    if plan.dithered != (dither is not None):
+        expected = "the member's dither" if plan.dithered else "no dither"
+        raise CodecError("the plan and the dither do not agree", where="dither", expected=expected)
+    rounding_key = randomness.token(SEED_BYTES) if dither is None else require_seed(dither, "dither")
+
+    # 1. The coordinates that all members of the round send, filled up with zeros.
+    kept = np.zeros(plan.padded_length, dtype=np.float32)
+    kept[: plan.kept_length] = update if _keeps_all(plan) else update[kept_indices(plan, seed)]
+
+    # 2. Their L2 norm, bounded.
+    norm = _norm(kept)
+    norm_clipped = norm > plan.kept_norm
+    if norm_clipped:
+        # In float64, as the factor may be below what float32 can hold.
+        np.multiply(kept, plan.kept_norm / norm, out=kept, dtype=np.float64, casting="same_kind")
+
+    # 3. Spread over all values alike.
+    rotated = Rotation(seed, plan.padded_length).forward(kept)
+
+    # 4. Rounded to the levels of a lane.
+    lanes, saturated = quantize(rotated, plan, rounding_key)
+    return lanes, EncodeReport(norm_clipped=norm_clipped, saturated_fraction=saturated / plan.kept_length)
+
+
+def decode_sum(total: Lanes, members: int, plan: RingPlan, seed: bytes, *, dithers: Sequence[bytes] = ()) -> Vector:
+    """The members' mean update, shape (model_length,), float32: zero off the kept coordinates, times 1/p on them.
+
+    `total` is the sum of the lanes of `members` members; `dithers` holds the dither of each of them, in any order, if
+    the plan is dithered. p is kept_length / model_length, the chance of each coordinate to be kept.
+
+    Raises:
+        CodecError: a total of another shape or type, or outside [0, members * max_value]; members outside
+            [1, members_max]; a seed that is not 32 bytes; dithers that are not as many as the plan asks for.
+    """
+    # 1. Nothing is decoded that no sum of encodings can be.
+    require_seed(seed, "codec seed")
+    _require_total(total, members, plan)
+    if len(dithers) != (members if plan.dithered else 0):
+        raise CodecError(
+            "not one dither a member",
+            where="dithers",
+            expected=str(members if plan.dithered else 0),
+            got=str(len(dithers)),
+        )
+    for dither in dithers:
+        require_seed(dither, "dither")
+
+    # 2. and 3. Whole steps, and their exact rotation back.
+    steps = Rotation(seed, plan.padded_length).inverse(dequantize_sum(total, members, plan, dithers))
+
+    # 4. One factor for the unit, the mean and 1/p.
+    factor = step_size(plan) / members * (plan.model_length / plan.kept_length)
+    mean = (steps[: plan.kept_length] * factor).astype(np.float32)
+    if _keeps_all(plan):
+        return mean
+    update = np.zeros(plan.model_length, dtype=np.float32)
+    update[kept_indices(plan, seed)] = mean
+    return update
+
+
+def _keeps_all(plan: RingPlan) -> bool:
+    return plan.kept_length == plan.model_length
+
+
+def _norm(vector: Vector) -> float:
+    """L2 norm, summed in float64: float32 squares overflow from 2e19 on."""
+    total = 0.0
+    for start in range(0, len(vector), CHUNK):
+        chunk = vector[start : start + CHUNK].astype(np.float64)
+        total += float(chunk @ chunk)
+    return math.sqrt(total)
+
+
+def _require_vector(update: Vector, plan: RingPlan) -> None:
+    if update.shape != (plan.model_length,) or update.dtype != np.float32:
+        raise CodecError(
+            "not the update this plan encodes",
+            where="update",
+            expected=f"float32 of shape ({plan.model_length},)",
+            got=f"{update.dtype} of shape {update.shape}",
+        )
+    require_finite(update, "update")
+
+
+def _require_total(total: Lanes, members: int, plan: RingPlan) -> None:
+    if not 1 <= members <= plan.members_max:
+        raise CodecError(
+            "so many members do not fit the plan",
+            where="members",
+            expected=f"1 to {plan.members_max}",
+            got=str(members),
+        )
+    if total.shape != (plan.padded_length,) or total.dtype != np.int64:
+        raise CodecError(
+            "not a sum of this plan's lanes",
+            where="total",
+            expected=f"int64 of shape ({plan.padded_length},)",
+            got=f"{total.dtype} of shape {total.shape}",
+        )
+    largest = members * plan.max_value
+    outside = int(np.count_nonzero((total < 0) | (total > largest)))
+    if outside:
+        raise CodecError(
+            "a sum that no members' lanes can give",
+            where="total",
+            expected=f"values in [0, {largest}]",
+            got=f"{outside} values outside",
+        )

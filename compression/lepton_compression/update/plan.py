@@ -1,0 +1,146 @@
+"""What a round's ring encoding is, derived whole from a job's public numbers; nothing in it is the user's to tune."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from lepton_core.errors import CodecError
+from lepton_core.ring import words_for
+
+#: Name and version of the encoding; bound into a round's terms. Golden vectors hold it in place.
+CODEC_VERSION = "ring/1"
+
+Profile = Literal["exact", "default", "lean", "tiny"]
+
+#: Bytes of a round's public codec seed, of a rounding key and of a dither.
+SEED_BYTES = 32
+#: Rotated blocks are cut down to this size, so that padding stays under 16 values.
+SMALLEST_BLOCK = 16
+#: Largest rotated block: three 16 x 16 factors. One hot value is spread over this many.
+LARGEST_BLOCK = 4096
+#: Longest vector: 2^33 values are 32 GiB of float32. A claim beyond it is refused before memory is taken.
+LONGEST_VECTOR = 2**33
+#: Largest fixed-point width of a value while it is rounded; keeps the arithmetic within int32.
+_FIXED_POINT_BITS = 31
+#: Two random bytes round a value: its chance of going up is exact to 2^-16 of a level.
+_FRACTION_BITS_MAX = 16
+
+_LANE_BITS: dict[Profile, int] = {"exact": 21, "default": 16, "lean": 12, "tiny": 8}
+#: Half the quantizer's range in standard deviations of a rotated value, by whole bits of levels: a wider range makes
+#: coarser levels, a narrower one saturates more. Near the least squared error for Gaussian values at each width.
+_RANGE_SIGMAS = ((1, 1.5), (2, 2.0), (4, 2.8), (8, 4.0), (9, 5.0))
+
+
+@dataclass(frozen=True)
+class RingPlan:
+    """Everything public about one round's encoding. Made by `derive_plan`, equal for all members."""
+
+    #: Values of the whole update.
+    model_length: int
+    #: Share of coordinates asked for, in (0, 1].
+    kept_fraction: float
+    #: Coordinates all members send, at least 1.
+    kept_length: int
+    #: `kept_length` filled up with zeros to a multiple of 16: the number of lanes.
+    padded_length: int
+    #: Whole bits a value carries: the most q with members_max * (2^q - 1) < 2^lane_bits.
+    value_bits: int
+    #: Largest value of a lane before summing, L: floor((2^lane_bits - 1) / members_max), at least 2^value_bits - 1.
+    #: A lane is in [0, L], a sum of `members` lanes in [0, members * L]; neither can wrap.
+    max_value: int
+    #: Bits of a lane in the ring.
+    lane_bits: int
+    #: L2 bound of a member's whole update, C.
+    update_norm: float
+    #: L2 bound of the kept coordinates, C * sqrt(kept_length / model_length); what a member is clipped to.
+    kept_norm: float
+    #: Rotated values in [-scale, scale] map onto [0, max_value]; beyond, they saturate.
+    scale: float
+    #: Most members of a sum.
+    members_max: int
+    profile: Profile
+    #: True if rounding is subtractively dithered: half the error, not to be used where rounding is a privacy mechanism.
+    dithered: bool
+
+    @property
+    def payload_bytes(self) -> int:
+        """Bytes of one member's packed words."""
+        return 8 * words_for(self.padded_length, self.lane_bits)
+
+    @property
+    def bytes_per_parameter(self) -> float:
+        """Payload bytes over all values of the model, padding included."""
+        return self.payload_bytes / self.model_length
+
+    @property
+    def fraction_bits(self) -> int:
+        """Fractional bits of a value while it is rounded, 11 to 16."""
+        return min(_FRACTION_BITS_MAX, _FIXED_POINT_BITS - self.max_value.bit_length())
+
+
+def derive_plan(
+    *,
+    model_length: int,
+    kept_fraction: float,
+    profile: Profile,
+    update_norm: float,
+    members_max: int,
+    dithered: bool = False,
+) -> RingPlan:
+    """The one encoding that these public numbers allow.
+
+    The lanes hold as many levels as a sum of `members_max` leaves room for; a wrap-around is impossible.
+
+    Raises:
+        CodecError: a number out of its range, or so many members that a lane leaves them less than two levels.
+    """
+    _require(1 <= model_length <= LONGEST_VECTOR, "model_length", f"1 to {LONGEST_VECTOR}", model_length)
+    _require(0.0 < kept_fraction <= 1.0, "kept_fraction", "above 0, at most 1", kept_fraction)
+    _require(profile in _LANE_BITS, "profile", ", ".join(_LANE_BITS), profile)
+    _require(1e-20 <= update_norm <= 1e20, "update_norm", "1e-20 to 1e20", update_norm)
+    _require(members_max >= 1, "members_max", "at least 1", members_max)
+    lane_bits = _LANE_BITS[profile]
+    max_value = (2**lane_bits - 1) // members_max
+    if max_value < 1:
+        raise CodecError(
+            "so many members leave no level in a lane",
+            where="members_max",
+            expected=f"at most {2**lane_bits - 1} members for profile {profile}",
+            got=str(members_max),
+            hint="take a wider profile or a smaller cohort",
+        )
+    kept_length = max(1, round(model_length * kept_fraction))
+    padded_length = -(-kept_length // SMALLEST_BLOCK) * SMALLEST_BLOCK
+    kept_norm = update_norm * math.sqrt(kept_length / model_length)
+    value_bits = (max_value + 1).bit_length() - 1
+    return RingPlan(
+        model_length=model_length,
+        kept_fraction=kept_fraction,
+        kept_length=kept_length,
+        padded_length=padded_length,
+        value_bits=value_bits,
+        max_value=max_value,
+        lane_bits=lane_bits,
+        update_norm=update_norm,
+        kept_norm=kept_norm,
+        scale=kept_norm * min(1.0, _range_sigmas(value_bits) / math.sqrt(padded_length)),
+        members_max=members_max,
+        profile=profile,
+        dithered=dithered,
+    )
+
+
+def _range_sigmas(value_bits: int) -> float:
+    """The range of `_RANGE_SIGMAS`, linear between its rows and flat beyond them."""
+    for (low_bits, low), (high_bits, high) in itertools.pairwise(_RANGE_SIGMAS):
+        if value_bits <= high_bits:
+            return low + (high - low) * (value_bits - low_bits) / (high_bits - low_bits)
+    return _RANGE_SIGMAS[-1][1]
+
+
+def _require(holds: bool, where: str, expected: str, got: object) -> None:  # noqa: FBT001 (the condition itself)
+    if not holds:
+        raise CodecError("no encoding can be derived", where=where, expected=expected, got=str(got))
