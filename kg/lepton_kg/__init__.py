@@ -1,0 +1,1 @@
+"""Shared meaning: ontologies by hash, units, owners' mappings, and the plans that turn columns into tensors."""

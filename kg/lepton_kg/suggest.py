@@ -1,0 +1,191 @@
+"""Ranked proposals of what a column may mean, with reasons; a person approves, never this module.
+
+Score: the name's likeness to a label or synonym in any language (1 for equality after normalisation, else rapidfuzz),
+then small steps for what speaks for or against it: the unit in the name, the type, the range, the value set.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import polars as pl
+from rapidfuzz import fuzz
+
+from lepton_core.errors import UnitError
+from lepton_kg.mapping import Source
+from lepton_kg.ontology import Concept, Ontology
+from lepton_kg.units import conversion
+
+#: Most candidates a column is shown.
+MAX_CANDIDATES = 5
+#: Candidates below this are not worth reading.
+MIN_SCORE = 0.3
+#: Most distinct values a profile lists; a column with more is not coded.
+MAX_DISTINCT = 50
+
+#: How far each piece of evidence moves the score.
+_UNIT_FITS, _UNIT_CONTRADICTS = 0.08, -0.25
+_TYPE_CONTRADICTS = -0.3
+_RANGE_FITS, _RANGE_CONTRADICTS = 0.05, -0.15
+_VALUES_FIT, _VALUES_CONTRADICT = 0.35, -0.1
+
+
+@dataclass(frozen=True)
+class ColumnProfile:
+    """What a column looks like; private, so it never leaves the owner."""
+
+    name: str
+    dtype: str
+    #: Of the cells that are numbers; None if there are none.
+    minimum: float | None = None
+    maximum: float | None = None
+    #: Stripped texts of a column with few different cells; empty for others.
+    distinct_values: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One concept a column may mean."""
+
+    concept: str
+    #: In [0, 1].
+    score: float
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """A column with its candidates, best first; empty if nothing comes near."""
+
+    column: str
+    candidates: tuple[Candidate, ...]
+    #: UCUM unit read from the column's name, such as `mm2` of `area_mm2`; None if it tells none.
+    unit: str | None = None
+
+
+def profile_columns(frame: pl.DataFrame, source: Source) -> list[ColumnProfile]:
+    """A profile of each column of the frame, which was read from that source."""
+    return [_profile(frame[name], source.decimal) for name in frame.columns]
+
+
+def suggest(ontology: Ontology, columns: Sequence[ColumnProfile], vocabulary: str = "") -> list[Suggestion]:
+    """Candidates for each column among the ontology's observable concepts below the IRI prefix `vocabulary`."""
+    concepts = [
+        (concept, tuple(sorted({_normalize(name) for name in (*concept.labels.values(), *concept.synonyms)})))
+        for iri, concept in sorted(ontology.concepts.items())
+        if concept.is_observable and iri.startswith(vocabulary)
+    ]
+    return [_suggest_one(column, concepts) for column in columns]
+
+
+def _profile(cells: pl.Series, decimal: str) -> ColumnProfile:
+    text = cells.cast(pl.String).str.strip_chars()
+    numbers = cells
+    if not cells.dtype.is_numeric():
+        numbers = text.str.replace(decimal, ".", literal=True)
+    values = numbers.cast(pl.Float64, strict=False).drop_nulls().drop_nans()
+    distinct = text.filter(text != "").drop_nulls().unique().sort()
+    low, high = values.min(), values.max()
+    return ColumnProfile(
+        name=cells.name,
+        dtype="number" if len(values) > len(text) / 2 else "text",
+        minimum=float(low) if isinstance(low, float) else None,
+        maximum=float(high) if isinstance(high, float) else None,
+        distinct_values=tuple(distinct) if len(distinct) <= MAX_DISTINCT else (),
+    )
+
+
+def _suggest_one(column: ColumnProfile, concepts: Sequence[tuple[Concept, tuple[str, ...]]]) -> Suggestion:
+    name, unit = _split_unit(column.name)
+    names = tuple({_normalize(column.name), name})
+    candidates = []
+    for concept, labels in concepts:
+        score, reasons = _likeness(names, labels)
+        for step, reason in _evidence(column, unit, concept):
+            score += step
+            reasons = (*reasons, reason)
+        score = round(min(max(score, 0.0), 1.0), 4)
+        if score >= MIN_SCORE:
+            candidates.append(Candidate(concept.iri, score, reasons))
+    candidates.sort(key=lambda candidate: (-candidate.score, candidate.concept))
+    return Suggestion(column.name, tuple(candidates[:MAX_CANDIDATES]), unit)
+
+
+def _likeness(names: Sequence[str], labels: Sequence[str]) -> tuple[float, tuple[str, ...]]:
+    best, nearest = 0.0, ""
+    for name in names:
+        for label in labels:
+            if name == label:
+                return 0.95, (f"name equals {label!r}",)
+            # token_set alone calls "radius" equal to "mean radius"; token_sort holds it to account.
+            score = (fuzz.token_set_ratio(name, label) + fuzz.token_sort_ratio(name, label)) / 200
+            if score > best:
+                best, nearest = score, label
+    return 0.85 * best, (f"name resembles {nearest!r} ({best:.0%})",) if nearest else ()
+
+
+def _evidence(column: ColumnProfile, unit: str | None, concept: Concept) -> list[tuple[float, str]]:
+    if concept.value_set:
+        return _coded_evidence(column, concept)
+    found: list[tuple[float, str]] = []
+    if column.dtype == "text" and column.minimum is None:
+        found.append((_TYPE_CONTRADICTS, "the concept is numeric, the column is not"))
+    line = None
+    if concept.unit is not None:
+        try:
+            line = conversion(unit or concept.unit, concept.unit, molar_mass_g_per_mol=concept.molar_mass_g_per_mol)
+        except UnitError:
+            return [*found, (_UNIT_CONTRADICTS, f"{unit} is no unit of {concept.quantity_kind}")]
+        if unit is not None:
+            found.append((_UNIT_FITS, f"{unit} is a unit of {concept.quantity_kind}"))
+    low, high = concept.plausible_minimum, concept.plausible_maximum
+    if None not in {column.minimum, column.maximum, low, high} and line is not None:
+        inside = line(column.minimum or 0.0) >= (low or 0.0) and line(column.maximum or 0.0) <= (high or 0.0)
+        assumed = "" if unit else f" if written in {concept.unit}"
+        found.append(
+            (_RANGE_FITS, f"values lie in the plausible range{assumed}")
+            if inside
+            else (_RANGE_CONTRADICTS, f"values lie outside the plausible range{assumed}")
+        )
+    return found
+
+
+def _coded_evidence(column: ColumnProfile, concept: Concept) -> list[tuple[float, str]]:
+    if not column.distinct_values:
+        return [(_TYPE_CONTRADICTS, "the concept is coded, the column has many different values")]
+    known = {
+        _normalize(text)
+        for value in concept.value_set
+        for text in (*value.labels.values(), *value.synonyms, value.notation or "")
+        if text
+    }
+    hits = sum(_normalize(value) in known for value in column.distinct_values)
+    if hits >= 2 or hits == len(column.distinct_values):
+        return [(_VALUES_FIT, f"{hits} of {len(column.distinct_values)} codes are of the value set")]
+    if len(column.distinct_values) <= len(concept.value_set) + 3:
+        return []
+    return [(_VALUES_CONTRADICT, "codes do not look like the value set")]
+
+
+def _split_unit(name: str) -> tuple[str, str | None]:
+    """The normalised name without its unit, and the unit: `Fläche (mm²)`, `area_mm2`, `radius [um]`."""
+    found = re.fullmatch(r"(?P<name>.*?)\s*[\[(（](?P<unit>[^\])）]+)[\])）]\s*", name)
+    if found is None:
+        found = re.fullmatch(r"(?P<name>.*[^_\s])[_\s]+(?P<unit>[^_\s]+)", name)
+    if found is None:
+        return _normalize(name), None
+    unit = found["unit"].strip()
+    try:
+        conversion(unit, unit)
+    except UnitError:
+        return _normalize(name), None
+    return (_normalize(found["name"]), unit) if not unit.isdigit() else (_normalize(name), None)
+
+
+def _normalize(text: str) -> str:
+    """Words in lower case, one blank between; camelCase and punctuation part words."""
+    text = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", unicodedata.normalize("NFKC", text))
+    return " ".join(re.findall(r"\w+", text.replace("_", " ").casefold()))

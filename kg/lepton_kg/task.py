@@ -1,0 +1,141 @@
+"""A job's task against its ontology version: every named concept found, numeric, ranged, and in a unit that converts.
+
+Submitting a job and compiling an owner's plan ask the same questions here; this needs no polars.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from lepton_core.errors import JobError, OntologyError, UnitError
+from lepton_core.job import Feature, Target, Task
+from lepton_kg.ontology import Concept, Ontology
+from lepton_kg.units import conversion
+
+
+@dataclass(frozen=True)
+class NumericFeature:
+    """One feature as everybody in the job computes it: (value - middle) / half of the public range."""
+
+    concept: Concept
+    #: The concept's canonical unit; `minimum` and `maximum` are in it.
+    unit: str
+    minimum: float
+    maximum: float
+    required: bool
+    #: Public value that stands in for a missing one.
+    imputed: float
+
+
+@dataclass(frozen=True)
+class CodedTarget:
+    """The target as everybody in the job codes it."""
+
+    concept: Concept
+    #: IRI of the positive value; the others of the value set are class 0.
+    positive: str
+
+
+@dataclass(frozen=True)
+class ResolvedTask:
+    """A task whose every word has a meaning in the ontology."""
+
+    features: tuple[NumericFeature, ...]
+    target: CodedTarget
+
+
+def resolve_task(task: Task, ontology: Ontology) -> ResolvedTask:
+    """The task's features and target in the ontology.
+
+    Raises:
+        JobError: `reason` is ONTOLOGY_MISMATCH, UNKNOWN_CONCEPT, NOT_NUMERIC, NO_PLAUSIBLE_RANGE, UNIT_MISMATCH,
+            NOT_CODED or UNKNOWN_VALUE; `where` names the concept.
+    """
+    if task.ontology != ontology.digest:
+        raise JobError(
+            "the job names another ontology version",
+            where="task.ontology",
+            expected=ontology.digest,
+            got=task.ontology,
+            hint="publish that version, or name this one in the job",
+            reason="ONTOLOGY_MISMATCH",
+        )
+    return ResolvedTask(
+        features=tuple(_resolve_feature(feature, task, ontology) for feature in task.features),
+        target=_resolve_target(task.target, task, ontology),
+    )
+
+
+def _resolve_feature(feature: Feature, task: Task, ontology: Ontology) -> NumericFeature:
+    concept = _find(task.iri(feature.concept), ontology)
+    if not concept.is_numeric or concept.unit is None:
+        raise JobError(
+            "a feature whose concept is not numeric",
+            where=concept.iri,
+            expected="a concept with a numeric datatype and a unit",
+            got=concept.datatype or "no datatype",
+            hint=_numeric_hint(concept, ontology.concepts),
+            reason="NOT_NUMERIC",
+        )
+    minimum, maximum = concept.plausible_minimum, concept.plausible_maximum
+    if minimum is None or maximum is None:
+        raise JobError(
+            "a feature whose concept has no public plausible range",
+            where=concept.iri,
+            expected="plausibleMinimum and plausibleMaximum",
+            hint="add them to the ontology and publish the new version",
+            reason="NO_PLAUSIBLE_RANGE",
+        )
+    if feature.unit is not None:
+        try:
+            conversion(feature.unit, concept.unit, molar_mass_g_per_mol=concept.molar_mass_g_per_mol)
+        except UnitError as error:
+            raise JobError(
+                f"a feature in a unit that its concept does not have: {error.message}",
+                where=concept.iri,
+                expected=error.expected,
+                got=error.got,
+                reason="UNIT_MISMATCH",
+            ) from None
+    imputed = minimum if feature.impute == "minimum" else (minimum + maximum) / 2
+    return NumericFeature(concept, concept.unit, minimum, maximum, feature.required, imputed)
+
+
+def _resolve_target(target: Target, task: Task, ontology: Ontology) -> CodedTarget:
+    concept = _find(task.iri(target.concept), ontology)
+    if not concept.value_set:
+        raise JobError(
+            "a target whose concept has no value set",
+            where=concept.iri,
+            expected="a coded concept",
+            reason="NOT_CODED",
+        )
+    positive = task.iri(target.positive)
+    if positive not in {value.iri for value in concept.value_set}:
+        raise JobError(
+            "a positive value that is not in the target's value set",
+            where=concept.iri,
+            expected=", ".join(value.iri for value in concept.value_set)[:1000],
+            got=positive,
+            reason="UNKNOWN_VALUE",
+        )
+    return CodedTarget(concept, positive)
+
+
+def _find(iri: str, ontology: Ontology) -> Concept:
+    try:
+        return ontology.concept(iri)
+    except OntologyError as error:
+        raise JobError(
+            "the job asks for a concept that the ontology does not have",
+            where=error.where,
+            got=error.got,
+            hint=error.hint,
+            reason="UNKNOWN_CONCEPT",
+        ) from None
+
+
+def _numeric_hint(concept: Concept, concepts: Mapping[str, Concept]) -> str:
+    narrower = sorted(iri for iri, other in concepts.items() if concept.iri in other.broader and other.is_numeric)
+    return f"numeric concepts below it: {', '.join(narrower[:5])}" if narrower else ""

@@ -1,0 +1,298 @@
+"""Units of measurement in UCUM notation: what they measure, and the exact straight line from one to another.
+
+A subset of the Unified Code for Units of Measure (ucum.org, version 2.1), case sensitive, with the spellings that
+hospital tables use instead (`mm²`, `°C`, `mmHg`, `cm^2`). Scales are exact fractions, so only the last step rounds.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import lru_cache
+from types import MappingProxyType
+
+from lepton_core.errors import UnitError
+
+#: Exponents of metre, gram, second, kelvin, mole.
+Dimension = tuple[int, int, int, int, int]
+
+_NONE: Dimension = (0, 0, 0, 0, 0)
+_LENGTH: Dimension = (1, 0, 0, 0, 0)
+_VOLUME: Dimension = (3, 0, 0, 0, 0)
+_MASS: Dimension = (0, 1, 0, 0, 0)
+_TIME: Dimension = (0, 0, 1, 0, 0)
+_TEMPERATURE: Dimension = (0, 0, 0, 1, 0)
+_AMOUNT: Dimension = (0, 0, 0, 0, 1)
+_PRESSURE: Dimension = (-1, 1, -2, 0, 0)
+_CATALYSIS: Dimension = (0, 0, -1, 0, 1)
+
+_KINDS: Mapping[Dimension, str] = MappingProxyType(
+    {
+        _NONE: "dimensionless",
+        _LENGTH: "length",
+        (2, 0, 0, 0, 0): "area",
+        _VOLUME: "volume",
+        _MASS: "mass",
+        _TIME: "time",
+        _TEMPERATURE: "temperature",
+        _AMOUNT: "amount of substance",
+        _PRESSURE: "pressure",
+        _CATALYSIS: "catalytic activity",
+        (-3, 1, 0, 0, 0): "mass concentration",
+        (-3, 0, 0, 0, 1): "amount concentration",
+        (-3, 0, -1, 0, 1): "catalytic concentration",
+        (-3, 0, 0, 0, 0): "number concentration",
+        (-2, 1, 0, 0, 0): "mass per area",
+        (0, 0, -1, 0, 0): "frequency",
+        (1, 0, -1, 0, 0): "speed",
+        (3, 0, -1, 0, 0): "volume flow rate",
+    }
+)
+
+_PREFIXES: Mapping[str, Fraction] = MappingProxyType(
+    {
+        "G": Fraction(10**9),
+        "M": Fraction(10**6),
+        "k": Fraction(10**3),
+        "h": Fraction(10**2),
+        "da": Fraction(10),
+        "d": Fraction(1, 10),
+        "c": Fraction(1, 10**2),
+        "m": Fraction(1, 10**3),
+        "u": Fraction(1, 10**6),
+        "n": Fraction(1, 10**9),
+        "p": Fraction(1, 10**12),
+        "f": Fraction(1, 10**15),
+    }
+)
+
+#: Units that take a prefix: scale to metre, gram, second, kelvin, mole.
+_METRIC: Mapping[str, tuple[Fraction, Dimension]] = MappingProxyType(
+    {
+        "m": (Fraction(1), _LENGTH),
+        "g": (Fraction(1), _MASS),
+        "s": (Fraction(1), _TIME),
+        "K": (Fraction(1), _TEMPERATURE),
+        "mol": (Fraction(1), _AMOUNT),
+        "eq": (Fraction(1), _AMOUNT),
+        "L": (Fraction(1, 1000), _VOLUME),
+        "l": (Fraction(1, 1000), _VOLUME),
+        "Pa": (Fraction(1000), _PRESSURE),
+        "m[Hg]": (Fraction("133322.387415") * 1000, _PRESSURE),
+        "U": (Fraction(1, 60 * 10**6), _CATALYSIS),
+        "kat": (Fraction(1), _CATALYSIS),
+    }
+)
+
+#: Units that take no prefix.
+_PLAIN: Mapping[str, tuple[Fraction, Dimension]] = MappingProxyType(
+    {
+        "%": (Fraction(1, 100), _NONE),
+        "[ppth]": (Fraction(1, 1000), _NONE),
+        "[ppm]": (Fraction(1, 10**6), _NONE),
+        "min": (Fraction(60), _TIME),
+        "h": (Fraction(3600), _TIME),
+        "d": (Fraction(86_400), _TIME),
+        "wk": (Fraction(604_800), _TIME),
+        "mo": (Fraction(2_629_800), _TIME),
+        "a": (Fraction(31_557_600), _TIME),
+        "[in_i]": (Fraction("0.0254"), _LENGTH),
+        "[ft_i]": (Fraction("0.3048"), _LENGTH),
+        "[lb_av]": (Fraction("453.59237"), _MASS),
+    }
+)
+
+#: Units with their own zero: kelvin = value * scale + offset. They stand alone, never in a product.
+_SHIFTED: Mapping[str, tuple[Fraction, Fraction]] = MappingProxyType(
+    {
+        "Cel": (Fraction(1), Fraction("273.15")),
+        "[degF]": (Fraction(5, 9), Fraction("459.67") * Fraction(5, 9)),
+    }
+)
+
+#: Whole units as people write them, after NFKC, which already turns ² into 2, ㎜ into mm and ℃ into °C.
+_SPELLINGS: Mapping[str, str] = MappingProxyType(
+    {
+        "": "1",
+        "°C": "Cel",
+        "degC": "Cel",
+        "°F": "[degF]",
+        "degF": "[degF]",
+        "mmHg": "mm[Hg]",
+        "mm Hg": "mm[Hg]",
+        "cc": "mL",
+        "yr": "a",
+        "year": "a",
+        "years": "a",
+        "day": "d",
+        "days": "d",
+        "hr": "h",
+        "sec": "s",
+        "in": "[in_i]",
+        "ft": "[ft_i]",
+        "lb": "[lb_av]",
+    }
+)
+
+_MAX_LENGTH = 100
+_MAX_EXPONENT = 12
+_TERM = re.compile(r"(?P<atom>10\*|(?:\[[A-Za-z_]+\]|[A-Za-z%])+)?(?P<exponent>[+-]?[0-9]+)?")
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A parsed unit: base value = value * scale + offset, in metre, gram, second, kelvin, mole."""
+
+    #: The unit's text after normalising the spelling.
+    code: str
+    dimension: Dimension
+    scale: Fraction
+    offset: Fraction = Fraction(0)
+
+    @property
+    def kind(self) -> str:
+        """Name of the kind of quantity it measures; the exponents where the kind has no name here."""
+        return kind_of(self.dimension)
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """A straight line: value in the new unit = value * a + b."""
+
+    a: float
+    b: float
+
+    def __call__(self, value: float) -> float:
+        """The value in the new unit."""
+        return value * self.a + self.b
+
+
+def kind_of(dimension: Dimension) -> str:
+    """The name of a kind of quantity, such as `length` or `mass concentration`."""
+    known = _KINDS.get(dimension)
+    if known is not None:
+        return known
+    bases = zip(("m", "g", "s", "K", "mol"), dimension, strict=True)
+    return ".".join(f"{base}{power}" for base, power in bases if power)
+
+
+@lru_cache(maxsize=1024)
+def parse_unit(text: str) -> Unit:
+    """The unit that UCUM text, or a common spelling of it, stands for.
+
+    Raises:
+        UnitError: not a unit this subset knows.
+    """
+    if len(text) > _MAX_LENGTH:
+        raise UnitError("a unit this long is refused", expected=f"at most {_MAX_LENGTH} characters", got=str(len(text)))
+    code = _normalize(text)
+    if code in _SHIFTED:
+        scale, offset = _SHIFTED[code]
+        return Unit(code, _TEMPERATURE, scale, offset)
+    scale, dimension = _parse_product(code, text)
+    return Unit(code, dimension, scale)
+
+
+def conversion(from_unit: str, to_unit: str, *, molar_mass_g_per_mol: float | None = None) -> Conversion:
+    """The line that turns values of one unit into another.
+
+    With the substance's molar mass, masses and amounts convert too (mg/dL of glucose to mmol/L).
+
+    Raises:
+        UnitError: a unit is unknown, or the two measure different kinds of quantity; names both kinds.
+    """
+    source, wanted = parse_unit(from_unit), parse_unit(to_unit)
+    factor = Fraction(1)
+    if source.dimension != wanted.dimension:
+        factor = _molar_factor(source, wanted, molar_mass_g_per_mol)
+    return Conversion(
+        a=float(source.scale * factor / wanted.scale),
+        b=float((source.offset - wanted.offset) / wanted.scale),
+    )
+
+
+def _molar_factor(source: Unit, wanted: Unit, molar_mass: float | None) -> Fraction:
+    """What one base unit of `source` counts in base units of `wanted`, by the substance's molar mass."""
+    change = tuple(b - a for a, b in zip(source.dimension, wanted.dimension, strict=True))
+    amount_for_mass = (0, -1, 0, 0, 1)
+    if molar_mass is not None and molar_mass > 0:
+        if change == amount_for_mass:
+            return 1 / Fraction(str(molar_mass))
+        if change == tuple(-power for power in amount_for_mass):
+            return Fraction(str(molar_mass))
+    raise UnitError(
+        f"{source.code} cannot be turned into {wanted.code}",
+        expected=f"a unit of {wanted.kind}",
+        got=f"a unit of {source.kind}",
+        hint="correct the unit in the mapping, or map the column to another concept",
+    )
+
+
+def _normalize(text: str) -> str:
+    code = unicodedata.normalize("NFKC", text).strip()
+    code = code.replace("μ", "u").replace("µ", "u").replace("mcg", "ug")
+    code = _SPELLINGS.get(code, code)
+    # 10*9 is UCUM's power of ten; every other star, dot or cross is a product.
+    code = re.sub(r"\b10[*^](?=[+-]?\d)", "10#", code)
+    code = code.replace("^", "").replace("*", ".").replace("·", ".").replace("⋅", ".").replace("×", ".")
+    code = code.replace("−", "-").replace("10#", "10*")
+    code = re.sub(r"\{[^{}]*\}", "", code)  # An annotation such as {cells} has no bearing on the quantity.
+    code = re.sub(r"\s+", "", code)
+    return code or "1"
+
+
+def _parse_product(code: str, text: str) -> tuple[Fraction, Dimension]:
+    """UCUM section 2.3.2: products and quotients from left to right; a leading slash inverts."""
+    scale, dimension = Fraction(1), [0] * len(_NONE)
+    for index, token in enumerate(re.split(r"(?=[./])", code)):
+        if index == 0 and not token and code.startswith("/"):
+            continue
+        sign = -1 if token.startswith("/") else 1
+        factor, powers = _parse_term(token[1:] if index else token, text)
+        scale *= factor**sign
+        dimension = [total + sign * power for total, power in zip(dimension, powers, strict=True)]
+    metre, gram, second, kelvin, mole = dimension
+    return scale, (metre, gram, second, kelvin, mole)
+
+
+def _parse_term(term: str, text: str) -> tuple[Fraction, Dimension]:
+    found = _TERM.fullmatch(term)
+    if found is None or not term:
+        raise _unknown(text)
+    atom, digits = found["atom"], found["exponent"]
+    if atom is None:
+        if not digits.isdigit() or int(digits) == 0 or len(digits) > _MAX_EXPONENT:
+            raise _unknown(text)
+        return Fraction(int(digits)), _NONE
+    exponent = int(digits) if digits else 1
+    if abs(exponent) > _MAX_EXPONENT or exponent == 0:
+        raise _unknown(text)
+    if atom == "10*":
+        return Fraction(10) ** exponent, _NONE
+    scale, dimension = _find_atom(atom, text)
+    metre, gram, second, kelvin, mole = (power * exponent for power in dimension)
+    return scale**exponent, (metre, gram, second, kelvin, mole)
+
+
+def _find_atom(atom: str, text: str) -> tuple[Fraction, Dimension]:
+    if atom in _PLAIN:
+        return _PLAIN[atom]
+    if atom in _METRIC:
+        return _METRIC[atom]
+    for prefix, factor in _PREFIXES.items():
+        rest = atom.removeprefix(prefix)
+        if rest != atom and rest in _METRIC:
+            scale, dimension = _METRIC[rest]
+            return factor * scale, dimension
+    raise _unknown(text)
+
+
+def _unknown(text: str) -> UnitError:
+    return UnitError(
+        "a unit that is not known",
+        expected="UCUM, such as mm, um2, mg/dL, mmol/L, 10*9/L, Cel, %, 1",
+        got=repr(text[:_MAX_LENGTH]),
+    )
