@@ -1,0 +1,1 @@
+"""Secure aggregation: the coordinator learns the sum of its members' updates, and nothing else about them."""
