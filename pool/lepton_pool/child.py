@@ -1,0 +1,95 @@
+"""The inside of a worker process: answer frames from standard input until it ends.
+
+Guarantees:
+- The process ends when its parent does, even in the middle of a request: a thread waits for the end of standard input,
+  and on Linux the kernel kills it with its parent.
+- Nothing but frames is written to the pipe: file descriptor 1 is turned into standard error first.
+- A handler's `LeptonError` travels as it is; of any other exception only its type and place do, as messages of
+  libraries may hold values from records.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import queue
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import BinaryIO, TypeAlias
+
+from lepton_core.errors import FaultError, InputError, LeptonError
+from lepton_pool.frames import Frame, read_frame, write_frame
+
+#: Answers one kind of request.
+Handler: TypeAlias = Callable[[Frame], Frame]
+
+_PR_SET_PDEATHSIG = 1
+
+
+def serve(load_handlers: Callable[[], Mapping[str, Handler]]) -> None:
+    """Answers requests one by one until standard input ends.
+
+    `load_handlers` runs while the first request is already on its way, so that is where heavy imports belong.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle; it closes our input
+    _die_with_parent()
+    requests, answers = _take_pipes()
+    arrived: queue.SimpleQueue[Frame] = queue.SimpleQueue()
+    threading.Thread(target=_receive, args=(requests, arrived), daemon=True).start()
+    handlers = load_handlers()
+    while True:
+        request = arrived.get()
+        answer = _answer(handlers, request)
+        try:
+            write_frame(answers, answer)
+        except BrokenPipeError:
+            return
+
+
+def _answer(handlers: Mapping[str, Handler], request: Frame) -> Frame:
+    number, kind = request.values.get("number"), str(request.values.get("kind"))
+    try:
+        handler = handlers.get(kind)
+        if handler is None:
+            raise InputError("no such kind of work", where="kind", expected=", ".join(sorted(handlers)), got=kind)
+        result = handler(request)
+        return Frame({**result.values, "number": number, "status": "done"}, result.arrays)
+    except LeptonError as error:
+        return Frame({"number": number, "status": "error", "error": error.as_dict()})
+    except Exception as error:  # noqa: BLE001 (the process boundary: one bad request must not end the worker)
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        fault = FaultError(
+            f"work of kind {kind} failed with {type(error).__name__}",
+            where=f"{Path(place.filename).name}:{place.lineno}",
+            reason="WORKER_EXCEPTION",
+        )
+        return Frame({"number": number, "status": "error", "error": fault.as_dict()})
+
+
+def _receive(requests: BinaryIO, arrived: queue.SimpleQueue[Frame]) -> None:
+    """Queues requests; ends the process at the end of the stream, whatever the main thread is at."""
+    try:
+        while (frame := read_frame(requests)) is not None:
+            arrived.put(frame)
+    finally:
+        os._exit(0)
+
+
+def _take_pipes() -> tuple[BinaryIO, BinaryIO]:
+    """Standard input and output for ourselves; what anybody else prints goes to standard error."""
+    requests = os.fdopen(os.dup(0), "rb")
+    answers = os.fdopen(os.dup(1), "wb")
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    os.dup2(2, 1)
+    return requests, answers
+
+
+def _die_with_parent() -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

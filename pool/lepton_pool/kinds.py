@@ -1,0 +1,106 @@
+"""The kinds of work an engine knows: for each, how to ask and how it is done."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from lepton_core.canonical import canonical_json
+from lepton_core.job import ModelSpec
+from lepton_core.layout import Vector
+from lepton_core.settings import parse_settings
+from lepton_pool.child import Handler
+from lepton_pool.engine import Engine
+from lepton_pool.evaluate import Floats, Metrics
+from lepton_pool.evaluate import evaluate as evaluate_here
+from lepton_pool.evaluate import predict as predict_here
+from lepton_pool.frames import Frame, bytes_array
+from lepton_pool.models import initial_vector as initial_vector_here
+
+EVALUATE = "evaluate"
+PREDICT = "predict"
+INITIAL_MODEL = "initial-model"
+
+#: Long enough for a slow machine to import torch first.
+DEADLINE_S = 120.0
+
+
+async def evaluate(
+    engine: Engine,
+    spec: ModelSpec,
+    vector: Vector,
+    features: Floats,
+    target: Floats,
+    *,
+    deadline_s: float = DEADLINE_S,
+) -> Metrics:
+    """The model's metrics on labelled rows; features: shape (rows, d), target: shape (rows,), 0 or 1, float32.
+
+    Raises:
+        InputError: arrays that do not fit each other or the model.
+        FaultError: the engine failed.
+    """
+    inputs = Frame({}, {"model": _spec_array(spec), "vector": vector, "features": features, "target": target})
+    values = (await engine.submit(EVALUATE, inputs, deadline_s=deadline_s).result()).values
+    return Metrics(accuracy=values["accuracy"], auc=values["auc"], rows=values["rows"])
+
+
+async def predict(
+    engine: Engine, spec: ModelSpec, vector: Vector, features: Floats, *, deadline_s: float = DEADLINE_S
+) -> Floats:
+    """The model's logits, shape (rows,), float32.
+
+    Raises:
+        InputError: arrays that do not fit the model.
+        FaultError: the engine failed.
+    """
+    inputs = Frame({}, {"model": _spec_array(spec), "vector": vector, "features": features})
+    answer = await engine.submit(PREDICT, inputs, deadline_s=deadline_s).result()
+    return answer.array("logits", np.float32)
+
+
+async def initial_model(engine: Engine, spec: ModelSpec, features: int, *, deadline_s: float = DEADLINE_S) -> Vector:
+    """The model's first weights, computed in the engine; what models of entry points need, as those import torch.
+
+    Raises:
+        JobError: the model cannot be built for that many features.
+        FaultError: the engine failed.
+    """
+    inputs = Frame({"features": features}, {"model": _spec_array(spec)})
+    answer = await engine.submit(INITIAL_MODEL, inputs, deadline_s=deadline_s).result()
+    return answer.array("vector", np.float32)
+
+
+def _spec_array(spec: ModelSpec) -> Any:
+    return bytes_array(canonical_json(spec.model_dump(mode="json")))
+
+
+def _spec_of(request: Frame) -> ModelSpec:
+    document = json.loads(request.array("model", np.uint8).tobytes())
+    return parse_settings(ModelSpec, document, source="model")
+
+
+def _do_evaluate(request: Frame) -> Frame:
+    vector, features, target = (request.array(name, np.float32) for name in ("vector", "features", "target"))
+    metrics = evaluate_here(_spec_of(request), vector, features, target)
+    return Frame({"accuracy": metrics.accuracy, "auc": metrics.auc, "rows": metrics.rows})
+
+
+def _do_predict(request: Frame) -> Frame:
+    vector, features = (request.array(name, np.float32) for name in ("vector", "features"))
+    return Frame({}, {"logits": predict_here(_spec_of(request), vector, features)})
+
+
+def _do_initial_model(request: Frame) -> Frame:
+    return Frame({}, {"vector": initial_vector_here(_spec_of(request), int(request.values["features"]))})
+
+
+#: What a worker can do, by name.
+KINDS: Mapping[str, Handler] = {
+    EVALUATE: _do_evaluate,
+    PREDICT: _do_predict,
+    INITIAL_MODEL: _do_initial_model,
+}

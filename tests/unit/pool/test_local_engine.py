@@ -1,0 +1,130 @@
+"""The local engine does its work in a real process, survives its death, and leaves nothing behind."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import psutil
+import pytest
+
+from lepton_core.errors import FaultError, InputError, JobError, NotFoundError
+from lepton_core.job import ModelSpec
+from lepton_pool import evaluate as here
+from lepton_pool import kinds
+from lepton_pool.frames import Frame
+from lepton_pool.local import LocalEngine
+from lepton_pool.models import initial_vector
+
+SPEC = ModelSpec(kind="mlp", hidden=(8,))
+RNG = np.random.default_rng(1)
+FEATURES = RNG.uniform(-1, 1, (50, 6)).astype(np.float32)
+TARGET = (FEATURES[:, 0] > 0).astype(np.float32)
+VECTOR = initial_vector(SPEC, 6)
+
+
+async def test_work_in_the_engine_gives_what_it_gives_here_and_errors_keep_their_class():
+    engine = LocalEngine()
+    try:
+        await engine.start()
+        metrics, logits, vector = await asyncio.gather(
+            kinds.evaluate(engine, SPEC, VECTOR, FEATURES, TARGET),
+            kinds.predict(engine, SPEC, VECTOR, FEATURES),
+            kinds.initial_model(engine, SPEC, 6),
+        )
+        assert metrics == here.evaluate(SPEC, VECTOR, FEATURES, TARGET)
+        assert np.allclose(logits, here.predict(SPEC, VECTOR, FEATURES), atol=1e-6)
+        assert np.array_equal(vector, VECTOR)
+        process = psutil.Process(engine.worker.pid)
+        with pytest.raises(InputError, match="does not fit"):
+            await kinds.predict(engine, SPEC, VECTOR[:-1], FEATURES)
+        with pytest.raises(JobError, match="fill the image"):
+            await kinds.initial_model(engine, ModelSpec(kind="cnn", image=(1, 3, 3)), 6)
+        with pytest.raises(NotFoundError):
+            await kinds.initial_model(engine, ModelSpec(kind="no-such-model"), 6)
+        with pytest.raises(InputError, match="no such kind"):
+            await engine.submit("shell", Frame(), deadline_s=60).result()
+        with pytest.raises(FaultError, match="failed with KeyError") as fault:
+            await engine.submit(
+                kinds.INITIAL_MODEL, Frame({}, {"model": kinds._spec_array(SPEC)}), deadline_s=60
+            ).result()
+        assert fault.value.reason == "WORKER_EXCEPTION"
+        assert engine.worker.pid == process.pid
+    finally:
+        await engine.close()
+    assert not process.is_running()
+    await engine.close()
+    with pytest.raises(FaultError, match="closed"):
+        await engine.submit(kinds.PREDICT, Frame(), deadline_s=1).result()
+
+
+async def test_a_worker_that_is_killed_is_noticed_and_replaced():
+    engine = LocalEngine()
+    try:
+        work = engine.submit(kinds.EVALUATE, Frame(), deadline_s=60)
+        await engine.start()
+        first = engine.worker.pid
+        os.kill(first, signal.SIGKILL)
+        with pytest.raises(FaultError) as died:
+            await work.result()
+        assert died.value.reason == "WORKER_DIED"
+        assert np.array_equal(await kinds.initial_model(engine, SPEC, 6), VECTOR)
+        assert engine.worker.pid != first
+        assert engine.worker.generation == 2
+    finally:
+        await engine.close()
+
+
+async def test_late_work_is_given_up_with_its_process():
+    engine = LocalEngine()
+    try:
+        await engine.start()
+        process = psutil.Process(engine.worker.pid)
+        process.suspend()
+        with pytest.raises(FaultError, match="in time") as late:
+            await kinds.initial_model(engine, SPEC, 6, deadline_s=0.05)
+        assert late.value.reason == "DEADLINE"
+        assert not process.is_running()
+    finally:
+        await engine.close()
+
+
+async def test_cancelled_work_says_so_and_the_next_goes_on():
+    engine = LocalEngine()
+    try:
+        work = engine.submit(kinds.INITIAL_MODEL, Frame(), deadline_s=60)
+        await engine.start()
+        work.cancel()
+        with pytest.raises(FaultError) as cancelled:
+            await work.result()
+        assert cancelled.value.reason == "CANCELLED"
+        assert np.array_equal(await kinds.initial_model(engine, SPEC, 6), VECTOR)
+    finally:
+        await engine.close()
+
+
+def test_a_worker_ends_with_its_parent_even_if_that_is_killed():
+    code = (
+        "import asyncio, sys\n"
+        "from lepton_pool.local import LocalEngine\n"
+        "async def main():\n"
+        "    engine = LocalEngine()\n"
+        "    await engine.start()\n"
+        "    print(engine.worker.pid, flush=True)\n"
+        "    await asyncio.sleep(60)\n"
+        "asyncio.run(main())\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as parent:
+        worker = psutil.Process(int(parent.stdout.readline()))
+        parent.kill()
+        parent.wait()
+    worker.wait(timeout=30)  # raises if it lives on
+
+
+def test_a_worker_answers_with_frames_only_and_ends_at_the_end_of_its_input():
+    done = subprocess.run(
+        [sys.executable, "-m", "lepton_pool.worker"], stdin=subprocess.DEVNULL, capture_output=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
