@@ -6,7 +6,7 @@ import dataclasses
 import json
 from pathlib import Path
 
-from lepton_admin.cli.files import write_private
+from lepton_admin.files import write_private
 from lepton_core.views import Invitation
 
 

@@ -1,0 +1,148 @@
+"""From `job.toml` to a job that everybody can hash: ontology by hash, noise derived, public evaluation set prepared."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lepton_admin.files import read_text, read_toml
+from lepton_core.errors import JobError, NotFoundError
+from lepton_core.ids import Digest, JobId, digest_of
+from lepton_core.job import Job, JobFile, Task
+from lepton_core.settings import parse_settings
+
+if TYPE_CHECKING:
+    from lepton_admin.link import CoordinatorLink
+    from lepton_kg.ontology import Ontology
+    from lepton_kg.plan import PreparedData
+
+_HASH = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class ReadyJob:
+    """A resolved job and the artifacts it names, not yet handed in."""
+
+    job: Job
+    #: safetensors with `features` and `target`; None without an evaluation set.
+    evaluation: bytes | None
+
+
+def load_job_file(path: Path, link: CoordinatorLink) -> JobFile:
+    """The job file; an ontology named by its label is replaced by the hash of the newest version of that label.
+
+    Raises:
+        InputError: the file is missing or not TOML.
+        SettingsError: keys or values a job file must not have, all told at once.
+        NotFoundError: no published ontology bears the label.
+    """
+    document = read_toml(path, "job file")
+    task: Any = document.get("task")
+    if isinstance(task, dict) and isinstance(task.get("ontology"), str) and not _HASH.fullmatch(task["ontology"]):
+        task["ontology"] = _newest_version(task["ontology"], link)
+    return parse_settings(JobFile, document, source=str(path))
+
+
+def resolve_job(file: JobFile, folder: Path, link: CoordinatorLink) -> ReadyJob:
+    """The job as it is hashed and run; relative paths of the file start at `folder`.
+
+    Raises:
+        NotFoundError: the ontology version is not published.
+        JobError: a concept, value or unit that the ontology does not have.
+        MatchRefusal, DataError, MappingError: the evaluation set does not serve the job.
+        RefusedError: no noise keeps the promised epsilon.
+    """
+    from lepton_kg.task import resolve_task
+
+    ontology = find_ontology(file.task.ontology, link)
+    resolve_task(file.task, ontology)
+    document = file.model_dump(mode="json", exclude={"evaluation"})
+    document["privacy"]["noise_multiplier"] = _noise_multiplier(file)
+    artifact = None
+    if file.evaluation is not None:
+        prepared = prepare_rows(file.task, folder / file.evaluation.mapping, folder / file.evaluation.source, ontology)
+        artifact = _to_safetensors(prepared)
+        document["evaluation"] = {"digest": digest_of(artifact), "rows": len(prepared.target)}
+    return ReadyJob(parse_settings(Job, document, source="job"), artifact)
+
+
+def submit_job(ready: ReadyJob, link: CoordinatorLink) -> JobId:
+    """Upload what the job names, hand the job in, and give its id."""
+    if ready.evaluation is not None:
+        link.upload(ready.evaluation)
+    return link.submit(ready.job.canonical())
+
+
+def find_ontology(version: str, link: CoordinatorLink) -> Ontology:
+    """The published version of that hash, or the newest of that label, checked against its hash.
+
+    Raises:
+        NotFoundError: there is none.
+        OntologyError: what the coordinator sent is not that version.
+    """
+    from lepton_kg.ontology import load_canonical
+
+    digest = version if _HASH.fullmatch(version) else _newest_version(version, link)
+    return load_canonical(link.ontology(digest), Digest(digest), source=link.address)
+
+
+def prepare_rows(task: Task, mapping_file: Path, source_file: Path, ontology: Ontology) -> PreparedData:
+    """The rows of a source as the job's model sees them, by the same plan that owners use.
+
+    Raises:
+        MatchRefusal: the mapping or the rows cannot serve the task.
+        DataError, MappingError: a file that is missing or not as it says.
+    """
+    from lepton_kg.mapping import parse_mapping
+    from lepton_kg.plan import compile_plan
+    from lepton_kg.source import read_columns
+
+    mapping = parse_mapping(read_text(mapping_file, "mapping"), source=str(mapping_file))
+    plan = compile_plan(task, mapping, ontology)
+    source = mapping.source.model_copy(update={"path": source_file.name})
+    return plan.execute(read_columns(source, plan.columns, source_file.parent))
+
+
+def _newest_version(label: str, link: CoordinatorLink) -> str:
+    versions = sorted(link.ontologies(), key=lambda version: version.published)
+    named = [version.digest for version in versions if version.label == label]
+    if not named:
+        raise NotFoundError(
+            "no published ontology bears this label",
+            where="task.ontology",
+            expected=", ".join(sorted({version.label for version in versions if version.label})) or "a published label",
+            got=label,
+            hint="publish it with `lepton ontology publish FILE --label LABEL`, or write the version's hash",
+        )
+    return named[-1]
+
+
+def _noise_multiplier(file: JobFile) -> float | None:
+    if file.privacy.mode == "none":
+        return None
+    from lepton_core.privacy.accountant import noise_multiplier_for
+
+    wanted = noise_multiplier_for(
+        file.privacy.epsilon,
+        file.privacy.delta,
+        file.training.sampling_rate,
+        file.training.rounds * file.training.local_steps,
+    )
+    written = file.privacy.noise_multiplier
+    if written is not None and written < wanted:
+        raise JobError(
+            "the noise written in the job does not keep its epsilon",
+            where="privacy.noise_multiplier",
+            expected=f"at least {wanted:g}",
+            got=f"{written:g}",
+            hint="leave it out; it is derived",
+        )
+    return written if written is not None else wanted
+
+
+def _to_safetensors(prepared: PreparedData) -> bytes:
+    from safetensors.numpy import save
+
+    return save({"features": prepared.features, "target": prepared.target})
