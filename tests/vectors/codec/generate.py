@@ -1,0 +1,116 @@
+"""Write the golden vectors of the codec: `python -m tests.vectors.codec.generate`.
+
+The update is made of integers by a formula, so that no generator's stream can change it. A change of any output is a
+change of the wire: it needs a new CODEC_VERSION and a new file, never a new version of these.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lepton_compression.update import (
+    CODEC_VERSION,
+    Profile,
+    decode_sum,
+    derive_dither,
+    derive_plan,
+    encode,
+    kept_indices,
+)
+from lepton_core.layout import Vector
+from lepton_core.ring import pack
+
+FOLDER = Path(__file__).parent
+CASES: tuple[tuple[int, float, Profile, bool], ...] = (
+    (1, 1.0, "default", False),
+    (17, 1.0, "exact", False),
+    (997, 0.5, "default", False),
+    (4097, 1.0, "lean", False),
+    (4097, 0.3, "tiny", True),
+    (20_011, 0.9, "default", True),
+)
+MEMBERS = 3
+
+
+class FixedBytes:
+    """A source that gives the same bytes each time, for vectors only."""
+
+    def __init__(self, fill: int) -> None:
+        self._fill = fill
+
+    def token(self, length: int) -> bytes:
+        return bytes([self._fill]) * length
+
+
+def make_update(length: int, member: int) -> Vector:
+    """Heavy-tailed integers below 2^11 over 2^20, from a linear congruence, cubed.
+
+    Blocks of 4096 of them are rotated without rounding in float32, so every machine makes the same lanes.
+    """
+    steps = (np.arange(length, dtype=np.int64) * 7919 + member * 104_729) % 2003 - 1001
+    return ((steps**3 >> 19) / 2.0**20).astype(np.float32)
+
+
+def make_case(length: int, kept_fraction: float, profile: Profile, *, dithered: bool) -> dict[str, Any]:
+    """One case's terms and outputs."""
+    seed = hashlib.sha256(f"codec vector {length} {kept_fraction} {profile} {dithered}".encode()).digest()
+    plan = derive_plan(
+        model_length=length,
+        kept_fraction=kept_fraction,
+        profile=profile,
+        update_norm=0.5,
+        members_max=10,
+        dithered=dithered,
+    )
+    dithers = [derive_dither(seed, bytes([member])) for member in range(MEMBERS)] if dithered else []
+    lanes = [
+        encode(
+            make_update(length, member), plan, seed, FixedBytes(member), dither=dithers[member] if dithered else None
+        )
+        for member in range(MEMBERS)
+    ]
+    mean = decode_sum(sum(lanes[1:], start=lanes[0]), MEMBERS, plan, seed, dithers=dithers)
+    return {
+        "model_length": length,
+        "kept_fraction": kept_fraction,
+        "profile": profile,
+        "dithered": dithered,
+        "seed": seed.hex(),
+        "padded_length": plan.padded_length,
+        "max_value": plan.max_value,
+        "lane_bits": plan.lane_bits,
+        "scale": plan.scale.hex(),
+        "kept_sha256": hashlib.sha256(kept_indices(plan, seed).astype("<i8").tobytes()).hexdigest(),
+        "first_kept": kept_indices(plan, seed)[:8].tolist(),
+        "first_lanes": [member[:16].tolist() for member in lanes],
+        "lanes_sha256": [hashlib.sha256(member.astype("<i8").tobytes()).hexdigest() for member in lanes],
+        "words_sha256": [
+            hashlib.sha256(pack(member, plan.lane_bits).astype("<u8").tobytes()).hexdigest() for member in lanes
+        ],
+        "mean_sha256": hashlib.sha256(mean.astype("<f4").tobytes()).hexdigest(),
+    }
+
+
+def main() -> None:
+    document = {
+        "generator": "tests/vectors/codec/generate.py",
+        "source": "lepton_compression.update, design page codec.md: under secure aggregation",
+        "codec_version": CODEC_VERSION,
+        "update_norm": 0.5,
+        "members_max": 10,
+        "members": MEMBERS,
+        "cases": [
+            make_case(length, kept_fraction, profile, dithered=dithered)
+            for length, kept_fraction, profile, dithered in CASES
+        ],
+    }
+    (FOLDER / "ring-1.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
