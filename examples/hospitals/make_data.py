@@ -148,12 +148,8 @@ def write_hospitals(folder: Path, *, seed: int = 0) -> Summary:
     turtle = (HERE / "ontology.ttl").read_bytes()
     (folder / "ontology.ttl").write_bytes(turtle)
     digest = parse_ontology(turtle, format="turtle", source="ontology.ttl").digest
-    job = re.sub(
-        r'^ontology = "[0-9a-f]{64}"$',
-        f'ontology = "{digest}"',
-        (HERE / "job.toml").read_text("utf-8"),
-        flags=re.MULTILINE,
-    )
+    template = (HERE / "job.toml").read_text("utf-8")
+    job = re.sub(r'^ontology = "[0-9a-f]{64}"$', f'ontology = "{digest}"', template, flags=re.MULTILINE)
     (folder / "job.toml").write_text(job, "utf-8")
 
     patients = _Patients.load()

@@ -30,7 +30,9 @@ MAX_DISTINCT = 50
 _UNIT_FITS, _UNIT_CONTRADICTS = 0.08, -0.25
 _TYPE_CONTRADICTS = -0.3
 _RANGE_FITS, _RANGE_CONTRADICTS = 0.05, -0.15
-_VALUES_FIT, _VALUES_CONTRADICT = 0.35, -0.1
+_VALUES_FIT, _VALUES_CONTRADICT, _COUNT_FITS = 0.5, -0.1, 0.1
+#: Codes for "missing" and the like that a coded column may have beside its values.
+_SPARE_CODES = 3
 
 
 @dataclass(frozen=True)
@@ -74,11 +76,17 @@ def profile_columns(frame: pl.DataFrame, source: Source) -> list[ColumnProfile]:
 def suggest(ontology: Ontology, columns: Sequence[ColumnProfile], vocabulary: str = "") -> list[Suggestion]:
     """Candidates for each column among the ontology's observable concepts below the IRI prefix `vocabulary`."""
     concepts = [
-        (concept, tuple(sorted({_normalize(name) for name in (*concept.labels.values(), *concept.synonyms)})))
+        (concept, tuple(sorted({_normalize(name) for name in _names(concept)})))
         for iri, concept in sorted(ontology.concepts.items())
         if concept.is_observable and iri.startswith(vocabulary)
     ]
     return [_suggest_one(column, concepts) for column in columns]
+
+
+def _names(concept: Concept) -> tuple[str, ...]:
+    """What a column of the concept may be called; a coded one is often called after a value, as in `malignant_yn`."""
+    values = tuple(name for value in concept.value_set for name in (*value.labels.values(), *value.synonyms))
+    return (*concept.labels.values(), *concept.synonyms, *values)
 
 
 def _profile(cells: pl.Series, decimal: str) -> ColumnProfile:
@@ -133,6 +141,8 @@ def _evidence(column: ColumnProfile, unit: str | None, concept: Concept) -> list
     found: list[tuple[float, str]] = []
     if column.dtype == "text" and column.minimum is None:
         found.append((_TYPE_CONTRADICTS, "the concept is numeric, the column is not"))
+    elif len(column.distinct_values) in {1, 2}:
+        found.append((_TYPE_CONTRADICTS, "the concept is measured, the column has hardly any different values"))
     line = None
     if concept.unit is not None:
         try:
@@ -162,12 +172,16 @@ def _coded_evidence(column: ColumnProfile, concept: Concept) -> list[tuple[float
         for text in (*value.labels.values(), *value.synonyms, value.notation or "")
         if text
     }
+    found: list[tuple[float, str]] = []
     hits = sum(_normalize(value) in known for value in column.distinct_values)
-    if hits >= 2 or hits == len(column.distinct_values):
-        return [(_VALUES_FIT, f"{hits} of {len(column.distinct_values)} codes are of the value set")]
-    if len(column.distinct_values) <= len(concept.value_set) + 3:
-        return []
-    return [(_VALUES_CONTRADICT, "codes do not look like the value set")]
+    if hits:
+        step = _VALUES_FIT * hits / len(column.distinct_values)
+        found.append((step, f"{hits} of {len(column.distinct_values)} codes are of the value set"))
+    if len(column.distinct_values) == len(concept.value_set):
+        found.append((_COUNT_FITS, "as many codes as the value set has values"))
+    elif len(column.distinct_values) > len(concept.value_set) + _SPARE_CODES:
+        found.append((_VALUES_CONTRADICT, "many more codes than the value set has values"))
+    return found
 
 
 def _split_unit(name: str) -> tuple[str, str | None]:
