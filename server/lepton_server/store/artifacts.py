@@ -1,0 +1,309 @@
+"""Artifacts on disk or in memory, addressed by SHA-256, and uploads that arrive in pieces.
+
+A slot is where one sender's upload collects; it is named by a digest too, of sender and content, so that nobody can
+write into another's. A whole artifact appears at once, by a rename, after its hash was checked and its bytes synced.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol
+
+from lepton_core.errors import FaultError, InputError, NotFoundError
+from lepton_core.ids import Digest, digest_of, require_digest
+from lepton_core.ports import Clock
+from lepton_server.store.port import Artifacts
+
+_PIECE = 2**20
+
+
+class Spool(Artifacts, Protocol):
+    """Artifacts that can also be read and written piece by piece."""
+
+    def size(self, digest: Digest) -> int:
+        """Bytes of the artifact; NotFoundError if it is not there."""
+        ...
+
+    def read_at(self, digest: Digest, offset: int, length: int) -> bytes:
+        """At most `length` bytes from `offset`; NotFoundError if it is not there."""
+        ...
+
+    def received(self, slot: Digest) -> int:
+        """Bytes of an unfinished upload that have arrived; 0 for none."""
+        ...
+
+    def write_at(self, slot: Digest, offset: int, data: bytes) -> None:
+        """Put a piece at `offset`; what lay behind it is forgotten. InputError if it would leave a gap."""
+        ...
+
+    def finish(self, slot: Digest, digest: Digest, size: int) -> None:
+        """Make the upload an artifact. InputError, and the upload forgotten, if size or hash is another."""
+        ...
+
+    def discard(self, slot: Digest) -> None:
+        """Forget an unfinished upload; nothing happens if there is none."""
+        ...
+
+
+class MemoryArtifacts:
+    """Artifacts in a dictionary, for tests and the simulation."""
+
+    def __init__(self) -> None:
+        self._whole: dict[Digest, bytes] = {}
+        self._slots: dict[Digest, bytearray] = {}
+
+    def put(self, data: bytes) -> Digest:
+        """Keep the bytes; a second time is free."""
+        digest = digest_of(data)
+        self._whole[digest] = data
+        return digest
+
+    def get(self, digest: Digest) -> bytes:
+        """The bytes; NotFoundError if they are not there."""
+        if digest not in self._whole:
+            raise _missing(digest)
+        return self._whole[digest]
+
+    def has(self, digest: Digest) -> bool:
+        """True if the bytes are there, whole."""
+        return digest in self._whole
+
+    def delete(self, digest: Digest) -> None:
+        """Forget the bytes; nothing happens if they are not there."""
+        self._whole.pop(digest, None)
+
+    def size(self, digest: Digest) -> int:
+        """Bytes of the artifact; NotFoundError if it is not there."""
+        return len(self.get(digest))
+
+    def read_at(self, digest: Digest, offset: int, length: int) -> bytes:
+        """At most `length` bytes from `offset`; NotFoundError if it is not there."""
+        return self.get(digest)[offset : offset + length]
+
+    def received(self, slot: Digest) -> int:
+        """Bytes of an unfinished upload that have arrived; 0 for none."""
+        return len(self._slots.get(slot, b""))
+
+    def write_at(self, slot: Digest, offset: int, data: bytes) -> None:
+        """Put a piece at `offset`; what lay behind it is forgotten. InputError if it would leave a gap."""
+        _require_no_gap(offset, self.received(slot))
+        self._slots.setdefault(slot, bytearray())[offset:] = data
+
+    def finish(self, slot: Digest, digest: Digest, size: int) -> None:
+        """Make the upload an artifact. InputError, and the upload forgotten, if size or hash is another."""
+        data = bytes(self._slots.pop(slot, b""))
+        _require_whole(digest, size, digest_of(data), len(data))
+        self._whole[digest] = data
+
+    def discard(self, slot: Digest) -> None:
+        """Forget an unfinished upload; nothing happens if there is none."""
+        self._slots.pop(slot, None)
+
+
+class FolderArtifacts:
+    """Artifacts in `root/<first two digits>/<digest>`, unfinished uploads in `root/partial/<slot>`.
+
+    What `put` and `finish` have returned from survives a power loss. Safe to use from several threads, as long as
+    one slot has one writer.
+
+    Raises:
+        FaultError: the folder cannot be made, or written to.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._partial = root / "partial"
+        with _typed_errors(root):
+            self._partial.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if not os.access(self._partial, os.W_OK | os.X_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    def put(self, data: bytes) -> Digest:
+        """Keep the bytes durably; a second time is free."""
+        digest = digest_of(data)
+        if self.has(digest):
+            return digest
+        with _typed_errors(self._root):
+            temporary = self._partial / f"put-{os.urandom(16).hex()}"
+            try:
+                with temporary.open("xb") as file:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+                self._publish(temporary, digest)
+            except BaseException:
+                temporary.unlink(missing_ok=True)
+                raise
+        return digest
+
+    def get(self, digest: Digest) -> bytes:
+        """The bytes, with their hash checked; NotFoundError if they are not there, FaultError if they have changed."""
+        with _typed_errors(self._root):
+            try:
+                data = self._path(digest).read_bytes()
+            except FileNotFoundError:
+                raise _missing(digest) from None
+        if digest_of(data) != digest:
+            raise FaultError(
+                "an artifact's bytes have changed on disk",
+                where=digest,
+                hint="check the disk and restore the artifacts folder from a backup",
+                reason="ARTIFACT_DAMAGED",
+            )
+        return data
+
+    def has(self, digest: Digest) -> bool:
+        """True if the bytes are there, whole."""
+        return self._path(digest).is_file()
+
+    def delete(self, digest: Digest) -> None:
+        """Forget the bytes; nothing happens if they are not there."""
+        with _typed_errors(self._root):
+            self._path(digest).unlink(missing_ok=True)
+
+    def size(self, digest: Digest) -> int:
+        """Bytes of the artifact; NotFoundError if it is not there."""
+        with _typed_errors(self._root):
+            try:
+                return self._path(digest).stat().st_size
+            except FileNotFoundError:
+                raise _missing(digest) from None
+
+    def read_at(self, digest: Digest, offset: int, length: int) -> bytes:
+        """At most `length` bytes from `offset`; NotFoundError if it is not there."""
+        with _typed_errors(self._root):
+            try:
+                with self._path(digest).open("rb") as file:
+                    file.seek(offset)
+                    return file.read(length)
+            except FileNotFoundError:
+                raise _missing(digest) from None
+
+    def received(self, slot: Digest) -> int:
+        """Bytes of an unfinished upload that have arrived; 0 for none."""
+        with _typed_errors(self._root), contextlib.suppress(FileNotFoundError):
+            return self._slot(slot).stat().st_size
+        return 0
+
+    def write_at(self, slot: Digest, offset: int, data: bytes) -> None:
+        """Put a piece at `offset`; what lay behind it is forgotten. InputError if it would leave a gap."""
+        with _typed_errors(self._root), os.fdopen(os.open(self._slot(slot), os.O_RDWR | os.O_CREAT, 0o600), "r+b") as f:
+            _require_no_gap(offset, f.seek(0, os.SEEK_END))
+            f.truncate(offset)
+            f.seek(offset)
+            f.write(data)
+
+    def finish(self, slot: Digest, digest: Digest, size: int) -> None:
+        """Make the upload an artifact. InputError, and the upload forgotten, if size or hash is another."""
+        path = self._slot(slot)
+        with _typed_errors(self._root):
+            if not path.exists():
+                self.write_at(slot, 0, b"")
+            hasher = hashlib.sha256()
+            with path.open("rb") as file:
+                while piece := file.read(_PIECE):
+                    hasher.update(piece)
+                received = file.tell()
+                try:
+                    _require_whole(digest, size, Digest(hasher.hexdigest()), received)
+                except InputError:
+                    path.unlink(missing_ok=True)
+                    raise
+                os.fsync(file.fileno())
+            self._publish(path, digest)
+
+    def discard(self, slot: Digest) -> None:
+        """Forget an unfinished upload; nothing happens if there is none."""
+        with _typed_errors(self._root):
+            self._slot(slot).unlink(missing_ok=True)
+
+    def sweep(self, clock: Clock, *, older_than_s: float) -> int:
+        """Forget unfinished uploads nobody has added to for so long; how many there were."""
+        swept = 0
+        with _typed_errors(self._root):
+            for path in self._partial.iterdir():
+                if path.stat().st_mtime < clock.now() - older_than_s:
+                    path.unlink(missing_ok=True)
+                    swept += 1
+        return swept
+
+    def _publish(self, temporary: Path, digest: Digest) -> None:
+        """Rename to the artifact's name and sync the folders, so that the name is durable too."""
+        path = self._path(digest)
+        if not path.parent.is_dir():
+            path.parent.mkdir(exist_ok=True, mode=0o700)
+            _sync_folder(self._root)
+        temporary.replace(path)
+        _sync_folder(path.parent)
+
+    def _path(self, digest: Digest) -> Path:
+        require_digest(digest, "digest")
+        return self._root / digest[:2] / digest
+
+    def _slot(self, slot: Digest) -> Path:
+        return self._partial / require_digest(slot, "upload slot")
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _missing(digest: Digest) -> NotFoundError:
+    return NotFoundError("no such artifact", where=digest, hint="it was never uploaded whole, or has been deleted")
+
+
+def _require_no_gap(offset: int, received: int) -> None:
+    if not 0 <= offset <= received:
+        raise InputError(
+            "a piece that would leave a gap",
+            where="offset",
+            expected=f"at most {received}",
+            got=str(offset),
+            hint="ask for the upload's status and go on from there",
+            reason="GAP",
+        )
+
+
+def _require_whole(digest: Digest, size: int, got_digest: Digest, got_size: int) -> None:
+    if got_size != size:
+        raise InputError(
+            "an upload of another length than announced",
+            where=digest,
+            expected=f"{size} bytes",
+            got=f"{got_size} bytes",
+            reason="LENGTH",
+        )
+    if got_digest != digest:
+        raise InputError(
+            "an upload whose hash is another than announced",
+            where=digest,
+            expected=digest,
+            got=got_digest,
+            hint="upload it again from the start",
+            reason="DIGEST",
+        )
+
+
+@contextmanager
+def _typed_errors(root: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise FaultError(
+            "the artifacts folder cannot be used",
+            where=str(root),
+            expected="a folder the coordinator may write to, with room left",
+            got=error.strerror or type(error).__name__,
+            hint="make room or correct the folder's owner and mode",
+            reason="DISK",
+        ) from None

@@ -1,0 +1,1 @@
+"""Alembic migrations, both ways; `lepton_server.store.migrate` runs them."""
