@@ -1,0 +1,638 @@
+"""The coordinator's side of one secure aggregation round, as a machine without input or output.
+
+Everything that can change the coordinator's side of the protocol is in this file. `server_events` and `server_phases`
+are its vocabulary; `server_checks` decides what is refused, and `recovery` rebuilds secrets, both without state.
+
+Rules
+  1. Same events, same phases and effects: no clock, no randomness. A journal of events rebuilds the machine.
+  2. A message is checked whole before anything of it counts. A bad one is `Rejected`, names its sender and changes
+     nothing. One that repeats what was accepted is answered with what the member should have been told last.
+  3. A step ends when everybody it expects has answered or is lost, or at its deadline. With too few it ends the round
+     and names the missing.
+  4. A lost member is not waited for; if its right message comes before the step ends, it counts.
+  5. The survivor set is frozen once, and is symmetric: no two survivors disagree on having a pair mask.
+  6. Secrets are rebuilt from exactly t shares, each as its dealer signed it. A wrong share is its holder's fault; right
+     shares of a wrong secret are the dealer's, and end the round.
+
+  phase               expects            sends when it begins        ends with at least          becomes
+  AwaitingAdverts     the invited        (the caller: Setup)         the minimum cohort          AwaitingShares
+  AwaitingShares      the roster         Roster                      t and the minimum cohort    AwaitingInputs
+  AwaitingInputs      the dealers        Delivery                    t and the minimum cohort    AwaitingSignatures
+  AwaitingSignatures  the survivors      SurvivorSet                 t                           AwaitingUnmaskings
+  AwaitingUnmaskings  the signers        Certificate                 t shares of every secret    Closed
+  any of these        -                  -                           too few, or a bad dealer    Failed
+
+Source: Bonawitz et al. 2017, figure 4; Bell et al. 2020, algorithm 2; docs/secagg.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
+from typing import TypeVar, assert_never
+
+from lepton_core.errors import AbortedError, ConflictError, IdentityError, InputError, LeptonError, PeerViolation
+from lepton_core.ids import MemberId, ModelVersion, derive_member_id
+from lepton_core.secagg import graph
+from lepton_core.secagg.messages import (
+    KEY_BYTES,
+    Certificate,
+    DealtShares,
+    Delivery,
+    Leaf,
+    Roster,
+    ServerMessage,
+    ShareKind,
+    SurvivorSet,
+)
+from lepton_core.secagg.recovery import BadDealer, Recovery, derive_plan, shares_short
+from lepton_core.secagg.server_checks import (
+    require_consistency,
+    require_new_advert,
+    require_share_message,
+    require_trailer,
+    require_unmasking,
+)
+from lepton_core.secagg.server_events import (
+    Aborted,
+    AdvertReceived,
+    DeadlinePassed,
+    Dropped,
+    Effect,
+    Event,
+    Finished,
+    InputReceived,
+    MemberLost,
+    MessageEvent,
+    Rejected,
+    Send,
+    SetDeadline,
+    SharesReceived,
+    SignatureReceived,
+    UnmaskingReceived,
+)
+from lepton_core.secagg.server_phases import (
+    Absent,
+    AwaitingAdverts,
+    AwaitingInputs,
+    AwaitingShares,
+    AwaitingSignatures,
+    AwaitingUnmaskings,
+    Closed,
+    Cohort,
+    Failed,
+    Opening,
+    Phase,
+    Running,
+)
+from lepton_core.secagg.steps import Step
+from lepton_core.secagg.terms import Setup, commit_nonce, derive_sid
+from lepton_core.secagg.transcript import DroppedMember, RoundResult, Transcript
+
+Outcome = tuple[Phase, tuple[Effect, ...]]
+M = TypeVar("M")
+
+
+def start(
+    setup: Setup,
+    nonce: bytes,
+    invited: Mapping[MemberId, bytes],
+    *,
+    model_version: ModelVersion,
+    model_digest: bytes,
+) -> Outcome:
+    """Open a round. The caller sends `setup` to every invited member, again while `awaits_advert`.
+
+    invited: Ed25519 identity keys by member id. The model is bound from step 2 on only.
+
+    Raises:
+        InputError: unsound terms, a nonce that does not open the commitment, or a cohort without a graph.
+    """
+    terms = setup.terms
+    terms.require_sound()
+    graph.require_size(len(invited))
+    if not terms.min_cohort <= len(invited) <= terms.max_cohort:
+        raise InputError(
+            "the invited do not fit the terms",
+            where="cohort",
+            expected=f"{terms.min_cohort} to {terms.max_cohort} members",
+            got=str(len(invited)),
+        )
+    if len(nonce) != KEY_BYTES or commit_nonce(nonce) != setup.nonce_commitment or len(model_digest) != KEY_BYTES:
+        raise InputError("the nonce must be 32 bytes that open the setup's commitment, the model's digest 32 bytes")
+    if any(derive_member_id(identity) != member for member, identity in invited.items()):
+        raise InputError("a member id that does not belong to its identity key", where="invited")
+    opening = Opening(setup, setup.setup_id(), nonce, dict(invited), model_version, model_digest)
+    return AwaitingAdverts(opening, Absent({}, ()), {}), (SetDeadline(Step.ADVERT),)
+
+
+def awaits_advert(phase: Phase, member: MemberId) -> bool:
+    """True while the member should be sent the setup (again)."""
+    return isinstance(phase, AwaitingAdverts) and member in phase.opening.invited and member not in phase.adverts
+
+
+def outstanding(phase: Phase, member: MemberId) -> ServerMessage | None:
+    """The message the member should have been told last and has not answered; send it again after a loss."""
+    match phase:
+        case AwaitingShares():
+            waiting = member in phase.cohort.adverts and member not in phase.shares
+            return _roster_for(phase.cohort, member) if waiting else None
+        case AwaitingInputs():
+            waiting = member in phase.shares and member not in phase.trailers
+            return _delivery_for(phase, member) if waiting else None
+        case AwaitingSignatures():
+            waiting = member in phase.survivors.survivors and member not in phase.signatures
+            return phase.survivors if waiting else None
+        case AwaitingUnmaskings():
+            waiting = member in phase.signatures and member not in phase.unmaskings
+            return phase.certificate if waiting else None
+        case AwaitingAdverts() | Closed() | Failed():
+            return None
+        case _:
+            assert_never(phase)
+
+
+def step(phase: Phase, event: Event) -> Outcome:
+    """The next phase, and what the caller must do, in order, after it has committed to the phase."""
+    match phase:
+        case AwaitingAdverts():
+            return _in_adverts(phase, event)
+        case AwaitingShares():
+            return _in_shares(phase, event)
+        case AwaitingInputs():
+            return _in_inputs(phase, event)
+        case AwaitingSignatures():
+            return _in_signatures(phase, event)
+        case AwaitingUnmaskings():
+            return _in_unmaskings(phase, event)
+        case Closed() | Failed():
+            return phase, ()
+        case _:
+            assert_never(phase)
+
+
+# Step 0 ---------------------------------------------------------------------------------------------------------------
+
+
+def _in_adverts(phase: AwaitingAdverts, event: Event) -> Outcome:
+    opening = phase.opening
+    match event:
+        case AdvertReceived(advert):
+            if advert.member in phase.adverts:
+                return _repeated(phase, event, phase.adverts[advert.member])
+            if advert.member not in opening.invited:
+                return phase, (_stranger(advert.member),)
+            try:
+                require_new_advert(advert, opening.invited[advert.member], phase.adverts, opening.setup_id)
+            except LeptonError as error:
+                return phase, (Rejected(advert.member, error),)
+            adverts = {**phase.adverts, advert.member: advert}
+            return _roster(replace(phase, adverts=adverts, absent=_back(phase.absent, advert.member)))
+        case SharesReceived() | InputReceived() | SignatureReceived() | UnmaskingReceived():
+            return phase, (_early(event),)
+        case MemberLost(member, reason):
+            if member not in opening.invited:
+                return phase, ()
+            return _roster(replace(phase, absent=_lose(phase.absent, member, reason)))
+        case DeadlinePassed(which):
+            return _roster(phase, over=True) if which is Step.ADVERT else (phase, ())
+        case _:
+            assert_never(event)
+
+
+def _roster(phase: AwaitingAdverts, *, over: bool = False) -> Outcome:
+    """Freeze the roster, when nobody is waited for."""
+    opening, terms = phase.opening, phase.opening.setup.terms
+    if not over and _awaited(opening.invited, phase.adverts, phase.absent):
+        return phase, ()
+    absent, gone = _drop(phase.absent, opening.invited, phase.adverts, Step.ADVERT)
+    members = tuple(sorted(phase.adverts))
+    if len(members) < terms.min_cohort:
+        return _too_few(Step.ADVERT, opening.setup, members, opening.invited, terms.min_cohort)
+    leaves = tuple(Leaf(member, phase.adverts[member].digest(opening.setup_id)) for member in members)
+    roster = Roster(leaves, opening.nonce, ())
+    root = roster.root()
+    threshold = graph.threshold(len(members), terms.corruption)
+    cohort = Cohort(
+        opening=opening,
+        members=members,
+        adverts={member: phase.adverts[member] for member in members},
+        roster=roster,
+        root=root,
+        sid=derive_sid(opening.setup_id, root, opening.model_digest),
+        threshold=threshold,
+        least=max(threshold, terms.min_cohort),
+    )
+    return _next(AwaitingShares(cohort, absent, {}), gone, Step.SHARE, members)
+
+
+def _roster_for(cohort: Cohort, member: MemberId) -> Roster:
+    around = _around(cohort, member)
+    return replace(cohort.roster, adverts=tuple(cohort.adverts[other] for other in around))
+
+
+# Step 1 ---------------------------------------------------------------------------------------------------------------
+
+
+def _in_shares(phase: AwaitingShares, event: Event) -> Outcome:
+    cohort = phase.cohort
+    match event:
+        case AdvertReceived(advert):
+            return _repeated(phase, event, cohort.adverts.get(advert.member))
+        case SharesReceived(message):
+            dealer = message.dealer
+            if dealer in phase.shares:
+                return _repeated(phase, event, phase.shares[dealer])
+            if dealer not in cohort.adverts:
+                return phase, (_stranger(dealer),)
+            try:
+                require_share_message(
+                    message,
+                    cohort.adverts[dealer].identity,
+                    _holders(cohort, dealer),
+                    setup_id=cohort.opening.setup_id,
+                    roster_root=cohort.root,
+                )
+            except LeptonError as error:
+                return phase, (Rejected(dealer, error),)
+            shares = {**phase.shares, dealer: message}
+            return _deliver(replace(phase, shares=shares, absent=_back(phase.absent, dealer)))
+        case InputReceived() | SignatureReceived() | UnmaskingReceived():
+            return phase, (_early(event),)
+        case MemberLost(member, reason):
+            if member not in cohort.adverts:
+                return phase, ()
+            return _deliver(replace(phase, absent=_lose(phase.absent, member, reason)))
+        case DeadlinePassed(which):
+            return _deliver(phase, over=True) if which is Step.SHARE else (phase, ())
+        case _:
+            assert_never(event)
+
+
+def _deliver(phase: AwaitingShares, *, over: bool = False) -> Outcome:
+    """Hand the dealers each other's shares, and the model, when nobody is waited for."""
+    cohort = phase.cohort
+    if not over and _awaited(cohort.members, phase.shares, phase.absent):
+        return phase, ()
+    absent, gone = _drop(phase.absent, cohort.members, phase.shares, Step.SHARE)
+    if len(phase.shares) < cohort.least:
+        return _too_few(Step.SHARE, cohort.opening.setup, phase.shares, cohort.members, cohort.least)
+    return _next(AwaitingInputs(cohort, absent, phase.shares, {}), gone, Step.INPUT, sorted(phase.shares))
+
+
+def _dealers_of(phase: AwaitingInputs, member: MemberId) -> tuple[MemberId, ...]:
+    """Whose shares the member is given; sorted."""
+    return tuple(other for other in _around(phase.cohort, member) if other in phase.shares)
+
+
+def _delivery_for(phase: AwaitingInputs, member: MemberId) -> Delivery:
+    dealt = []
+    for dealer in _dealers_of(phase, member):
+        message = phase.shares[dealer]
+        ciphertext = next(entry.ciphertext for entry in message.sealed if entry.holder == member)
+        dealt.append(DealtShares(dealer, ciphertext, message.digests, message.signature))
+    return Delivery(tuple(dealt), phase.cohort.opening.model_version, phase.cohort.opening.model_digest)
+
+
+# Step 2 ---------------------------------------------------------------------------------------------------------------
+
+
+def _in_inputs(phase: AwaitingInputs, event: Event) -> Outcome:
+    cohort = phase.cohort
+    match event:
+        case AdvertReceived(advert):
+            return _repeated(phase, event, cohort.adverts.get(advert.member))
+        case SharesReceived(message):
+            return _repeated(phase, event, phase.shares.get(message.dealer))
+        case InputReceived(trailer):
+            member = trailer.member
+            if member in phase.trailers:
+                return _repeated(phase, event, phase.trailers[member])
+            if member not in phase.shares:
+                return phase, (_stranger(member),)
+            try:
+                require_trailer(
+                    trailer,
+                    cohort.adverts[member].identity,
+                    _dealers_of(phase, member),
+                    terms=cohort.opening.setup.terms,
+                    threshold=cohort.threshold,
+                    sid=cohort.sid,
+                )
+            except LeptonError as error:
+                return phase, (Rejected(member, error),)
+            trailers = {**phase.trailers, member: trailer}
+            return _freeze(replace(phase, trailers=trailers, absent=_back(phase.absent, member)))
+        case SignatureReceived() | UnmaskingReceived():
+            return phase, (_early(event),)
+        case MemberLost(member, reason):
+            if member not in phase.shares:
+                return phase, ()
+            return _freeze(replace(phase, absent=_lose(phase.absent, member, reason)))
+        case DeadlinePassed(which):
+            return _freeze(phase, over=True) if which is Step.INPUT else (phase, ())
+        case _:
+            assert_never(event)
+
+
+def _freeze(phase: AwaitingInputs, *, over: bool = False) -> Outcome:
+    """Freeze the survivors, when nobody is waited for."""
+    cohort = phase.cohort
+    if not over and _awaited(phase.shares, phase.trailers, phase.absent):
+        return phase, ()
+    paired = {member: frozenset(trailer.paired) for member, trailer in phase.trailers.items()}
+    survivors = _symmetric(paired, {member: _around(cohort, member) for member in paired})
+    absent, gone = _drop(phase.absent, phase.shares, phase.trailers, Step.INPUT)
+    unpaired = tuple(
+        DroppedMember(member, Step.INPUT, "its pair masks do not match those of the others")
+        for member in sorted(paired)
+        if member not in survivors
+    )
+    if len(survivors) < cohort.least:
+        return _too_few(Step.INPUT, cohort.opening.setup, survivors, phase.shares, cohort.least)
+    waiting = AwaitingSignatures(
+        cohort,
+        Absent(absent.lost, absent.dropped + unpaired),
+        phase.shares,
+        phase.trailers,
+        SurvivorSet(survivors),
+        {},
+    )
+    return _next(waiting, (*gone, *map(_told, unpaired)), Step.CONSISTENCY, survivors)
+
+
+def _symmetric(
+    paired: Mapping[MemberId, frozenset[MemberId]], around: Mapping[MemberId, tuple[MemberId, ...]]
+) -> tuple[MemberId, ...]:
+    """The inputs left when, again and again, the one with most disagreements over pair masks goes; sorted.
+
+    Two neighbours whose inputs are both in the sum must each have a pair mask with the other, or it would not cancel
+    (and step 3 would be refused). Ties leave by the smaller id, so that a replay drops the same.
+    """
+    left = set(paired)
+    while True:
+        conflicts = {
+            member: sum(
+                1
+                for other in around[member]
+                if other in left and not (other in paired[member] and member in paired[other])
+            )
+            for member in sorted(left)
+        }
+        worst = max(conflicts, key=conflicts.__getitem__, default=None)
+        if worst is None or not conflicts[worst]:
+            return tuple(sorted(left))
+        left.remove(worst)
+
+
+# Step 3 ---------------------------------------------------------------------------------------------------------------
+
+
+def _in_signatures(phase: AwaitingSignatures, event: Event) -> Outcome:
+    cohort, survivors = phase.cohort, phase.survivors.survivors
+    match event:
+        case AdvertReceived(advert):
+            return _repeated(phase, event, cohort.adverts.get(advert.member))
+        case SharesReceived(message):
+            return _repeated(phase, event, phase.shares.get(message.dealer))
+        case InputReceived(trailer):
+            return _repeated(phase, event, phase.trailers.get(trailer.member))
+        case SignatureReceived(signature):
+            member = signature.member
+            if member in phase.signatures:
+                return _repeated(phase, event, phase.signatures[member])
+            if member not in survivors:
+                return phase, (_stranger(member),)
+            try:
+                require_consistency(signature, cohort.adverts[member].identity, survivors, cohort.sid)
+            except LeptonError as error:
+                return phase, (Rejected(member, error),)
+            signatures = {**phase.signatures, member: signature}
+            return _certify(replace(phase, signatures=signatures, absent=_back(phase.absent, member)))
+        case UnmaskingReceived():
+            return phase, (_early(event),)
+        case MemberLost(member, reason):
+            if member not in survivors:
+                return phase, ()
+            return _certify(replace(phase, absent=_lose(phase.absent, member, reason)))
+        case DeadlinePassed(which):
+            return _certify(phase, over=True) if which is Step.CONSISTENCY else (phase, ())
+        case _:
+            assert_never(event)
+
+
+def _certify(phase: AwaitingSignatures, *, over: bool = False) -> Outcome:
+    """Show the signers that t of them saw the same set, when nobody is waited for."""
+    cohort, survivors = phase.cohort, phase.survivors.survivors
+    if not over and _awaited(survivors, phase.signatures, phase.absent):
+        return phase, ()
+    absent, gone = _drop(phase.absent, survivors, phase.signatures, Step.CONSISTENCY)
+    if len(phase.signatures) < cohort.threshold:
+        return _too_few(Step.CONSISTENCY, cohort.opening.setup, phase.signatures, survivors, cohort.threshold)
+    signers = sorted(phase.signatures)
+    certificate = Certificate(tuple(phase.signatures[member] for member in signers))
+    waiting = AwaitingUnmaskings(
+        cohort, absent, phase.shares, phase.trailers, phase.survivors, phase.signatures, certificate, {}
+    )
+    return _next(waiting, gone, Step.UNMASK, signers)
+
+
+# Steps 4 and 5 --------------------------------------------------------------------------------------------------------
+
+
+def _in_unmaskings(phase: AwaitingUnmaskings, event: Event) -> Outcome:
+    cohort = phase.cohort
+    match event:
+        case AdvertReceived(advert):
+            return _repeated(phase, event, cohort.adverts.get(advert.member))
+        case SharesReceived(message):
+            return _repeated(phase, event, phase.shares.get(message.dealer))
+        case InputReceived(trailer):
+            return _repeated(phase, event, phase.trailers.get(trailer.member))
+        case SignatureReceived(signature):
+            return _repeated(phase, event, phase.signatures.get(signature.member))
+        case UnmaskingReceived(unmasking):
+            member = unmasking.member
+            if member in phase.unmaskings:
+                return _repeated(phase, event, phase.unmaskings[member])
+            if member not in phase.signatures:
+                return phase, (_stranger(member),)
+            alive = set(phase.survivors.survivors)
+            held = (*phase.trailers[member].paired, member)
+            kinds = {dealer: ShareKind.SELF_SEED if dealer in alive else ShareKind.MASK_KEY for dealer in held}
+            digests = {
+                dealer: next(entry for entry in phase.shares[dealer].digests if entry.holder == member)
+                for dealer in held
+            }
+            try:
+                require_unmasking(unmasking, cohort.adverts[member].identity, kinds, digests, cohort.sid)
+            except LeptonError as error:
+                return phase, (Rejected(member, error),)
+            unmaskings = {**phase.unmaskings, member: unmasking}
+            return _recover(replace(phase, unmaskings=unmaskings, absent=_back(phase.absent, member)))
+        case MemberLost(member, reason):
+            if member not in phase.signatures:
+                return phase, ()
+            return _recover(replace(phase, absent=_lose(phase.absent, member, reason)))
+        case DeadlinePassed(which):
+            return _recover(phase, over=True) if which is Step.UNMASK else (phase, ())
+        case _:
+            assert_never(event)
+
+
+def _recover(phase: AwaitingUnmaskings, *, over: bool = False) -> Outcome:
+    """Rebuild the secrets and end the round, when nobody is waited for."""
+    cohort, opening = phase.cohort, phase.cohort.opening
+    if not over and _awaited(phase.signatures, phase.unmaskings, phase.absent):
+        return phase, ()
+    recovery = Recovery(
+        setup_id=opening.setup_id,
+        sid=cohort.sid,
+        terms=opening.setup.terms,
+        threshold=cohort.threshold,
+        adverts=cohort.adverts,
+        holders={dealer: _holders(cohort, dealer) for dealer in phase.shares},
+        survivors=phase.survivors.survivors,
+        paired={member: phase.trailers[member].paired for member in phase.survivors.survivors},
+        unmaskings=phase.unmaskings,
+    )
+    if shares_short(recovery):
+        return _too_few(Step.UNMASK, opening.setup, phase.unmaskings, phase.signatures, cohort.threshold)
+    plan = derive_plan(recovery)
+    if isinstance(plan, BadDealer):
+        return _bad_dealer(plan.dealer)
+    absent, gone = _drop(phase.absent, phase.signatures, phase.unmaskings, Step.UNMASK)
+    transcript = Transcript(
+        setup_id=opening.setup_id,
+        roster_root=cohort.root,
+        model_version=opening.model_version,
+        model_digest=opening.model_digest,
+        survivors=phase.survivors.survivors,
+        signatures=phase.certificate.signatures,
+    )
+    digests = {member: phase.trailers[member].payload_digest for member in phase.survivors.survivors}
+    result = RoundResult(transcript, absent.dropped, plan, digests)
+    return Closed(result), (*gone, Finished(result))
+
+
+# What the steps share -------------------------------------------------------------------------------------------------
+
+
+def _next(phase: Running, gone: Iterable[Effect], begins: Step, expected: Iterable[MemberId]) -> Outcome:
+    """Enter a step: tell the dropped, set the deadline, send everybody expected what it must answer."""
+    sends = [Send(member, message) for member in expected if (message := outstanding(phase, member)) is not None]
+    return phase, (*gone, SetDeadline(begins), *sends)
+
+
+def _awaited(expected: Iterable[MemberId], answered: Collection[MemberId], absent: Absent) -> bool:
+    return any(member not in answered and member not in absent.lost for member in expected)
+
+
+def _drop(
+    absent: Absent, expected: Iterable[MemberId], answered: Collection[MemberId], which: Step
+) -> tuple[Absent, tuple[Dropped, ...]]:
+    """Everybody who was expected and has not answered takes no further part."""
+    dropped = tuple(
+        DroppedMember(member, which, absent.lost.get(member, "no answer before the deadline"))
+        for member in sorted(expected)
+        if member not in answered
+    )
+    return Absent(absent.lost, absent.dropped + dropped), tuple(map(_told, dropped))
+
+
+def _told(dropped: DroppedMember) -> Dropped:
+    return Dropped(dropped.member, dropped.step, dropped.reason)
+
+
+def _lose(absent: Absent, member: MemberId, reason: str) -> Absent:
+    return replace(absent, lost={**absent.lost, member: reason})
+
+
+def _back(absent: Absent, member: MemberId) -> Absent:
+    return replace(absent, lost={other: reason for other, reason in absent.lost.items() if other != member})
+
+
+def _around(cohort: Cohort, member: MemberId) -> tuple[MemberId, ...]:
+    return graph.neighbours(cohort.root, cohort.opening.nonce, cohort.members, member)
+
+
+def _holders(cohort: Cohort, dealer: MemberId) -> tuple[MemberId, ...]:
+    return graph.holders(_around(cohort, dealer), dealer)
+
+
+def _sender(event: MessageEvent) -> tuple[MemberId, object]:
+    match event:
+        case AdvertReceived(advert):
+            return advert.member, advert
+        case SharesReceived(message):
+            return message.dealer, message
+        case InputReceived(trailer):
+            return trailer.member, trailer
+        case SignatureReceived(signature):
+            return signature.member, signature
+        case UnmaskingReceived(unmasking):
+            return unmasking.member, unmasking
+        case _:
+            assert_never(event)
+
+
+def _repeated(phase: Running, event: MessageEvent, accepted: object | None) -> Outcome:
+    """A message of a step already answered, or over: the same is harmless, another or a late one is refused."""
+    member, message = _sender(event)
+    if accepted == message:
+        told = outstanding(phase, member)
+        return phase, ((Send(member, told),) if told is not None else ())
+    if accepted is not None:
+        error: LeptonError = PeerViolation(
+            "a second, different message for one step",
+            where=f"member {member.hex()}",
+            got=type(event).__name__,
+            reason="DIFFERENT_REPETITION",
+        )
+    else:
+        error = ConflictError(
+            "a message for a step that is over", where=f"member {member.hex()}", got=type(event).__name__, reason="LATE"
+        )
+    return phase, (Rejected(member, error),)
+
+
+def _early(event: MessageEvent) -> Rejected:
+    member, _ = _sender(event)
+    return Rejected(
+        member,
+        PeerViolation(
+            "a message before its step", where=f"member {member.hex()}", got=type(event).__name__, reason="OUT_OF_ORDER"
+        ),
+    )
+
+
+def _stranger(member: MemberId) -> Rejected:
+    return Rejected(
+        member,
+        IdentityError("not expected in this step of the round", where=f"member {member.hex()}", reason="NOT_EXPECTED"),
+    )
+
+
+def _too_few(
+    which: Step, setup: Setup, answered: Collection[MemberId], expected: Iterable[MemberId], least: int
+) -> Outcome:
+    missing = [member.hex() for member in sorted(expected) if member not in answered]
+    error = AbortedError(
+        f"too few members completed step {which.name} of round {setup.round} of {setup.job}",
+        where=f"step {which.name}",
+        expected=f"at least {least}",
+        got=f"{len(answered)}; missing: {', '.join(missing)}",
+        hint="the round's number is not used again; the next round can try with the members that are there",
+        reason="TOO_FEW_MEMBERS",
+    )
+    return Failed(error), (Aborted(error),)
+
+
+def _bad_dealer(dealer: MemberId) -> Outcome:
+    error = PeerViolation(
+        "a dealer's shares are all as it signed them, and rebuild another secret than it advertised",
+        where=f"member {dealer.hex()}",
+        hint="the round is over; leave this member out of the next one",
+        reason="BAD_DEALER",
+    )
+    return Failed(error), (Aborted(error, blamed=dealer),)

@@ -1,0 +1,132 @@
+"""The phases of the coordinator's machine; each adds what its step brought. No phase holds a member's input."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from lepton_core.errors import LeptonError
+from lepton_core.ids import MemberId, ModelVersion
+from lepton_core.secagg.messages import (
+    Advert,
+    Certificate,
+    ConsistencySignature,
+    InputTrailer,
+    Roster,
+    ShareMessage,
+    SurvivorSet,
+    Unmasking,
+)
+from lepton_core.secagg.terms import Setup
+from lepton_core.secagg.transcript import DroppedMember, RoundResult
+
+
+@dataclass(frozen=True)
+class Opening:
+    """What does not change during a round."""
+
+    setup: Setup
+    setup_id: bytes
+    nonce: bytes
+    #: Identity keys of the members asked to take part.
+    invited: Mapping[MemberId, bytes]
+    model_version: ModelVersion
+    model_digest: bytes
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """The frozen roster and what follows from it."""
+
+    opening: Opening
+    #: Sorted.
+    members: tuple[MemberId, ...]
+    adverts: Mapping[MemberId, Advert]
+    #: The roster without adverts; each member gets its neighbours' adverts with it.
+    roster: Roster
+    root: bytes
+    sid: bytes
+    threshold: int
+    #: max(threshold, the terms' minimum cohort): fewest survivors of any step up to the input.
+    least: int
+
+
+@dataclass(frozen=True)
+class Absent:
+    """Who is not waited for, and who takes no further part."""
+
+    #: Lost members and why; a message that comes all the same takes a member off.
+    lost: Mapping[MemberId, str]
+    dropped: tuple[DroppedMember, ...]
+
+
+@dataclass(frozen=True)
+class AwaitingAdverts:
+    """Step 0."""
+
+    opening: Opening
+    absent: Absent
+    adverts: Mapping[MemberId, Advert]
+
+
+@dataclass(frozen=True)
+class AwaitingShares:
+    """Step 1."""
+
+    cohort: Cohort
+    absent: Absent
+    shares: Mapping[MemberId, ShareMessage]
+
+
+@dataclass(frozen=True)
+class AwaitingInputs:
+    """Step 2; `shares` is complete: its members are the dealers."""
+
+    cohort: Cohort
+    absent: Absent
+    shares: Mapping[MemberId, ShareMessage]
+    trailers: Mapping[MemberId, InputTrailer]
+
+
+@dataclass(frozen=True)
+class AwaitingSignatures:
+    """Step 3; the survivors are frozen."""
+
+    cohort: Cohort
+    absent: Absent
+    shares: Mapping[MemberId, ShareMessage]
+    trailers: Mapping[MemberId, InputTrailer]
+    survivors: SurvivorSet
+    signatures: Mapping[MemberId, ConsistencySignature]
+
+
+@dataclass(frozen=True)
+class AwaitingUnmaskings:
+    """Step 4; those in `signatures` have been shown the certificate."""
+
+    cohort: Cohort
+    absent: Absent
+    shares: Mapping[MemberId, ShareMessage]
+    trailers: Mapping[MemberId, InputTrailer]
+    survivors: SurvivorSet
+    signatures: Mapping[MemberId, ConsistencySignature]
+    certificate: Certificate
+    unmaskings: Mapping[MemberId, Unmasking]
+
+
+@dataclass(frozen=True)
+class Closed:
+    """Over, with a sum."""
+
+    result: RoundResult
+
+
+@dataclass(frozen=True)
+class Failed:
+    """Over, without one."""
+
+    error: LeptonError
+
+
+Running = AwaitingAdverts | AwaitingShares | AwaitingInputs | AwaitingSignatures | AwaitingUnmaskings
+Phase = Running | Closed | Failed

@@ -1,0 +1,69 @@
+"""Step 5's vector work: sum the survivors' words, and take away every mask that did not cancel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from lepton_core.errors import CodecError
+from lepton_core.ring import Words
+from lepton_core.secagg.masks import MaskStream, add_mask, split_groups
+from lepton_core.secagg.terms import Terms
+
+
+@dataclass(frozen=True)
+class UnmaskPlan:
+    """The masks to add to the sum of the survivors' words, signs already turned. Keys are redacted in `repr`.
+
+    It reveals the sum of a sum that may be revealed, and no member's input. Dropped when the sum is unmasked.
+    """
+
+    streams: tuple[MaskStream, ...]
+    #: Self masks taken away: one a survivor.
+    self_masks: int
+    #: Pair masks taken away: one for each survivor paired with a member that dropped out.
+    pair_masks: int
+    #: Masking keys rebuilt from shares: one a member that dropped out after its shares were dealt.
+    mask_keys_reconstructed: int
+
+
+def sum_words(contributions: Iterable[Words], terms: Terms) -> Words:
+    """The sum modulo 2^64; shape (terms.words,), uint64. Holds one contribution at a time.
+
+    Raises:
+        CodecError: a contribution that is not as long as the terms say.
+    """
+    total = np.zeros(terms.words, dtype=np.uint64)
+    for words in contributions:
+        split_groups(words, terms)  # refuses another length
+        np.add(total, words, out=total)
+    return total
+
+
+def unmask(total: Words, plan: UnmaskPlan, terms: Terms) -> list[Words]:
+    """The packed sum of the survivors' inputs, one vector a lane group (`ring.unpack` reads it).
+
+    total: shape (terms.words,), what `sum_words` gave over exactly the survivors; it is left as it was.
+
+    Raises:
+        CodecError: the total is not as long as the terms say.
+    """
+    groups = split_groups(total.copy(), terms)
+    for index, words in enumerate(groups):
+        unmask_slice(words, plan, index)
+    return groups
+
+
+def unmask_slice(words: Words, plan: UnmaskPlan, group: int, start_word: int = 0) -> None:
+    """Unmask words `start_word ..` of one lane group in place; slices are independent, so threads can share a sum.
+
+    Raises:
+        CodecError: not a writable vector of uint64.
+    """
+    if words.dtype != np.uint64:
+        raise CodecError("only packed words can be unmasked", expected="uint64", got=str(words.dtype))
+    for stream in plan.streams:
+        if stream.group == group:
+            add_mask(words, stream.key, stream.sign, start_word)
