@@ -1,0 +1,1 @@
+"""The data owner's daemon: its policy, its privacy ledger, its part in every round."""

@@ -1,0 +1,184 @@
+"""What one owner consents to, and what it is charged: policy, peers, the job's own promise, and the budget.
+
+No state of its own; it asks policy, ledger and records, and raises what they refuse.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from lepton_client import peers
+from lepton_client.ledger import Ledger, derive_run, promised_epsilon, round_event, rounds_event
+from lepton_client.policy import Policy, Population, admit, most_charges
+from lepton_client.records import AcceptedJob, Records
+from lepton_core.errors import ConflictError, PeerViolation, RefusedError
+from lepton_core.identity import IdentityKey
+from lepton_core.ids import JobId, RoundNumber
+from lepton_core.job import Job
+from lepton_core.membership import SignedList
+from lepton_core.ports import Clock
+from lepton_core.privacy.ledger import ADD_OR_REMOVE, UNIT_RECORD, Charge
+from lepton_core.secagg.client_checks import Admission
+from lepton_core.secagg.terms import Setup
+from lepton_pool.terms import derive_terms
+
+
+class Consent:
+    """The owner's last word, asked again whenever it matters."""
+
+    def __init__(
+        self,
+        *,
+        identity: IdentityKey,
+        policy: Policy,
+        accepted_list: Callable[[], SignedList | None],
+        ledger: Ledger,
+        records: Records,
+        clock: Clock,
+    ) -> None:
+        self._identity = identity
+        self._policy = policy
+        self._accepted_list = accepted_list
+        self._ledger = ledger
+        self._records = records
+        self._clock = clock
+
+    def population(self, job: Job) -> Population:
+        """The population the job may use.
+
+        Raises:
+            PolicyRefusal: it may use none.
+        """
+        return admit(self._policy, job, self._clock.now())
+
+    def admission(self, membership: SignedList) -> Admission:
+        """Who may be in a round of a job that was matched under this list.
+
+        Raises:
+            IdentityError, PolicyRefusal: the list does not hold (any more).
+        """
+        return peers.derive_admission(self._policy.peers, membership, self._accepted_list(), self._clock.now())
+
+    def require_job(self, job_id: JobId, job: Job, membership: SignedList) -> Population:
+        """The population of a job that everything but the data allows, on the worst case of all its rounds.
+
+        The rounds that other accepted jobs still have before them count as well.
+
+        Raises:
+            RefusedError, IdentityError, InputError: what forbids it.
+        """
+        population = self.population(job)
+        peers.require_accepted(self._policy.peers, membership, self._accepted_list(), self._clock.now())
+        peers.require_listed(self.admission(membership), self._identity.member)
+        derive_terms(job, membership.members.digest())
+        promised = promised_epsilon(job)
+        if promised > job.privacy.epsilon:
+            raise RefusedError(
+                "the job's noise does not keep its promise",
+                where="privacy.noise_multiplier",
+                expected=f"epsilon at most {job.privacy.epsilon:g}",
+                got=f"{promised:.4g}",
+                hint="submit the job again, so that its noise is derived anew",
+                reason="NOISE_TOO_LOW",
+            )
+        open_jobs = {known.job_id: known.job for known in self._records.jobs().values() if not known.closed}
+        open_jobs[job_id] = job
+        remaining = [
+            rounds_event(planned, planned.training.rounds - self._ledger.charged_rounds(derive_run(other, planned)))
+            for other, planned in open_jobs.items()
+            if planned.population == population.name
+        ]
+        events = [event for event in remaining if event is not None]
+        if events:
+            self._ledger.require(population.name, events, population.epsilon, population.delta)
+        return population
+
+    def require_round(self, setup: Setup, accepted: AcceptedJob) -> Admission:
+        """Who may be in this round, if its terms are those of the accepted job and the policy still allows it.
+
+        Raises:
+            PeerViolation: other terms than this owner derives.
+            PolicyRefusal, IdentityError: as `population` and `admission`.
+        """
+        self.population(accepted.job)
+        admission = self.admission(accepted.membership)
+        if setup.terms != derive_terms(accepted.job, accepted.members.digest()):
+            raise PeerViolation(
+                "the round's terms are not those of the accepted job",
+                where="coordinator",
+                expected="the terms that the job and the membership list give",
+                reason="TERMS",
+            )
+        return admission
+
+    def reserve(self, accepted: AcceptedJob, number: RoundNumber) -> Charge | None:
+        """The durable charge of a round, if policy, peers and budget allow the whole rest of the job; None if free.
+
+        Raises:
+            RefusedError, IdentityError, ConflictError, FaultError: nothing may be trained.
+        """
+        job = accepted.job
+        population = self.population(job)
+        self.admission(accepted.membership)
+        event = round_event(job)
+        if event is None:
+            return None
+        run = derive_run(accepted.job_id, job)
+        charged = self._ledger.charged_rounds(run)
+        most = most_charges(self._policy, job)
+        if charged >= most:
+            raise RefusedError(
+                "the job was charged for as many rounds as it may be",
+                where="policy.jobs.max_unreleased_fraction",
+                expected=f"at most {most} charged rounds",
+                got=str(charged),
+                hint="too many rounds were aborted after training; submit a new job",
+                reason="TOO_MANY_CHARGES",
+            )
+        rest = rounds_event(job, max(1, job.training.rounds - charged))
+        self._ledger.require(population.name, [rest or event], population.epsilon, population.delta)
+        charge = Charge(
+            population=population.name,
+            unit=UNIT_RECORD,
+            relation=ADD_OR_REMOVE,
+            job=run,
+            round=number,
+            event=event,
+            delta=job.privacy.delta,
+            plan=accepted.plan,
+        )
+        self._ledger.reserve(charge)
+        return charge
+
+    def spend(self, charge: Charge) -> None:
+        """Make durable that bytes are about to leave under a charge.
+
+        Raises:
+            ConflictError, FaultError: no byte may leave.
+        """
+        self._ledger.spend(charge)
+
+
+def require_same_job(known: AcceptedJob, job: Job) -> None:
+    """Refuse another job under the id of an accepted one, and one that is over.
+
+    Raises:
+        PeerViolation: JOB_CHANGED.
+        ConflictError: JOB_CLOSED.
+    """
+    if known.job != job:
+        raise PeerViolation("another job under an accepted job's id", where="coordinator", reason="JOB_CHANGED")
+    require_open(known, known.job_id)
+
+
+def require_open(accepted: AcceptedJob | None, job_id: JobId) -> AcceptedJob:
+    """The job, if this owner accepted it and it is not over.
+
+    Raises:
+        ConflictError: UNKNOWN_JOB or JOB_CLOSED.
+    """
+    if accepted is None:
+        raise ConflictError("a round of a job that was not accepted", where=f"job {job_id}", reason="UNKNOWN_JOB")
+    if accepted.closed:
+        raise ConflictError("the job is over", where=f"job {job_id}", got=accepted.closed, reason="JOB_CLOSED")
+    return accepted

@@ -1,0 +1,78 @@
+"""What the participant asks its daemon to do, as data; each that can fail is answered by a call named in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lepton_client.policy import Population
+from lepton_compression.update import RingPlan
+from lepton_core.ids import Digest, JobId, ModelVersion, RoundNumber
+from lepton_core.job import Job
+from lepton_core.session import MatchAnswer, RoundRefusal, RoundReport
+
+
+@dataclass(frozen=True)
+class SendReport:
+    """Send the report to the coordinator; if it is lost, the coordinator asks again."""
+
+    report: MatchAnswer | RoundReport | RoundRefusal
+
+
+@dataclass(frozen=True)
+class Match:
+    """Fetch and verify the ontology, compile the owner's mapping and prepare the data; then `matched`."""
+
+    job_id: JobId
+    job: Job
+    population: Population
+
+
+@dataclass(frozen=True)
+class Train:
+    """Download the model, check its digest, train, then `trained` or `training_failed`.
+
+    The charge for its noise is durable.
+    """
+
+    job_id: JobId
+    job: Job
+    round: RoundNumber
+    model_version: ModelVersion
+    model_digest: Digest
+    #: Which coordinates are trained and sent: `kept_indices(ring_plan, codec_seed)`.
+    ring_plan: RingPlan
+    codec_seed: bytes
+    #: Public batch denominator: declared rows times sampling rate.
+    expected_batch: float
+
+
+@dataclass(frozen=True)
+class Upload:
+    """Upload the masked payload, then `uploaded` or `upload_failed`. The same payload may be asked for again."""
+
+    job_id: JobId
+    round: RoundNumber
+    payload: bytes
+    digest: Digest
+
+    def __repr__(self) -> str:
+        """Without the payload."""
+        return f"Upload(job_id={self.job_id!r}, round={self.round}, {len(self.payload)} bytes, digest={self.digest})"
+
+
+@dataclass(frozen=True)
+class Forget:
+    """Stop and drop whatever is under way for a round."""
+
+    job_id: JobId
+    round: RoundNumber
+
+
+@dataclass(frozen=True)
+class ForgetJob:
+    """The job is over: drop its prepared data."""
+
+    job_id: JobId
+
+
+Effect = SendReport | Match | Train | Upload | Forget | ForgetJob

@@ -1,0 +1,370 @@
+"""One owner's part in every job, as a machine without input or output: commands and completions in, effects out.
+
+Everything that can change what this owner has promised, charged or revealed is in this file. `effects` is its
+vocabulary, `consent` says what is refused and charges, `lepton_core.secagg.client` is the protocol of one round, and
+`ledger` and `records` are the memory that survives the process.
+
+Rules
+  1. Commands may come any number of times: the same one gets the same answer, or none while it is being worked on.
+  2. A job is accepted only after policy, peers, noise, budget and data have all been checked; the acceptance is
+     durable before it is told. A restarted owner checks its data again before its first round.
+  3. A round's terms must equal those this owner derives from the job and the list it accepted. Policy, peers and
+     budget are checked again when a round begins and before anything is trained.
+  4. A charge is RESERVED before `Train` is returned, and SPENT before `Upload` is; a round is charged once.
+  5. An answer is durable before the unmasking leaves: one a model version of a job, for ever.
+  6. A newer round ends the older one. Whatever ends a round erases its secrets and tells the coordinator why, in
+     words that reveal nothing. A round this process knows nothing of is refused: its secrets died with a process.
+
+    a job     MatchRequest -> checks -> Match -> matched -> accepted (durable) -> MatchAnswer
+    a round   RoundInvite -> Advert; Roster -> ShareMessage; Delivery -> RESERVED -> Train -> trained -> SPENT
+              -> Upload -> uploaded -> InputTrailer; SurvivorSet -> ConsistencySignature;
+              Certificate -> answer recorded (durable) -> Unmasking
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import assert_never
+
+from lepton_client.consent import Consent, require_open, require_same_job
+from lepton_client.effects import Effect, Forget, ForgetJob, Match, SendReport, Train, Upload
+from lepton_client.ledger import Ledger
+from lepton_client.phases import CurrentRound, Matching, event_of
+from lepton_client.policy import Policy
+from lepton_client.records import AcceptedJob, Records
+from lepton_client.refusals import leaving
+from lepton_compression.update import encode
+from lepton_core import ring
+from lepton_core.errors import AbortedError, LeptonError
+from lepton_core.identity import IdentityKey
+from lepton_core.ids import Digest, JobId, RoundNumber, digest_of
+from lepton_core.job import Job, parse_job
+from lepton_core.layout import Vector
+from lepton_core.membership import SignedList
+from lepton_core.ports import Clock, Randomness
+from lepton_core.secagg import client as machine
+from lepton_core.secagg import client_events as secagg
+from lepton_core.secagg.client_phases import Failed, Training, Uploaded, Uploading
+from lepton_core.secagg.messages import ServerMessage
+from lepton_core.secagg.payload import encode_payload
+from lepton_core.secagg.terms import Setup
+from lepton_core.session import (
+    JobClosed,
+    MatchAnswer,
+    MatchRequest,
+    Refusal,
+    RoundClosed,
+    RoundCommand,
+    RoundInvite,
+    RoundRefusal,
+    RoundReport,
+    ServerCommand,
+    Welcome,
+)
+from lepton_pool.terms import derive_ring_plan
+
+#: A round has five steps; one that nothing moves for longer than all of them is over, told or not.
+_STEPS_BEFORE_EXPIRY = 6
+
+Effects = tuple[Effect, ...]
+
+
+class Participant:
+    """One owner's part in every job; deterministic from its calls, `clock` and `randomness`. Not thread-safe.
+
+    `accepted_list` looks up the membership list that the owner has accepted, each time it matters.
+    """
+
+    def __init__(
+        self,
+        *,
+        identity: IdentityKey,
+        policy: Policy,
+        accepted_list: Callable[[], SignedList | None],
+        ledger: Ledger,
+        records: Records,
+        randomness: Randomness,
+        clock: Clock,
+    ) -> None:
+        self._identity = identity
+        self._consent = Consent(
+            identity=identity,
+            policy=policy,
+            accepted_list=accepted_list,
+            ledger=ledger,
+            records=records,
+            clock=clock,
+        )
+        self._records = records
+        self._randomness = randomness
+        self._clock = clock
+        #: Jobs whose data were checked by this process.
+        self._prepared: set[JobId] = set()
+        self._matching: dict[JobId, Matching] = {}
+        #: Refusals given, by job, with the request they answer.
+        self._refused: dict[JobId, tuple[MatchRequest, Refusal]] = {}
+        self._rounds: dict[JobId, CurrentRound] = {}
+
+    # Commands and completions -----------------------------------------------------------------------------------------
+
+    def handle(self, command: ServerCommand) -> Effects:
+        """What a command of the coordinator asks of this owner."""
+        match command:
+            case Welcome():
+                return ()
+            case MatchRequest():
+                return self._asked(command)
+            case RoundInvite(setup):
+                return self._invited(setup)
+            case RoundCommand(job_id, number, message):
+                return self._commanded(job_id, number, message)
+            case RoundClosed(job_id, number):
+                return self._end_round(job_id, number)
+            case JobClosed(job_id, state):
+                return self._close_job(job_id, state)
+            case _:
+                assert_never(command)
+
+    def matched(self, job_id: JobId, outcome: Digest | LeptonError) -> Effects:
+        """The owner's data can serve the job, by the plan of this digest; or cannot, because."""
+        waiting = self._matching.pop(job_id, None)
+        if waiting is None:
+            return ()
+        if isinstance(outcome, LeptonError):
+            return self._refuse_match(job_id, waiting, outcome)
+        try:
+            self._consent.require_job(job_id, waiting.job, waiting.membership)
+            self._records.accept(AcceptedJob(job_id, waiting.job, waiting.membership, outcome))
+        except LeptonError as error:
+            return self._refuse_match(job_id, waiting, error)
+        self._prepared.add(job_id)
+        self._refused.pop(job_id, None)
+        answer = (SendReport(MatchAnswer(job_id, None)),) if waiting.request is not None else ()
+        return (*answer, *(self._invited(waiting.invite) if waiting.invite is not None else ()))
+
+    def trained(self, job_id: JobId, number: RoundNumber, update: Vector) -> Effects:
+        """Training is done; `update` is the change of the flat model, shape (model_length,), float32."""
+        current = self._current(job_id, number)
+        if current is None or current.train is None or not isinstance(current.phase, Training):
+            return ()
+        try:
+            plan = derive_ring_plan(self._records.jobs()[job_id].job)
+            lanes = encode(update, plan, current.train.codec_seed, self._randomness)
+            words = ring.pack(lanes, plan.lane_bits)
+            return self._step(job_id, current, secagg.InputReady(words))
+        except LeptonError as error:
+            return self._leave(job_id, current, error)
+
+    def training_failed(self, job_id: JobId, number: RoundNumber, error: LeptonError) -> Effects:
+        """Nothing was learnt in this round, because."""
+        current = self._current(job_id, number)
+        return () if current is None else self._leave(job_id, current, error)
+
+    def uploaded(self, job_id: JobId, number: RoundNumber) -> Effects:
+        """The coordinator has the payload."""
+        current = self._current(job_id, number)
+        if current is None or not isinstance(current.phase, Uploading | Uploaded):
+            return ()
+        trailer = SendReport(RoundReport(job_id, number, current.phase.upload.trailer))
+        return (trailer, *self._step(job_id, current, secagg.UploadDone()))
+
+    def upload_failed(self, job_id: JobId, number: RoundNumber, error: LeptonError) -> Effects:
+        """The payload could not be uploaded, after every retry."""
+        current = self._current(job_id, number)
+        if current is None or not isinstance(current.phase, Uploading):
+            return ()
+        return self._leave(job_id, current, error)
+
+    def tick(self) -> Effects:
+        """End rounds that the coordinator has forgotten; call it now and then."""
+        now = self._clock.now()
+        effects: list[Effect] = []
+        for job_id, current in self._rounds.items():
+            patience_s = _STEPS_BEFORE_EXPIRY * current.setup.terms.step_deadline_s
+            if not current.over and now - current.touched > patience_s:
+                gone = AbortedError("nothing has moved this round for too long", where="coordinator", reason="EXPIRED")
+                effects += self._leave(job_id, current, gone)
+        return tuple(effects)
+
+    # Jobs -------------------------------------------------------------------------------------------------------------
+
+    def _asked(self, request: MatchRequest) -> Effects:
+        job_id = request.job
+        if job_id in self._matching:
+            return ()
+        if job_id in self._refused and self._refused[job_id][0] == request:
+            return (SendReport(MatchAnswer(job_id, self._refused[job_id][1])),)
+        job: Job | None = None
+        try:
+            job = parse_job(request.canonical_job)
+            known = self._records.jobs().get(job_id)
+            if known is not None:
+                require_same_job(known, job)
+                if known.membership.to_json() == request.membership_list:
+                    return (SendReport(MatchAnswer(job_id, None)),)
+            offered = SignedList.from_json(request.membership_list)
+            population = self._consent.require_job(job_id, job, offered)
+        except LeptonError as error:
+            return self._refuse_match_request(request, job, error)
+        self._matching[job_id] = Matching(job, offered, request, None)
+        return (Match(job_id, job, population),)
+
+    def _refuse_match(self, job_id: JobId, waiting: Matching, error: LeptonError) -> Effects:
+        effects: Effects = ()
+        if waiting.request is not None:
+            effects = self._refuse_match_request(waiting.request, waiting.job, error)
+        if waiting.invite is not None:
+            effects = (*effects, self._refuse_round(job_id, waiting.invite.round, leaving(error, waiting.job)))
+        return effects
+
+    def _refuse_match_request(self, request: MatchRequest, job: Job | None, error: LeptonError) -> Effects:
+        refusal = leaving(error, job)
+        # What the owner or time can change is looked at anew when the coordinator asks again.
+        if not error.retryable and not error.reason.startswith("MEMBERSHIP_"):
+            self._refused[request.job] = request, refusal
+        return (SendReport(MatchAnswer(request.job, refusal)),)
+
+    def _close_job(self, job_id: JobId, state: str) -> Effects:
+        self._records.close_job(job_id, state)
+        current = self._rounds.pop(job_id, None)
+        effects = self._erase(job_id, current) if current is not None else ()
+        self._matching.pop(job_id, None)
+        self._refused.pop(job_id, None)
+        self._prepared.discard(job_id)
+        return (*effects, ForgetJob(job_id))
+
+    # Rounds -----------------------------------------------------------------------------------------------------------
+
+    def _invited(self, setup: Setup) -> Effects:
+        job_id = setup.job
+        current = self._rounds.get(job_id)
+        if current is not None and setup.round <= current.setup.round:
+            if setup.round < current.setup.round:
+                return ()
+            return self._repeated(job_id, current, secagg.SetupReceived(setup))
+        accepted = self._records.jobs().get(job_id)
+        try:
+            job = require_open(accepted, job_id)
+            if job_id not in self._prepared:
+                return self._prepare_again(job, setup)
+            ended = self._erase(job_id, current) if current is not None else ()
+            admission = self._consent.require_round(setup, job)
+        except LeptonError as error:
+            refusal = leaving(error, accepted.job if accepted is not None else None)
+            return (self._refuse_round(job_id, setup.round, refusal),)
+        phase, effects = machine.start(
+            setup, self._identity, admission, self._records.answered(job_id), self._randomness
+        )
+        begun = self._rounds[job_id] = CurrentRound(setup, phase, self._clock.now())
+        return (*ended, *self._perform(job_id, begun, effects))
+
+    def _prepare_again(self, accepted: AcceptedJob, setup: Setup) -> Effects:
+        """A restarted owner checks its data before its first round; the invitation waits."""
+        job_id = accepted.job_id
+        before = self._matching.get(job_id)
+        request = before.request if before is not None else None
+        self._matching[job_id] = Matching(accepted.job, accepted.membership, request, setup)
+        if before is not None:
+            return ()
+        return (Match(job_id, accepted.job, self._consent.population(accepted.job)),)
+
+    def _commanded(self, job_id: JobId, number: RoundNumber, message: ServerMessage) -> Effects:
+        current = self._rounds.get(job_id)
+        if current is not None and number < current.setup.round:
+            return ()
+        if current is None or number > current.setup.round:
+            lost = AbortedError("this process holds no secrets of that round", reason="SECRETS_LOST")
+            return (self._refuse_round(job_id, number, leaving(lost, None)),)
+        return self._repeated(job_id, current, event_of(message))
+
+    def _repeated(self, job_id: JobId, current: CurrentRound, event: secagg.Event) -> Effects:
+        if current.refusal is not None:
+            return (self._refuse_round(job_id, current.setup.round, current.refusal),)
+        return self._step(job_id, current, event)
+
+    def _step(self, job_id: JobId, current: CurrentRound, event: secagg.Event) -> Effects:
+        current.phase, effects = machine.step(current.phase, event)
+        current.touched = self._clock.now()
+        return self._perform(job_id, current, effects)
+
+    def _perform(self, job_id: JobId, current: CurrentRound, effects: Sequence[secagg.Effect]) -> Effects:
+        number = current.setup.round
+        asked: list[Effect] = []
+        for effect in effects:
+            match effect:
+                case secagg.Send(message):
+                    asked.append(SendReport(RoundReport(job_id, number, message)))
+                case secagg.Train():
+                    asked += self._begin_training(job_id, current, effect)
+                case secagg.Upload():
+                    asked += self._begin_upload(job_id, current, effect)
+                case secagg.RecordAnswer(version):
+                    try:
+                        self._records.record_answer(job_id, version)
+                    except LeptonError as error:
+                        return (*asked, *self._leave(job_id, current, error))
+                    asked += self._step(job_id, current, secagg.AnswerRecorded())
+                case secagg.Finished():
+                    current.over = True
+                    asked.append(Forget(job_id, number))
+                case secagg.Aborted(error):
+                    asked += self._leave(job_id, current, error)
+                case _:
+                    assert_never(effect)
+        return tuple(asked)
+
+    def _begin_training(self, job_id: JobId, current: CurrentRound, train: secagg.Train) -> Effects:
+        accepted = self._records.jobs()[job_id]
+        try:
+            population = self._consent.population(accepted.job)
+            current.charge = self._consent.reserve(accepted, current.setup.round)
+        except LeptonError as error:
+            return self._leave(job_id, current, error)
+        current.train = train
+        asked = Train(
+            job_id=job_id,
+            job=accepted.job,
+            round=current.setup.round,
+            model_version=train.model_version,
+            model_digest=Digest(train.model_digest.hex()),
+            ring_plan=derive_ring_plan(accepted.job),
+            codec_seed=train.codec_seed,
+            expected_batch=population.declared_rows * accepted.job.training.sampling_rate,
+        )
+        return (asked,)
+
+    def _begin_upload(self, job_id: JobId, current: CurrentRound, upload: secagg.Upload) -> Effects:
+        if current.charge is not None and not current.spent:
+            try:
+                self._consent.spend(current.charge)
+            except LeptonError as error:
+                return self._leave(job_id, current, error)
+            current.spent = True
+        payload = encode_payload(upload.words)
+        return (Upload(job_id, current.setup.round, payload, digest_of(payload)),)
+
+    def _leave(self, job_id: JobId, current: CurrentRound, error: LeptonError) -> Effects:
+        """End this owner's part in a round, erase its secrets, and tell the coordinator."""
+        accepted = self._records.jobs().get(job_id)
+        current.refusal = leaving(error, accepted.job if accepted is not None else None)
+        return (self._refuse_round(job_id, current.setup.round, current.refusal), *self._erase(job_id, current))
+
+    def _end_round(self, job_id: JobId, number: RoundNumber) -> Effects:
+        current = self._current(job_id, number)
+        return () if current is None else self._erase(job_id, current)
+
+    def _erase(self, job_id: JobId, current: CurrentRound) -> Effects:
+        if current.over:
+            return ()
+        current.phase = Failed(AbortedError("the round is over", reason="STOPPED"))
+        current.train = None
+        current.over = True
+        return (Forget(job_id, current.setup.round),)
+
+    def _current(self, job_id: JobId, number: RoundNumber) -> CurrentRound | None:
+        current = self._rounds.get(job_id)
+        return current if current is not None and current.setup.round == number and not current.over else None
+
+    @staticmethod
+    def _refuse_round(job_id: JobId, number: RoundNumber, refusal: Refusal) -> SendReport:
+        return SendReport(RoundRefusal(job_id, number, refusal))

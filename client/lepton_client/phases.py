@@ -1,0 +1,58 @@
+"""What the participant remembers of work under way; it dies with the process."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import assert_never
+
+from lepton_core.job import Job
+from lepton_core.membership import SignedList
+from lepton_core.privacy.ledger import Charge
+from lepton_core.secagg import client_events as secagg
+from lepton_core.secagg.client_phases import Phase
+from lepton_core.secagg.messages import Certificate, Delivery, Roster, ServerMessage, SurvivorSet
+from lepton_core.secagg.terms import Setup
+from lepton_core.session import MatchRequest, Refusal
+
+
+@dataclass(frozen=True)
+class Matching:
+    """A job whose data are being checked, and who waits for it: a match request, or a round after a restart."""
+
+    job: Job
+    membership: SignedList
+    request: MatchRequest | None
+    invite: Setup | None
+
+
+@dataclass
+class CurrentRound:
+    """The newest round of a job; `phase` holds its secrets while it lasts."""
+
+    setup: Setup
+    phase: Phase
+    #: When something last happened in it, seconds since the epoch.
+    touched: float
+    train: secagg.Train | None = None
+    #: What its noise was charged as; None in a job without privacy.
+    charge: Charge | None = None
+    spent: bool = False
+    #: Why this owner left it; repeated to a coordinator that asks again.
+    refusal: Refusal | None = None
+    #: True once nothing more will happen in it.
+    over: bool = False
+
+
+def event_of(message: ServerMessage) -> secagg.Event:
+    """The event that the coordinator's message is to the machine of a round."""
+    match message:
+        case Roster():
+            return secagg.RosterReceived(message)
+        case Delivery():
+            return secagg.DeliveryReceived(message)
+        case SurvivorSet():
+            return secagg.SurvivorsReceived(message)
+        case Certificate():
+            return secagg.CertificateReceived(message)
+        case _:
+            assert_never(message)

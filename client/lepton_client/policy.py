@@ -1,0 +1,268 @@
+"""The owner's policy: which jobs may touch which population, with whom, at what price. A job cannot loosen it.
+
+`policy.toml` in full:
+
+    [peers]
+    federation_key = "…64 hex digits…"   # or: members = ["…64 hex digits…", …]
+    minimum_cohort = 5
+    corruption = 0.1
+
+    [[populations]]
+    name = "patients"
+    mapping = "mapping.yaml"
+    declared_rows = 100
+    modes = ["record-local"]
+    epsilon = 8.0
+    delta = 1e-3
+
+    [jobs]
+    purposes = ["research"]
+    concepts = ["https://example.org/vocabulary#*"]
+    models = ["logistic", "mlp"]
+    expires = 2027-12-31
+    max_rounds = 100
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from lepton_core.errors import InputError, PolicyRefusal, SettingsError
+from lepton_core.ids import require_digest
+from lepton_core.job import Job
+from lepton_core.settings import Settings, parse_settings
+
+PrivacyMode = Literal["record-local", "none"]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+
+#: A prefix must name at least a scheme and a host, so that `*` and `https://*` do not admit everything.
+_SHORTEST_PREFIX = 10
+
+
+class Peers(Settings):
+    """Whose protocol identities count as peers, and how many must be in a sum."""
+
+    #: Ed25519 public key (hex) that signs the membership list; held by the federation, never by the coordinator.
+    federation_key: str | None = None
+    #: Or the peers' Ed25519 identity keys (hex), pinned one by one.
+    members: tuple[str, ...] | None = None
+    #: Fewest members whose sum may be revealed.
+    minimum_cohort: int = Field(default=5, ge=3, le=100_000)
+    #: Share of members that a job must assume to collude with the coordinator, at least.
+    corruption: float = Field(default=0.1, ge=0.0, lt=0.5)
+
+    @field_validator("federation_key")
+    @classmethod
+    def _check_key(cls, value: str | None) -> str | None:
+        return value if value is None else _hex_key(value)
+
+    @field_validator("members")
+    @classmethod
+    def _check_members(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if value is not None:
+            if len({_hex_key(key) for key in value}) != len(value):
+                raise ValueError("an identity key is pinned twice")
+            if len(value) < 3:
+                raise ValueError("fewer than 3 peers can never make a cohort")
+        return value
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if (self.federation_key is None) == (self.members is None):
+            raise ValueError("give either federation_key or members")
+        return self
+
+
+class Population(Settings):
+    """The records of one group of people, with one privacy budget over all jobs, for ever."""
+
+    #: What a job calls it.
+    name: Name
+    #: The approved mapping, relative to the policy's folder.
+    mapping: str = Field(min_length=1)
+    #: Rounded number of records, public: expected batch sizes come from it, never from the true count.
+    declared_rows: int = Field(ge=1)
+    modes: tuple[PrivacyMode, ...] = ("record-local",)
+    #: Budget over all jobs together.
+    epsilon: float = Field(gt=0.0)
+    delta: float = Field(gt=0.0, lt=1.0)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not self.modes:
+            raise ValueError("modes: name at least one privacy mode")
+        return self
+
+
+class AllowedJobs(Settings):
+    """What jobs may ask for; nothing is allowed that is not named."""
+
+    purposes: tuple[Name, ...] = Field(min_length=1)
+    #: IRIs of concepts, or prefixes that end in `*`, `#` or `/`.
+    concepts: tuple[str, ...] = Field(min_length=1)
+    #: Kinds of model: `logistic`, `mlp`, `cnn`, or installed entry points.
+    models: tuple[Name, ...] = Field(min_length=1)
+    #: Last day on which anything is allowed, in UTC.
+    expires: dt.date
+    max_rounds: int = Field(default=1_000, ge=1)
+    #: Share of a job's rounds that may be charged beyond those planned, because rounds were aborted after training.
+    max_unreleased_fraction: float = Field(default=0.05, ge=0.0, le=1.0)
+    #: Permission for jobs without privacy (mode `none`); the population's modes must name it as well.
+    allow_unprotected: bool = False
+
+    @field_validator("concepts")
+    @classmethod
+    def _check_concepts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for entry in value:
+            if "://" not in entry or len(entry.rstrip("*")) < _SHORTEST_PREFIX or "*" in entry[:-1]:
+                raise ValueError(f"not an IRI, or a prefix of IRIs that names a host: {entry!r:.80}")
+        return value
+
+    def admits(self, iri: str) -> bool:
+        """Whether the concept may be asked for."""
+        return any(
+            iri == entry or (entry.endswith(("*", "#", "/")) and iri.startswith(entry.rstrip("*")))
+            for entry in self.concepts
+        )
+
+
+class Policy(Settings):
+    """`policy.toml`."""
+
+    peers: Peers
+    populations: tuple[Population, ...] = Field(min_length=1)
+    jobs: AllowedJobs
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        names = [population.name for population in self.populations]
+        if len(set(names)) != len(names):
+            raise ValueError("two populations have one name")
+        return self
+
+
+def load_policy(path: Path) -> Policy:
+    """The policy in a TOML file.
+
+    Raises:
+        InputError: no such file.
+        SettingsError: not TOML, or not a policy; every problem is told.
+    """
+    return parse_settings(Policy, load_toml(path), source=str(path))
+
+
+def load_toml(path: Path) -> dict[str, Any]:
+    """The document in a TOML file.
+
+    Raises:
+        InputError: the file is missing or cannot be read.
+        SettingsError: not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError("a settings file that cannot be read", where=str(path), got=error.strerror or "") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError("a settings file that is not TOML", problems=(str(error),), where=str(path)) from None
+
+
+def policy_json_schema() -> dict[str, Any]:
+    """JSON Schema of `policy.toml`, for editors and checkers."""
+    return Policy.model_json_schema()
+
+
+def admit(policy: Policy, job: Job, now: float) -> Population:
+    """The population that the job may use.
+
+    `now` is in seconds since the epoch. The budget itself is the ledger's to check.
+
+    Raises:
+        PolicyRefusal: `where` is the key of the policy that says no.
+    """
+    allowed = policy.jobs
+    today = dt.datetime.fromtimestamp(now, dt.UTC).date()
+    if today > allowed.expires:
+        raise _refusal("EXPIRED", "jobs.expires", "the policy has expired", allowed.expires.isoformat(), str(today))
+    if job.purpose not in allowed.purposes:
+        raise _refusal(
+            "PURPOSE", "jobs.purposes", "this purpose is not allowed", _any_of(allowed.purposes), job.purpose
+        )
+    if job.model.kind not in allowed.models:
+        raise _refusal("MODEL", "jobs.models", "this model is not allowed", _any_of(allowed.models), job.model.kind)
+    if job.training.rounds > allowed.max_rounds:
+        raise _refusal(
+            "ROUNDS", "jobs.max_rounds", "too many rounds", f"at most {allowed.max_rounds}", str(job.training.rounds)
+        )
+    for name in (*(feature.concept for feature in job.task.features), job.task.target.concept):
+        iri = job.task.iri(name)
+        if not allowed.admits(iri):
+            raise _refusal("CONCEPT", "jobs.concepts", "this concept is not allowed", _any_of(allowed.concepts), iri)
+    _require_cohort(policy.peers, job)
+    population = next((entry for entry in policy.populations if entry.name == job.population), None)
+    if population is None:
+        names = tuple(entry.name for entry in policy.populations)
+        raise _refusal("POPULATION", "populations", "no such population", _any_of(names), job.population)
+    _require_privacy(allowed, population, job)
+    return population
+
+
+def _require_cohort(peers: Peers, job: Job) -> None:
+    asked = job.aggregation
+    if asked.min_cohort < peers.minimum_cohort:
+        floor = f"at least {peers.minimum_cohort}"
+        raise _refusal("COHORT", "peers.minimum_cohort", "too small a cohort", floor, str(asked.min_cohort))
+    if asked.corruption < peers.corruption:
+        floor = f"at least {peers.corruption:g}"
+        raise _refusal("CORRUPTION", "peers.corruption", "too few colluders assumed", floor, f"{asked.corruption:g}")
+
+
+def _require_privacy(allowed: AllowedJobs, population: Population, job: Job) -> None:
+    key = f"populations.{population.name}"
+    asked = job.privacy
+    if asked.mode == "none" and not allowed.allow_unprotected:
+        raise _refusal("UNPROTECTED", "jobs.allow_unprotected", "a job without privacy", "a privacy mode", "none")
+    if asked.mode not in population.modes:
+        raise _refusal(
+            "MODE", f"{key}.modes", "this privacy mode is not allowed", _any_of(population.modes), asked.mode
+        )
+    if asked.mode == "none":
+        return
+    if asked.epsilon > population.epsilon:
+        ceiling = f"at most {population.epsilon:g}"
+        raise _refusal("EPSILON", f"{key}.epsilon", "too large an epsilon", ceiling, f"{asked.epsilon:g}")
+    if asked.delta > population.delta:
+        ceiling = f"at most {population.delta:g}"
+        raise _refusal("DELTA", f"{key}.delta", "too large a delta", ceiling, f"{asked.delta:g}")
+
+
+def most_charges(policy: Policy, job: Job) -> int:
+    """How many rounds the job may charge at most: those planned, and the share allowed for rounds aborted late."""
+    return job.training.rounds + math.ceil(policy.jobs.max_unreleased_fraction * job.training.rounds)
+
+
+def _refusal(reason: str, key: str, message: str, expected: str, got: str) -> PolicyRefusal:
+    return PolicyRefusal(
+        f"the owner's policy refuses: {message}",
+        where=f"policy.{key}",
+        expected=expected,
+        got=got,
+        hint="change the job, or ask the owner to change the policy",
+        reason=reason,
+    )
+
+
+def _any_of(names: tuple[str, ...]) -> str:
+    return f"one of {', '.join(names)}"
+
+
+def _hex_key(value: str) -> str:
+    try:
+        return require_digest(value, "Ed25519 public key")
+    except InputError:
+        raise ValueError("not an Ed25519 public key in 64 lower-case hex digits") from None
