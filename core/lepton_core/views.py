@@ -51,7 +51,7 @@ class RoundView:
     model_version: int
     #: running, completed or aborted.
     state: str
-    #: advertise, share, input, consistency, unmask or done.
+    #: advert, share, input, consistency, unmask or done.
     step: str
     #: Owners in the round.
     cohort: tuple[str, ...]

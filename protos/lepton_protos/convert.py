@@ -16,7 +16,7 @@ from enum import Enum
 from types import NoneType, UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 
 from lepton_core import ids, session, views
 from lepton_core.errors import InputError
@@ -153,6 +153,24 @@ def report_from_proto(envelope: control_pb2.MemberReport) -> tuple[int, session.
     """
     report: session.MemberReport = _read_one_of(envelope, "body", session.MemberReport, "MemberReport")
     return envelope.acknowledged, report
+
+
+def report_to_bytes(report: session.MemberReport) -> bytes:
+    """A member's report as the bytes of its envelope, for a journal."""
+    return report_to_proto(report).SerializeToString(deterministic=True)
+
+
+def report_from_bytes(data: bytes) -> session.MemberReport:
+    """The report that `report_to_bytes` wrote.
+
+    Raises:
+        InputError: not such bytes.
+    """
+    try:
+        envelope = control_pb2.MemberReport.FromString(data)
+    except DecodeError as error:
+        raise InputError("bytes that are no report", where="MemberReport", got=str(error)[:120]) from None
+    return report_from_proto(envelope)[1]
 
 
 def command_to_proto(command: session.ServerCommand, *, sequence: int = 0) -> control_pb2.ServerCommand:

@@ -1,0 +1,400 @@
+"""The coordinator's heart: inputs in, one durable transaction, effects out. No socket, thread or clock of its own.
+
+Every call is one transaction: the job machines step, their events are journaled and the views written; only then are
+the effects handed to the caller, who performs them. Effects may be lost at any moment: after a restart `recover`
+gives again what must be under way, and `outstanding` what a member should do next.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from lepton_core.errors import ConflictError, InputError, JobError, LeptonError, NotFoundError, PeerViolation
+from lepton_core.ids import Digest, JobId, MemberId, OwnerName, RoundNumber
+from lepton_core.job import Job, Task, parse_job
+from lepton_core.membership import MembershipList, SignedList
+from lepton_core.ports import Clock, Randomness
+from lepton_core.secagg.messages import InputTrailer
+from lepton_core.session import MatchAnswer, RoundRefusal, RoundReport, ServerCommand
+from lepton_core.views import JobEvent, JobState, JobView, ModelView, RoundView
+from lepton_pool.terms import derive_ring_plan, derive_terms, most_members
+from lepton_protos.convert import report_to_bytes
+from lepton_server.jobs import events as ev
+from lepton_server.jobs import machine
+from lepton_server.jobs.journal import decode_checkpoint, decode_event, encode_checkpoint, encode_event
+from lepton_server.jobs.phases import Ended, Facts, Peer, Phase, Rounding, Waiting
+from lepton_server.jobs.show import job_view
+from lepton_server.store.port import Artifacts, JobRecord, Store, Transaction
+
+TaskCheck = Callable[[Task], None]
+
+
+@dataclass
+class _Live:
+    """A job in memory: what the store's checkpoint and journal rebuild."""
+
+    facts: Facts
+    phase: Phase
+
+
+class Coordinator:
+    """All running jobs. Not thread-safe: one caller at a time.
+
+    Guarantees: a call that raises has changed nothing; effects are returned after their transition is durable.
+    """
+
+    def __init__(
+        self, store: Store, artifacts: Artifacts, clock: Clock, randomness: Randomness, check_task: TaskCheck
+    ) -> None:
+        self._store = store
+        self._artifacts = artifacts
+        self._clock = clock
+        self._randomness = randomness
+        #: Raises OntologyError or JobError if the task's ontology or concepts are not known.
+        self._check_task = check_task
+        self._live: dict[JobId, _Live] = {}
+        #: Members with an open session; not durable, since sessions are not.
+        self._connected: set[MemberId] = set()
+
+    # ---- what people ask -------------------------------------------------------------------------------------------
+
+    def submit(self, canonical_job: bytes, researcher: OwnerName) -> tuple[JobId, tuple[ev.Effect, ...]]:
+        """Start a job.
+
+        Raises:
+            JobError, SettingsError, OntologyError, CodecError: a job that cannot run as written.
+            NotFoundError: the evaluation artifact was not uploaded.
+        """
+        job = parse_job(canonical_job)
+        self._check_task(job.task)
+        with self._store.transaction() as tx:
+            facts = self._facts(tx, job, researcher)
+            phase, effects = machine.start(facts)
+            tx.put_checkpoint(facts.job_id, encode_checkpoint(facts, None))
+            self._write(tx, facts, phase, effects)
+        self._live[facts.job_id] = _Live(facts, phase)
+        return facts.job_id, self._outward(effects)
+
+    def abort(self, job: JobId, reason: str, by: OwnerName) -> tuple[ev.Effect, ...]:
+        """End a job; what it has learnt so far stays.
+
+        Raises:
+            NotFoundError: no such job.
+            ConflictError: it has ended already.
+        """
+        if job not in self._live:
+            state = self.show_job(job).state
+            raise ConflictError("the job has ended already", where=f"job {job}", got=state.value)
+        return self._apply([(job, ev.AbortRequested(reason, by))])
+
+    def show_job(self, job: JobId) -> JobView:
+        """The job with its rounds and models.
+
+        Raises:
+            NotFoundError: no such job.
+        """
+        with self._store.transaction() as tx:
+            record = tx.job(job)
+            if record is None:
+                raise NotFoundError("no such job", where=f"job {job}", hint="`lepton job list` names them")
+            return replace(record.view, rounds=tuple(tx.rounds(job)), models=tuple(tx.models(job)))
+
+    def list_jobs(self) -> tuple[JobView, ...]:
+        """All jobs, oldest first, without their rounds and models."""
+        with self._store.transaction() as tx:
+            return tuple(record.view for record in tx.jobs())
+
+    def show_round(self, job: JobId, number: RoundNumber | None) -> RoundView:
+        """One round, or (None) the newest.
+
+        Raises:
+            NotFoundError: no such job or round.
+        """
+        with self._store.transaction() as tx:
+            if tx.job(job) is None:
+                raise NotFoundError("no such job", where=f"job {job}", hint="`lepton job list` names them")
+            rounds = tx.rounds(job) if number is None else [tx.round(job, number)]
+            newest = rounds[-1] if rounds else None
+            if newest is None:
+                which = "any round" if number is None else f"round {number}"
+                raise NotFoundError(f"the job has not had {which} yet", where=f"job {job}")
+            return newest
+
+    def models(self, job: JobId) -> tuple[ModelView, ...]:
+        """The job's model versions.
+
+        Raises:
+            NotFoundError: no such job.
+        """
+        return self.show_job(job).models
+
+    def events(self, job: JobId, after: int) -> tuple[JobEvent, ...]:
+        """What watchers were told since.
+
+        Raises:
+            NotFoundError: no such job.
+        """
+        with self._store.transaction() as tx:
+            if tx.job(job) is None:
+                raise NotFoundError("no such job", where=f"job {job}", hint="`lepton job list` names them")
+            return tuple(tx.events(job, after))
+
+    # ---- what members and workers report ---------------------------------------------------------------------------
+
+    def handle(self, inputs: Sequence[ev.Input]) -> tuple[ev.Effect, ...]:
+        """Take in a batch, durably, in one transaction.
+
+        A fault of one input becomes a `Reject`; it never keeps the others back.
+
+        Raises:
+            FaultError: the store failed; nothing was taken in, and the same batch may be tried again.
+        """
+        events: list[tuple[JobId, ev.MachineEvent]] = []
+        rejects: list[ev.Effect] = []
+        for item in inputs:
+            try:
+                events.extend(self._events_of(item))
+            except LeptonError as error:
+                if isinstance(item, ev.Reported):
+                    rejects.append(ev.Reject(item.member, error))
+        return (*rejects, *self._apply(events))
+
+    def recover(self) -> tuple[ev.Effect, ...]:
+        """Rebuild every running job from the store; gives what must be under way."""
+        effects: list[ev.Effect] = []
+        with self._store.transaction() as tx:
+            for record in tx.jobs([JobState.MATCHING, JobState.RUNNING]):
+                live = self._rebuild(tx, record.job)
+                self._live[record.job] = live
+                effects.extend(machine.resume(live.facts, live.phase, self._clock.now()))
+        return self._outward(tuple(effects))
+
+    def outstanding(self, member: MemberId) -> tuple[ServerCommand, ...]:
+        """What the member should do next in each running job."""
+        return tuple(
+            command for live in self._live.values() for command in machine.outstanding(live.facts, live.phase, member)
+        )
+
+    @property
+    def running_jobs(self) -> int:
+        """Jobs that have not ended."""
+        return len(self._live)
+
+    # ---- who may move which bytes ----------------------------------------------------------------------------------
+
+    def may_upload(self, member: MemberId, job: JobId, number: RoundNumber, size: int) -> None:
+        """Return if the member may upload a masked input of this size to this round now.
+
+        Raises:
+            PeerViolation: not in that round, or the payload has another length.
+        """
+        live = self._live.get(job)
+        where = f"member {member.hex()}, job {job}, round {number}"
+        if live is None or not isinstance(live.phase, Rounding) or live.phase.record.number != number:
+            raise PeerViolation("an upload to a round that does not run", where=where, reason="ROUND_OVER")
+        if member not in live.phase.record.cohort:
+            raise PeerViolation("an upload by a member that is not in the round", where=where, reason="NOT_IN_ROUND")
+        if size != live.facts.terms.payload_bytes:
+            raise PeerViolation(
+                "an upload of another length",
+                where=where,
+                expected=f"{live.facts.terms.payload_bytes} bytes",
+                got=f"{size} bytes",
+                reason="WRONG_LENGTH",
+            )
+
+    def may_download(self, role: str, name: OwnerName, member: MemberId | None, digest: Digest) -> None:
+        """Return if this party may have these bytes: members the running model, researchers their own models.
+
+        Raises:
+            NotFoundError: not theirs, or not there; the two are not told apart.
+        """
+        for live in self._live.values():
+            model = live.phase.roll.model
+            if member in live.phase.roll.willing and model is not None and model.digest == digest:
+                return
+        if role in ("researcher", "operator"):
+            with self._store.transaction() as tx:
+                for record in tx.jobs():
+                    own = role == "operator" or record.view.researcher == name
+                    if own and any(view.digest == digest for view in tx.models(record.job)):
+                        return
+        raise NotFoundError("no such artifact for this party", where=f"artifact {digest}")
+
+    # ---- inside ----------------------------------------------------------------------------------------------------
+
+    def _facts(self, tx: Transaction, job: Job, researcher: OwnerName) -> Facts:
+        newest = tx.newest_membership()
+        if newest is None:
+            raise JobError(
+                "no membership list is published",
+                where="job",
+                hint="sign one with `lepton federation sign` and publish it with `lepton federation publish`",
+            )
+        digest, _, signed = newest
+        listed = SignedList.from_json(signed).members
+        peers = _enrolled_peers(tx, listed)
+        if len(peers) < job.aggregation.min_cohort:
+            raise JobError(
+                "the federation is smaller than the job's minimum cohort",
+                where="aggregation.min_cohort",
+                expected=f"at least {job.aggregation.min_cohort} enrolled owners on the membership list",
+                got=str(len(peers)),
+            )
+        if job.evaluation is not None and not self._artifacts.has(Digest(job.evaluation.digest)):
+            raise NotFoundError("the evaluation set was not uploaded", where=f"artifact {job.evaluation.digest}")
+        suffix = self._randomness.token(4).hex()
+        return Facts(
+            job_id=JobId(f"{job.name[:54].rstrip('-')}-{suffix}"),
+            job=job,
+            terms=derive_terms(job, bytes.fromhex(digest)),
+            membership=signed,
+            peers=peers,
+            secret=self._randomness.token(32),
+            researcher=researcher,
+            submitted=self._clock.now(),
+            bytes_per_parameter=derive_ring_plan(job).bytes_per_parameter,
+        )
+
+    def _rebuild(self, tx: Transaction, job: JobId) -> _Live:
+        checkpoint = tx.checkpoint(job)
+        if checkpoint is None:
+            raise NotFoundError("a job without a checkpoint", where=f"job {job}")
+        facts, waiting = decode_checkpoint(checkpoint)
+        phase: Phase = waiting if waiting is not None else machine.start(facts)[0]
+        for entry in tx.journal(job):
+            phase, _ = machine.step(facts, phase, decode_event(entry))
+        return _Live(facts, phase)
+
+    def _events_of(self, item: ev.Input) -> Iterator[tuple[JobId, ev.MachineEvent]]:
+        match item:
+            case ev.MemberConnected(member):
+                self._connected.add(member)
+            case ev.MemberLost(member):
+                self._connected.discard(member)
+                for job, live in self._live.items():
+                    if isinstance(live.phase, Rounding) and member in live.phase.record.cohort:
+                        yield job, ev.MemberLeft(member, live.phase.record.number, None)
+            case ev.Reported(member, report):
+                yield self._event_of_report(member, report)
+            case ev.TimerFired(key):
+                job = JobId(key.split("/", 1)[0])
+                if job in self._live:
+                    yield job, ev.DeadlinePassed(key)
+            case _:
+                if item.job in self._live:
+                    yield item.job, item
+
+    def _event_of_report(
+        self, member: MemberId, report: MatchAnswer | RoundReport | RoundRefusal
+    ) -> tuple[JobId, ev.MachineEvent]:
+        live = self._live.get(report.job)
+        if live is None or member not in live.facts.peers:
+            raise NotFoundError("no such running job for this member", where=f"job {report.job}", reason="JOB_OVER")
+        match report:
+            case MatchAnswer(job, refusal):
+                return job, ev.MatchAnswered(member, refusal)
+            case RoundRefusal(job, number, refusal):
+                return job, ev.MemberLeft(member, number, refusal)
+            case RoundReport(job, number, message):
+                sender = message.dealer if hasattr(message, "dealer") else message.member
+                if sender != member:
+                    raise PeerViolation(
+                        "a message in another member's name",
+                        where=f"member {member.hex()}",
+                        got=f"member {sender.hex()}",
+                        reason="WRONG_SENDER",
+                    )
+                if isinstance(message, InputTrailer):
+                    self._require_payload(live.facts, message)
+                return job, ev.RoundMessage(member, number, message, len(report_to_bytes(report)))
+
+    def _require_payload(self, facts: Facts, trailer: InputTrailer) -> None:
+        digest = Digest(trailer.payload_digest.hex())
+        if not self._artifacts.has(digest):
+            raise InputError("the trailer's payload was not uploaded", where=f"artifact {digest}", reason="NO_PAYLOAD")
+        size = len(self._artifacts.get(digest))
+        if size != facts.terms.payload_bytes or trailer.payload_bytes != size:
+            raise PeerViolation(
+                "a masked input of another length",
+                where=f"member {trailer.member.hex()}",
+                expected=f"{facts.terms.payload_bytes} bytes",
+                got=f"{size} bytes",
+                reason="WRONG_LENGTH",
+            )
+
+    def _apply(self, events: Sequence[tuple[JobId, ev.MachineEvent]]) -> tuple[ev.Effect, ...]:
+        """Step the machines on the events, open the rounds that can be opened, commit, then take the new phases."""
+        phases: dict[JobId, Phase] = {}
+        effects: list[ev.Effect] = []
+        with self._store.transaction() as tx:
+            for job, event in events:
+                effects.extend(self._step(tx, phases, job, event))
+            for job, live in self._live.items():
+                cohort = self._next_cohort(live.facts, phases.get(job, live.phase))
+                if cohort:
+                    effects.extend(self._step(tx, phases, job, ev.RoundOpened(cohort)))
+        for job, phase in phases.items():
+            if isinstance(phase, Ended):
+                del self._live[job]
+            else:
+                self._live[job].phase = phase
+        return self._outward(tuple(effects))
+
+    def _step(
+        self, tx: Transaction, phases: dict[JobId, Phase], job: JobId, event: ev.MachineEvent
+    ) -> tuple[ev.Effect, ...]:
+        live = self._live[job]
+        before = phases.get(job, live.phase)
+        stamped = ev.Stamped(self._clock.now(), event)
+        after, effects = machine.step(live.facts, before, stamped)
+        phases[job] = after
+        if isinstance(after, Waiting) and not isinstance(before, Waiting):
+            tx.put_checkpoint(job, encode_checkpoint(live.facts, after))
+        else:
+            tx.append_journal(job, [encode_event(job, stamped)])
+        self._write(tx, live.facts, after, effects)
+        return effects
+
+    def _next_cohort(self, facts: Facts, phase: Phase) -> tuple[MemberId, ...]:
+        """The members of the next round, sorted; empty while too few eligible members are connected."""
+        if not isinstance(phase, Waiting):
+            return ()
+        ready = [member for member in phase.roll.eligible if member in self._connected]
+        if len(ready) < facts.job.aggregation.min_cohort:
+            return ()
+        nonce = facts.nonce(phase.roll.next_round)
+        drawn = sorted(ready, key=lambda member: hmac.digest(nonce, member, "sha256"))
+        return tuple(sorted(drawn[: most_members(facts.job)]))
+
+    def _write(self, tx: Transaction, facts: Facts, phase: Phase, effects: Sequence[ev.Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case ev.RecordModel(view):
+                    tx.put_model(view)
+                case ev.RecordRound(view):
+                    tx.put_round(view)
+                case ev.Announce(event):
+                    tx.add_event(event)
+                case ev.Audit(actor, action, detail):
+                    tx.append_audit(self._clock.now(), actor, action, f"job {facts.job_id}", detail)
+                case _:
+                    pass
+        membership = Digest(facts.terms.membership_digest.hex())
+        tx.put_job(JobRecord(facts.job_id, facts.job.canonical(), membership, job_view(facts, phase)))
+
+    @staticmethod
+    def _outward(effects: tuple[ev.Effect, ...]) -> tuple[ev.Effect, ...]:
+        """The effects that are still to be performed: rows are written already."""
+        return tuple(effect for effect in effects if not isinstance(effect, ev.RecordModel | ev.RecordRound | ev.Audit))
+
+
+def _enrolled_peers(tx: Transaction, listed: MembershipList) -> dict[MemberId, Peer]:
+    peers: dict[MemberId, Peer] = {}
+    for member, identity in listed.admitted().items():
+        party = tx.party_of_member(member)
+        if party is not None and not party.revoked and party.identity == identity:
+            peers[member] = Peer(party.name, identity)
+    return peers

@@ -1,0 +1,72 @@
+"""A job's view, from its facts and its phase."""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from lepton_core.job import Job
+from lepton_core.views import JobState, JobView, OwnerMatch
+from lepton_server.jobs.phases import Aggregating, Ended, Facts, Finishing, Matching, Phase, Rounding, Waiting
+
+
+def job_view(facts: Facts, phase: Phase) -> JobView:
+    """What is told of the job now, without its rounds and models."""
+    job, roll = facts.job, phase.roll
+    return JobView(
+        job=facts.job_id,
+        name=job.name,
+        state=_state(phase),
+        reason=phase.reason if isinstance(phase, Ended) else "",
+        researcher=facts.researcher,
+        submitted=facts.submitted,
+        ended=phase.time if isinstance(phase, Ended) else 0.0,
+        rounds_planned=job.training.rounds,
+        model_version=roll.version,
+        owners=_owners(facts, phase),
+        privacy=_privacy(job),
+        epsilon=job.privacy.epsilon if job.privacy.mode != "none" else 0.0,
+        delta=job.privacy.delta if job.privacy.mode != "none" else 0.0,
+        model_parameters=facts.terms.model_length,
+        bytes_per_parameter=facts.bytes_per_parameter,
+        job_digest=job.digest().hex(),
+        rounds=(),
+        models=(),
+    )
+
+
+def _state(phase: Phase) -> JobState:
+    match phase:
+        case Matching():
+            return JobState.MATCHING
+        case Waiting() | Rounding() | Aggregating() | Finishing():
+            return JobState.RUNNING
+        case Ended(state=state):
+            return state
+        case _:
+            assert_never(phase)
+
+
+def _owners(facts: Facts, phase: Phase) -> tuple[OwnerMatch, ...]:
+    answers = phase.roll.answers
+    matches = []
+    for member, peer in facts.peers.items():
+        if member not in answers:
+            matches.append(OwnerMatch(peer.owner, "pending"))
+            continue
+        refusal = answers[member]
+        if refusal is None:
+            matches.append(OwnerMatch(peer.owner, "can"))
+        else:
+            matches.append(OwnerMatch(peer.owner, "cannot", refusal.code, refusal.reason, refusal.subject))
+    return tuple(sorted(matches, key=lambda match: match.owner))
+
+
+def _privacy(job: Job) -> str:
+    privacy, training = job.privacy, job.training
+    if privacy.mode == "none":
+        return "none: no differential privacy"
+    return (
+        f"{privacy.mode}: epsilon at most {privacy.epsilon:g} at delta {privacy.delta:g} for one {privacy.unit}, "
+        f"added or removed; noise multiplier {privacy.noise_multiplier:g}, sampling rate {training.sampling_rate:g}, "
+        f"{training.rounds * training.local_steps} steps"
+    )

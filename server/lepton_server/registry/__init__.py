@@ -1,0 +1,1 @@
+"""Model versions: their first weights and their metrics."""
