@@ -53,10 +53,11 @@ def _names(kind: Any) -> tuple[str, ...]:
 @cache
 def _builder(kind: Any) -> Callable[[Any], Any]:
     """A function from plain JSON to a value of this type."""
+    make: Any = kind
     if dataclasses.is_dataclass(kind):
         hints = get_type_hints(kind)
-        builders = {name: _builder(hints[name]) for name in _names(kind)}
-        return lambda plain: cast("Callable[..., Any]", kind)(
+        builders = {name: _builder(hints[name]) for name in _names(make)}
+        return lambda plain: make(
             **{name: build(plain[name]) for name, build in builders.items() if name in plain}
         )
     if get_origin(kind) is tuple:
