@@ -1,0 +1,1 @@
+"""Local training: differentially private steps in a worker process of the daemon."""

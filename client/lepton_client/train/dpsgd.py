@@ -1,0 +1,222 @@
+"""DP-SGD on one owner's rows: the steps a member takes in a round.
+
+One step (Abadi et al. 2016, algorithm 1, with a public denominator):
+1. Poisson sample: every row is in the batch with the public rate q, by secret bits. Empty batches are kept.
+2. Per-sample gradients of the summed loss, by Opacus.
+3. Coordinates that the round does not keep are set to 0, and only then
+4. each row's gradient is clipped to L2 norm C, over all parameters together.
+5. The sum gets Gaussian noise of standard deviation sigma * C on every kept coordinate,
+6. is divided by the public expected batch size B, never by the number drawn, and
+7. subtracted from the weights at the learning rate.
+
+The privacy of `local_steps` such steps is `SampledGaussian(sigma, q, local_steps)`. Mode `none` leaves out 4 and 5.
+Nothing but the weights comes out: no loss, no count.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from lepton_client.train.noise import SecretStream
+from lepton_client.train.opacus_parts import load_parts, prepare_convolutions
+from lepton_core.errors import FaultError, InputError, RefusedError
+from lepton_core.job import Job
+from lepton_core.layout import Vector, require_finite
+from lepton_pool.models import build_model, load_vector, refuse_running_statistics
+
+Floats = npt.NDArray[np.float32]
+
+#: Rows whose gradients are held at once: at most this many values, 256 MiB of float32.
+_MOST_GRADIENT_VALUES = 1 << 26
+
+
+@dataclass(frozen=True)
+class Rows:
+    """An owner's rows: features of shape (rows, d) and target of shape (rows,), 0 or 1, both float32.
+
+    Raises:
+        InputError: other shapes or types, values that are not finite, or labels other than 0 and 1.
+    """
+
+    features: Floats
+    target: Floats
+
+    def __post_init__(self) -> None:
+        features, target = self.features, self.target
+        if features.ndim != 2 or target.shape != (len(features),) or {features.dtype, target.dtype} != {_FLOAT32}:
+            raise InputError(
+                "rows that do not fit together",
+                expected="features (rows, d) and target (rows,), float32",
+                got=f"{features.dtype} of shape {features.shape}, {target.dtype} of shape {target.shape}",
+            )
+        require_finite(features.reshape(-1), "features")
+        if not bool(np.isin(target, (0.0, 1.0)).all()):
+            raise InputError("a target that is neither 0 nor 1", where="target", expected="0 or 1")
+
+    def __repr__(self) -> str:
+        return "Rows(<private>)"
+
+
+_FLOAT32 = np.dtype(np.float32)
+
+
+def train_round(
+    module: PrivateModule, model: Vector, kept: npt.NDArray[np.int64], rows: Rows, *, expected_batch: float
+) -> Vector:
+    """The update w_local - w_global after the job's local steps, shape (length,), float32; 0 where not kept.
+
+    `kept` holds the indices of the coordinates trained in this round, each once; `expected_batch` is public, above 0.
+
+    Raises:
+        InputError: a model vector or indices that do not fit.
+        FaultError: the weights ran to infinity.
+    """
+    start = require_finite(model, "model").astype(np.float64)
+    end = module.steps(start, kept, rows, expected_batch=expected_batch, count=module.local_steps)
+    with np.errstate(over="ignore", invalid="ignore"):  # told below, once
+        update: Vector = (end - start).astype(np.float32)
+    if not bool(np.isfinite(update).all()):
+        raise FaultError(
+            "local training diverged", where="update", expected="finite values", hint="lower training.learning_rate"
+        )
+    return update
+
+
+class PrivateModule:
+    """A job's model, ready to take private steps on flat weights.
+
+    Raises:
+        JobError, NotFoundError: the model cannot be built.
+        RefusedError: running statistics, or a layer that Opacus has no rule for.
+    """
+
+    def __init__(self, job: Job, features: int) -> None:
+        self._job = job
+        module = build_model(job.model, features)
+        refuse_running_statistics(module)
+        parts = load_parts()
+        _refuse_layers_without_rule(module, parts.rules)
+        prepare_convolutions(module)
+        self._module = parts.grad_sample_module(module, loss_reduction="sum", strict=True)
+        self._module.train()
+        self._parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        self._length = sum(parameter.numel() for parameter in self._parameters)
+        self._stream = SecretStream()
+
+    @property
+    def local_steps(self) -> int:
+        """Steps of a round."""
+        return self._job.training.local_steps
+
+    def steps(
+        self,
+        weights: npt.NDArray[np.float64],
+        kept: npt.NDArray[np.int64],
+        rows: Rows,
+        *,
+        expected_batch: float,
+        count: int,
+    ) -> npt.NDArray[np.float64]:
+        """The weights after `count` steps on the kept coordinates; weights of shape (length,), which are left as is.
+
+        Raises:
+            InputError: weights of another length, indices that are not distinct coordinates of them, or no batch size.
+        """
+        if not (math.isfinite(expected_batch) and expected_batch > 0):
+            raise InputError("not a batch size", where="expected_batch", expected="above 0", got=repr(expected_batch))
+        if weights.shape != (self._length,):
+            raise InputError("weights that do not fit the model", expected=f"({self._length},)", got=f"{weights.shape}")
+        _require_indices(kept, self._length)
+        recipe, privacy = self._job.training, self._job.privacy
+        private = privacy.mode != "none"
+        noise = (privacy.noise_multiplier or 0.0) * privacy.clip_norm
+        weights = weights.copy()
+        for _ in range(count):
+            drawn = self._stream.chosen(len(rows.target), recipe.sampling_rate)
+            total = self._gradient_sum(weights, rows, drawn, kept, clip_norm=privacy.clip_norm if private else None)
+            if private:
+                total += self._stream.gaussian(len(kept), noise)
+            weights[kept] -= recipe.learning_rate / expected_batch * total
+        return weights
+
+    def _gradient_sum(
+        self,
+        weights: npt.NDArray[np.float64],
+        rows: Rows,
+        drawn: npt.NDArray[np.int64],
+        kept: npt.NDArray[np.int64],
+        *,
+        clip_norm: float | None,
+    ) -> npt.NDArray[np.float64]:
+        """Sum over the drawn rows of their clipped gradients' kept coordinates, shape (kept,)."""
+        total = np.zeros(len(kept))
+        with np.errstate(over="ignore"):  # weights that ran to infinity are told at the end of the round
+            load_vector(self._module, weights.astype(np.float32))
+        index = torch.from_numpy(kept)
+        chunk = max(1, _MOST_GRADIENT_VALUES // max(1, self._length))
+        for start in range(0, len(drawn), chunk):
+            part = drawn[start : start + chunk]
+            features, target = torch.from_numpy(rows.features[part]), torch.from_numpy(rows.target[part])
+            gradients = self._per_sample(features, target)[:, index]  # (rows, kept)
+            if clip_norm is not None:
+                gradients = clip_rows(gradients, clip_norm)
+            total += gradients.sum(dim=0, dtype=torch.float64).numpy()
+        return total
+
+    def _per_sample(self, features: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """Each row's gradient of the logistic loss, shape (rows, length)."""
+        for parameter in self._parameters:
+            parameter.grad = None
+            parameter.grad_sample = None  # type: ignore[attr-defined]  # Opacus' attribute
+        logits = self._module(features)
+        loss = nn.functional.binary_cross_entropy_with_logits(logits, target, reduction="sum")
+        with warnings.catch_warnings():
+            # Opacus hooks the first layer too, whose inputs are data and need no gradient.
+            warnings.filterwarnings("ignore", message="Full backward hook is firing")
+            loss.backward()  # type: ignore[no-untyped-call]  # torch does not annotate it
+        samples = [parameter.grad_sample.reshape(len(target), -1) for parameter in self._parameters]  # type: ignore[attr-defined]  # as above
+        return torch.cat(samples, dim=1)
+
+
+def clip_rows(gradients: torch.Tensor, norm: float) -> torch.Tensor:
+    """Every row scaled to L2 norm at most `norm`; shape (rows, values).
+
+    Guarantee: a row's norm is at most `norm` up to float32 rounding (relative 1e-6), whatever the row holds; a row that
+    is not finite becomes 0, so that no record can exempt itself from the bound.
+    """
+    norms = torch.linalg.vector_norm(gradients, dim=1, dtype=torch.float64)  # (rows,)
+    factors = torch.where(norms > norm, norm / norms, torch.ones_like(norms))
+    clipped = gradients * factors.to(gradients.dtype).unsqueeze(1)
+    return torch.where(torch.isfinite(norms).unsqueeze(1), clipped, torch.zeros_like(clipped))
+
+
+def _refuse_layers_without_rule(module: nn.Module, rules: frozenset[type[nn.Module]]) -> None:
+    for name, layer in module.named_modules():
+        own = [key for key, parameter in layer.named_parameters(recurse=False) if parameter.requires_grad]
+        if own and type(layer) not in rules:
+            raise RefusedError(
+                "a layer without a rule for per-sample gradients",
+                where=f"model layer {name or 'itself'}",
+                expected=", ".join(sorted(rule.__name__ for rule in rules)),
+                got=type(layer).__name__,
+                hint="build the model from the layers named",
+                reason="NO_GRADIENT_RULE",
+            )
+
+
+def _require_indices(kept: npt.NDArray[np.int64], length: int) -> None:
+    fits = kept.ndim == 1 and kept.dtype == np.int64
+    if not fits or (len(kept) and not 0 <= kept.min() <= kept.max() < length) or len(np.unique(kept)) != len(kept):
+        raise InputError(
+            "kept indices that do not fit the model",
+            where="kept",
+            expected=f"distinct int64 below {length}",
+            got=f"{kept.dtype} of shape {kept.shape}",
+        )

@@ -1,0 +1,109 @@
+"""The daemon's side of training: owns the worker process, so that the daemon never imports torch."""
+
+from __future__ import annotations
+
+import asyncio
+
+import numpy as np
+import numpy.typing as npt
+
+from lepton_client.train.worker import LOAD, TRAIN, TRAIN_ALONE
+from lepton_core.errors import ConflictError
+from lepton_core.job import Job
+from lepton_core.layout import Vector
+from lepton_pool.frames import bytes_array
+from lepton_pool.process import WorkerProcess
+
+Floats = npt.NDArray[np.float32]
+
+_MODULE = "lepton_client.train.worker"
+#: Long enough for a slow machine to import torch and for a large model's round; jobs' own deadlines are shorter.
+DEADLINE_S = 600.0
+
+
+class Trainer:
+    """Trains on one set of rows at a time, in a process of its own that is replaced when it dies.
+
+    The rows are kept here as well, and given to a new process before it trains. One call runs at a time; others wait.
+    """
+
+    def __init__(self, *, threads: int = 1, deadline_s: float = DEADLINE_S) -> None:
+        self._worker = WorkerProcess(_MODULE, threads=threads)
+        self._deadline_s = deadline_s
+        self._turn = asyncio.Lock()
+        #: The owner's rows; dropped by `close`.
+        self._rows: tuple[Floats, Floats] | None = None
+        #: The worker's generation that holds `_rows`.
+        self._loaded_into = 0
+
+    @property
+    def pid(self) -> int | None:
+        """The worker process, or None if none runs."""
+        return self._worker.pid
+
+    async def start(self) -> None:
+        """Starts the process and returns at once, while it still imports torch.
+
+        Raises:
+            FaultError: it cannot be started.
+        """
+        await self._worker.start()
+
+    async def load(self, features: Floats, target: Floats) -> None:
+        """Gives the rows to train on, in place of any before: features (rows, d), target (rows,) of 0 and 1, float32.
+
+        Raises:
+            InputError, CodecError: rows that do not fit together, or are not finite.
+            FaultError: the worker died or was late.
+        """
+        async with self._turn:
+            self._rows = (features, target)
+            await self._load()
+
+    async def train(self, job: Job, model: Vector, kept: npt.NDArray[np.int64], expected_batch: float) -> Vector:
+        """The update after the job's local steps, shape (length,), float32, 0 on coordinates not in `kept`.
+
+        `expected_batch` is the public batch denominator: the rows the owner declares times the sampling rate, never
+        from the rows loaded or drawn, as either would leak their number. The privacy cost is one
+        `SampledGaussian(noise_multiplier, sampling_rate, local_steps)`, due before this is called, whatever comes out.
+
+        Raises:
+            ConflictError: nothing was loaded.
+            JobError, RefusedError, NotFoundError: the job's model cannot be built or trained privately here.
+            InputError: a model vector or indices that do not fit.
+            FaultError: training diverged, or the worker died or was late; the next call starts another.
+        """
+        async with self._turn:
+            if self._rows is None:
+                raise ConflictError("there are no rows to train on", where="trainer", hint="load them first")
+            await self._worker.start()
+            if self._loaded_into != self._worker.generation:
+                await self._load()
+            arrays = {"job": bytes_array(job.canonical()), "model": model, "kept": kept}
+            values = {"expected_batch": expected_batch}
+            answer = await self._worker.call(TRAIN, values, arrays, deadline_s=self._deadline_s)
+            return answer.array("update", np.float32)
+
+    async def train_alone(self, job: Job, features: Floats, target: Floats) -> Vector:
+        """The whole job on these rows alone, for a demonstration's baselines: `lepton_client.train.alone`.
+
+        Raises:
+            JobError, RefusedError, NotFoundError, InputError, CodecError, FaultError: as `train`.
+        """
+        async with self._turn:
+            arrays = {"job": bytes_array(job.canonical()), "features": features, "target": target}
+            answer = await self._worker.call(TRAIN_ALONE, {}, arrays, deadline_s=self._deadline_s)
+            return answer.array("model", np.float32)
+
+    async def close(self) -> None:
+        """Ends the process and drops the rows; safe to call twice."""
+        self._rows = None
+        await self._worker.close()
+
+    async def _load(self) -> None:
+        if self._rows is None:
+            raise ConflictError("there are no rows to train on", where="trainer", hint="load them first")
+        features, target = self._rows
+        self._loaded_into = 0
+        await self._worker.call(LOAD, {}, {"features": features, "target": target}, deadline_s=self._deadline_s)
+        self._loaded_into = self._worker.generation

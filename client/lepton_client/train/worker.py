@@ -1,0 +1,93 @@
+"""The daemon's training process: `python -m lepton_client.train.worker [threads]`, owned by `trainer.Trainer`.
+
+| request | takes | gives |
+|---|---|---|
+| `load` | features (rows, d), target (rows,) | nothing |
+| `train` | job (canonical bytes), model (length,), kept indices, expected_batch | update (length,) |
+| `train-alone` | job, features, target | model (length,) |
+
+Nothing else comes out: no loss, no count, no time.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lepton_core.errors import ConflictError, InputError
+from lepton_core.job import Job, parse_job
+from lepton_pool.child import Handler, serve
+from lepton_pool.frames import Frame
+
+if TYPE_CHECKING:
+    from lepton_client.train.dpsgd import PrivateModule, Rows
+
+LOAD = "load"
+TRAIN = "train"
+TRAIN_ALONE = "train-alone"
+
+
+class TrainingWorker:
+    """What the process holds between requests: the owner's rows, and the module of the last job."""
+
+    def __init__(self) -> None:
+        #: Dropped when the process ends, or replaced by the next `load`.
+        self._rows: Rows | None = None
+        #: Belongs to `_job` and the width of `_rows`; rebuilt when either changes.
+        self._module: PrivateModule | None = None
+        self._job: bytes = b""
+
+    def handlers(self) -> Mapping[str, Handler]:
+        """What the worker can do, by name."""
+        return {LOAD: self._load, TRAIN: self._train, TRAIN_ALONE: self._train_alone}
+
+    def _load(self, request: Frame) -> Frame:
+        self._rows, self._module, self._job = _rows_of(request), None, b""
+        return Frame()
+
+    def _train(self, request: Frame) -> Frame:
+        from lepton_client.train.dpsgd import PrivateModule, train_round
+
+        if self._rows is None:
+            raise ConflictError("there are no rows to train on", where="worker", hint="load them first")
+        job = _job_of(request)
+        if self._module is None or self._job != job.canonical():
+            self._module, self._job = PrivateModule(job, self._rows.features.shape[1]), job.canonical()
+        expected_batch = request.values.get("expected_batch")
+        if not isinstance(expected_batch, (int, float)):
+            raise InputError("a request without a batch size", where="expected_batch", expected="a number")
+        model, kept = request.array("model", np.float32), request.array("kept", np.int64)
+        update = train_round(self._module, model, kept, self._rows, expected_batch=float(expected_batch))
+        return Frame({}, {"update": update})
+
+    def _train_alone(self, request: Frame) -> Frame:
+        from lepton_client.train.alone import train_alone
+
+        return Frame({}, {"model": train_alone(_job_of(request), _rows_of(request))})
+
+
+def _rows_of(request: Frame) -> Rows:
+    from lepton_client.train.dpsgd import Rows
+
+    return Rows(request.array("features", np.float32), request.array("target", np.float32))
+
+
+def _job_of(request: Frame) -> Job:
+    return parse_job(request.array("job", np.uint8).tobytes())
+
+
+def _load_handlers() -> Mapping[str, Handler]:
+    import torch
+
+    from lepton_client.train.opacus_parts import load_parts
+
+    torch.set_num_threads(int(sys.argv[1]) if len(sys.argv) > 1 else 1)
+    load_parts()
+    return TrainingWorker().handlers()
+
+
+if __name__ == "__main__":
+    serve(_load_handlers)

@@ -1,0 +1,231 @@
+"""A private step clips, samples, adds noise and divides as the accountant is told it does."""
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from torch import nn
+
+from lepton_client.train.alone import train_alone
+from lepton_client.train.dpsgd import PrivateModule, Rows, clip_rows, train_round
+from lepton_core.errors import CodecError, FaultError, InputError, RefusedError
+from lepton_core.job import Job
+from lepton_pool import models
+from lepton_pool.models import initial_vector, model_layout
+
+FALSE_ALARM = 1e-6
+FEATURES = 6
+RNG = np.random.default_rng(5)
+
+
+def make_job(model=None, *, mode="record-local", **training):
+    return Job.model_validate(
+        {
+            "name": "test",
+            "task": {
+                "ontology": "0" * 64,
+                "vocabulary": "https://example.org/",
+                "features": [{"concept": f"f{index}"} for index in range(FEATURES)],
+                "target": {"concept": "t", "positive": "yes"},
+            },
+            "model": model or {"kind": "mlp", "hidden": [4]},
+            "training": {"rounds": 3, "local_steps": 2, "sampling_rate": 0.5, "learning_rate": 0.5} | training,
+            "privacy": {"mode": mode, "clip_norm": 0.7, "noise_multiplier": 1.5 if mode != "none" else None},
+        }
+    )
+
+
+def make_rows(count, features=FEATURES):
+    inputs = RNG.uniform(-1, 1, (count, features)).astype(np.float32)
+    return Rows(inputs, (inputs[:, 0] > 0).astype(np.float32))
+
+
+def every(job, features=FEATURES):
+    return np.arange(model_layout(job.model, features).length, dtype=np.int64)
+
+
+def update_of(job, rows, *, kept=None, expected_batch=20.0, model=None):
+    vector = initial_vector(job.model, rows.features.shape[1]) if model is None else model
+    module = PrivateModule(job, rows.features.shape[1])
+    kept = every(job, rows.features.shape[1]) if kept is None else kept
+    return train_round(module, vector, kept, rows, expected_batch=expected_batch)
+
+
+def reference_gradients(job, vector, rows):
+    """Each row's gradient by plain autograd, one row at a time."""
+    module = models.build_model(job.model, rows.features.shape[1])
+    models.load_vector(module, vector)
+    found = []
+    for features, target in zip(torch.from_numpy(rows.features), torch.from_numpy(rows.target), strict=True):
+        module.zero_grad()
+        nn.functional.binary_cross_entropy_with_logits(module(features[None]), target[None]).backward()
+        found.append(torch.cat([parameter.grad.reshape(-1) for parameter in module.parameters()]))
+    return torch.stack(found).numpy()
+
+
+CNN = {"kind": "cnn", "image": [1, 4, 4], "channels": [2, 3], "hidden": [4]}
+
+
+@pytest.mark.parametrize(("model", "features"), [({"kind": "logistic"}, 6), (None, 6), (CNN, 16)])
+def test_without_privacy_a_full_batch_step_is_plain_gradient_descent(model, features):
+    job = make_job(model, mode="none", sampling_rate=1.0, local_steps=1)
+    rows = make_rows(30, features)
+    vector = initial_vector(job.model, features)
+    expected = -0.5 / 20 * reference_gradients(job, vector, rows).sum(axis=0)
+    assert np.allclose(update_of(job, rows), expected, atol=1e-6)
+
+
+def test_the_noise_of_an_update_has_the_variance_the_accountant_is_told():
+    job = make_job({"kind": "mlp", "hidden": [1000]}, local_steps=3)
+    empty = Rows(np.zeros((0, FEATURES), np.float32), np.zeros(0, np.float32))
+    update = update_of(job, empty, expected_batch=20.0).astype(np.float64)
+    deviation = np.sqrt(3) * 0.5 / 20 * 1.5 * 0.7
+    assert stats.kstest(update / deviation, "norm").pvalue > FALSE_ALARM
+    low, high = stats.chi2.ppf([FALSE_ALARM, 1 - FALSE_ALARM], len(update))
+    assert low < float(update @ update) / deviation**2 < high
+
+
+def test_one_record_moves_the_noiseless_sum_by_at_most_the_clipping_norm():
+    job = make_job(sampling_rate=1.0, local_steps=1)
+    rows = make_rows(40)
+    outlier = np.full((1, FEATURES), 1e4, np.float32)
+    module = PrivateModule(job, FEATURES)
+    weights, kept = initial_vector(job.model, FEATURES).astype(np.float64), every(job)
+    moved = []
+    for label in (0.0, 1.0):
+        more = Rows(np.concatenate([rows.features, outlier]), np.append(rows.target, np.float32(label)))
+        without, with_it = (
+            module._gradient_sum(weights, some, np.arange(len(some.target)), kept, clip_norm=0.7)
+            for some in (rows, more)
+        )
+        moved.append(np.linalg.norm(with_it - without))
+    assert 0.69 < max(moved) <= 0.7 * (1 + 1e-5)
+
+
+def test_gradients_are_masked_before_they_are_clipped():
+    job = make_job(sampling_rate=1.0, local_steps=1)
+    rows = make_rows(1)
+    vector = initial_vector(job.model, FEATURES)
+    kept = np.array([2, 5, 30], dtype=np.int64)
+    gradient = reference_gradients(job, vector, rows)[0][kept].astype(np.float64)
+    norm = float(np.linalg.norm(gradient)) / 2
+    module = PrivateModule(job, FEATURES)
+    found = module._gradient_sum(vector.astype(np.float64), rows, np.array([0]), kept, clip_norm=norm)
+    assert np.allclose(found, gradient / 2, rtol=1e-4)
+
+
+def test_only_kept_coordinates_change():
+    job = make_job()
+    kept = np.array([0, 7, 9], dtype=np.int64)
+    update = update_of(job, make_rows(30), kept=kept)
+    assert np.flatnonzero(update).tolist() == kept.tolist()
+
+
+def test_the_step_is_divided_by_the_public_batch_and_not_by_what_was_drawn():
+    job = make_job(mode="none", sampling_rate=1.0, local_steps=1)
+    rows = make_rows(30)
+    assert np.allclose(
+        update_of(job, rows, expected_batch=10.0), 3 * update_of(job, rows, expected_batch=30.0), rtol=1e-5
+    )
+
+
+def test_gradients_in_chunks_are_those_of_the_whole_batch(monkeypatch):
+    job = make_job(mode="none", sampling_rate=1.0, local_steps=1)
+    rows = make_rows(30)
+    whole = update_of(job, rows)
+    monkeypatch.setattr("lepton_client.train.dpsgd._MOST_GRADIENT_VALUES", 7 * len(whole))
+    assert np.allclose(update_of(job, rows), whole, atol=1e-7)
+
+
+def test_global_seeds_do_not_repeat_an_update():
+    job = make_job()
+    rows = make_rows(30)
+    updates = []
+    for _ in range(2):
+        np.random.seed(0)  # noqa: NPY002 (the global seed is what is tested)
+        torch.manual_seed(0)
+        updates.append(update_of(job, rows))
+    assert not np.array_equal(*updates)
+
+
+def test_clipped_rows_obey_the_bound_and_short_rows_are_left_alone():
+    gradients = torch.tensor(
+        [[3.0, 4.0], [0.3, 0.4], [0.0, 0.0], [1e30, 1e30], [float("inf"), 1.0], [float("nan"), 0.0]]
+    )
+    clipped = clip_rows(gradients, 1.0)
+    assert torch.allclose(clipped[0], torch.tensor([0.6, 0.8]))
+    assert torch.equal(clipped[1:3], gradients[1:3])
+    assert torch.all(torch.linalg.vector_norm(clipped, dim=1) <= 1.0 + 1e-6)
+    assert torch.equal(clipped[4:], torch.zeros(2, 2))
+
+
+def build_with(layer):
+    return lambda spec, features: nn.Sequential(nn.Linear(features, 4), layer, nn.Linear(4, 1), nn.Flatten(0))
+
+
+def test_running_statistics_are_refused_and_the_replacement_named(monkeypatch):
+    monkeypatch.setattr("lepton_client.train.dpsgd.build_model", build_with(nn.BatchNorm1d(4)))
+    with pytest.raises(RefusedError, match="GroupNorm"):
+        PrivateModule(make_job(), FEATURES)
+
+
+def test_a_layer_without_a_gradient_rule_is_refused_by_name(monkeypatch):
+    monkeypatch.setattr("lepton_client.train.dpsgd.build_model", build_with(nn.PReLU()))
+    with pytest.raises(RefusedError, match="PReLU") as refused:
+        PrivateModule(make_job(), FEATURES)
+    assert refused.value.reason == "NO_GRADIENT_RULE"
+    assert "Linear" in refused.value.expected
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"model": np.zeros(3, np.float32)},
+        {"kept": np.array([0, 0], dtype=np.int64)},
+        {"kept": np.array([-1], dtype=np.int64)},
+        {"kept": np.array([33], dtype=np.int64)},
+        {"kept": np.array([0.0])},
+        {"expected_batch": 0.0},
+        {"expected_batch": float("nan")},
+    ],
+)
+def test_what_does_not_fit_the_model_is_refused(bad):
+    with pytest.raises(InputError):
+        update_of(make_job(), make_rows(5), **bad)
+
+
+def test_a_model_that_is_not_finite_is_refused():
+    with pytest.raises(CodecError, match="not finite"):
+        update_of(make_job(), make_rows(5), model=np.full(33, np.nan, np.float32))
+
+
+def test_training_that_diverges_is_a_fault_and_gives_nothing():
+    job = make_job(mode="none", learning_rate=1e38, sampling_rate=1.0, local_steps=8)
+    with pytest.raises((FaultError, CodecError)):
+        update_of(job, make_rows(30), expected_batch=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("features", "target"),
+    [
+        (np.zeros((3, 2), np.float32), np.zeros(2, np.float32)),
+        (np.zeros((3, 2), np.float64), np.zeros(3, np.float32)),
+        (np.full((3, 2), np.nan, np.float32), np.zeros(3, np.float32)),
+        (np.zeros((3, 2), np.float32), np.full(3, 2.0, np.float32)),
+    ],
+)
+def test_rows_that_do_not_fit_are_refused_and_never_shown(features, target):
+    with pytest.raises(InputError):
+        Rows(features, target)
+    assert repr(make_rows(3)) == "Rows(<private>)"
+
+
+def test_a_job_trained_alone_learns_what_is_there_to_learn():
+    job = make_job(rounds=20, local_steps=5, learning_rate=2.0)
+    rows = make_rows(500)
+    vector = train_alone(job, rows)
+    module = models.build_model(job.model, FEATURES)
+    models.load_vector(module, vector)
+    with torch.no_grad():
+        right = (module(torch.from_numpy(rows.features)).numpy() > 0) == (rows.target > 0.5)
+    assert right.mean() > 0.85

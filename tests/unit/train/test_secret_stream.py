@@ -1,0 +1,76 @@
+"""Noise and samples are what they claim to be, fresh each time, and out of reach of any seed."""
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from lepton_client.train.noise import SecretStream
+
+#: Chance that a right generator fails one of these tests.
+FALSE_ALARM = 1e-6
+
+
+def test_gaussian_noise_fits_the_normal_distribution_in_body_and_tails():
+    values = SecretStream().gaussian(200_000, 3.0) / 3.0
+    assert stats.kstest(values, "norm").pvalue > FALSE_ALARM
+    for bound in (1.0, 2.0, 3.0, 4.0):
+        beyond = int(np.count_nonzero(np.abs(values) > bound))
+        assert stats.binomtest(beyond, len(values), 2 * stats.norm.sf(bound)).pvalue > FALSE_ALARM
+    low, high = stats.chi2.ppf([FALSE_ALARM, 1 - FALSE_ALARM], len(values))
+    assert low < float(values @ values) < high
+
+
+def test_neighbouring_values_and_halves_of_pairs_do_not_depend_on_each_other():
+    values = SecretStream().gaussian(100_000, 1.0)
+    half = len(values) // 2
+    for one, other in ((values[:-1], values[1:]), (values[:half], values[half:])):
+        assert stats.pearsonr(one, other).pvalue > FALSE_ALARM
+        assert stats.pearsonr(one**2, other**2).pvalue > FALSE_ALARM
+
+
+@pytest.mark.parametrize("rate", [0.01, 0.25, 0.5, 0.99])
+def test_a_poisson_sample_takes_each_row_alone_with_the_public_rate(rate):
+    stream = SecretStream()
+    taken = np.zeros((2000, 50), dtype=bool)
+    for row in taken:
+        row[stream.chosen(50, rate)] = True
+    assert stats.binomtest(int(taken.sum()), taken.size, rate).pvalue > FALSE_ALARM
+    expected_variance = 50 * rate * (1 - rate)
+    low, high = stats.chi2.ppf([FALSE_ALARM, 1 - FALSE_ALARM], 1999) / 1999 * expected_variance
+    assert 0.9 * low < taken.sum(axis=1).var(ddof=1) < 1.1 * high
+    columns = taken.sum(axis=0)
+    spread = ((columns - 2000 * rate) ** 2 / (2000 * rate * (1 - rate))).sum()
+    assert spread < stats.chi2.ppf(1 - FALSE_ALARM, 50)
+
+
+def test_rate_one_takes_every_row_and_no_rows_give_an_empty_sample():
+    stream = SecretStream()
+    assert stream.chosen(100, 1.0).tolist() == list(range(100))
+    assert stream.chosen(0, 0.5).tolist() == []
+
+
+def test_uniform_numbers_never_reach_zero_and_fill_the_interval():
+    values = SecretStream().uniform(100_000)
+    assert values.min() > 0.0
+    assert values.max() <= 1.0
+    assert stats.kstest(values, "uniform").pvalue > FALSE_ALARM
+
+
+def test_global_seeds_change_nothing_and_no_two_streams_agree():
+    drawn = []
+    for _ in range(2):
+        np.random.seed(1)  # noqa: NPY002 (the global seed is what is tested)
+        torch.manual_seed(1)
+        stream = SecretStream()
+        drawn += [stream.gaussian(4, 1.0).tobytes(), stream.gaussian(4, 1.0).tobytes()]
+    assert len(set(drawn)) == 4
+
+
+def test_odd_counts_and_none_are_given_as_asked():
+    stream = SecretStream()
+    assert [len(stream.gaussian(count, 1.0)) for count in (0, 1, 2, 7)] == [0, 1, 2, 7]
+
+
+def test_the_stream_does_not_show_its_key():
+    assert repr(SecretStream()) == "SecretStream(<secret>)"

@@ -1,0 +1,87 @@
+"""The trainer's process trains what it is given, survives its own death, and tells nothing but updates."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import psutil
+import pytest
+
+from lepton_client.train.trainer import Trainer
+from lepton_core.errors import ConflictError, FaultError, InputError
+from lepton_core.job import Job
+from lepton_pool.models import initial_vector
+
+RNG = np.random.default_rng(5)
+FEATURES = RNG.uniform(-1, 1, (60, 6)).astype(np.float32)
+TARGET = (FEATURES[:, 0] > 0).astype(np.float32)
+JOB = Job.model_validate(
+    {
+        "name": "test",
+        "task": {
+            "ontology": "0" * 64,
+            "vocabulary": "https://example.org/",
+            "features": [{"concept": f"f{index}"} for index in range(6)],
+            "target": {"concept": "t", "positive": "yes"},
+        },
+        "model": {"kind": "mlp", "hidden": [4]},
+        "training": {"rounds": 2, "local_steps": 2, "sampling_rate": 0.5},
+        "privacy": {"mode": "none"},
+    }
+)
+MODEL = initial_vector(JOB.model, 6)
+KEPT = np.array([0, 3, 32], dtype=np.int64)
+
+
+async def test_a_round_trains_in_the_process_and_survives_its_death():
+    trainer = Trainer()
+    try:
+        await trainer.start()
+        with pytest.raises(ConflictError, match="no rows"):
+            await trainer.train(JOB, MODEL, KEPT, 30.0)
+        await trainer.load(FEATURES, TARGET)
+        update = await trainer.train(JOB, MODEL, KEPT, 30.0)
+        assert update.dtype == np.float32
+        assert np.flatnonzero(update).tolist() == KEPT.tolist()
+        with pytest.raises(InputError, match="do not fit"):
+            await trainer.train(JOB, MODEL[:-1], KEPT, 30.0)
+        with pytest.raises(InputError):
+            await trainer.load(FEATURES, TARGET[:-1])
+        await trainer.load(FEATURES, TARGET)
+
+        process = psutil.Process(trainer.pid)
+        process.suspend()
+        late = asyncio.create_task(trainer.train(JOB, MODEL, KEPT, 30.0))
+        await asyncio.sleep(0)  # the task runs up to its first wait
+        os.kill(process.pid, signal.SIGKILL)
+        with pytest.raises(FaultError) as died:
+            await late
+        assert died.value.reason == "WORKER_DIED"
+        again = await trainer.train(JOB, MODEL, KEPT, 30.0)
+        assert np.flatnonzero(again).tolist() == KEPT.tolist()
+        model = await trainer.train_alone(JOB, FEATURES, TARGET)
+        assert model.shape == MODEL.shape
+        process = psutil.Process(trainer.pid)
+    finally:
+        await trainer.close()
+    assert not process.is_running()
+
+
+async def test_training_that_takes_too_long_is_ended():
+    trainer = Trainer(deadline_s=0.05)
+    try:
+        with pytest.raises(FaultError, match="in time"):
+            await trainer.load(FEATURES, TARGET)
+        assert trainer.pid is None
+    finally:
+        await trainer.close()
+
+
+def test_the_daemon_does_not_import_torch_with_the_trainer():
+    code = (
+        "import sys, lepton_client.train.trainer; sys.exit(any(n in sys.modules for n in ('torch', 'opacus', 'scipy')))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
