@@ -13,6 +13,9 @@ from lepton_core.secagg.transcript import RoundResult
 from lepton_core.session import Refusal
 from lepton_core.views import DroppedMember, JobState, ModelView
 
+#: Rounds are counted from 1.
+FIRST_ROUND = RoundNumber(1)
+
 
 @dataclass(frozen=True)
 class Peer:
@@ -68,7 +71,7 @@ class Roll:
     #: The newest model; None until the initial one is made.
     model: ModelView | None = None
     optimizer: Digest | None = None
-    next_round: RoundNumber = RoundNumber(1)
+    next_round: RoundNumber = FIRST_ROUND
     #: Rounds aborted since the last completed one.
     aborted_in_row: int = 0
     #: Members that may have answered on the newest model version: they must not be asked again on it.
