@@ -1,0 +1,127 @@
+"""Error, size and speed of the update codecs on heavy-tailed vectors.
+
+A row is one codec and cohort: `n` members, `bits` a lane, `nmse` = ||mean_hat - mean||^2 / mean ||x_i||^2, and the
+best of several timings of one member's encoding and of the decoding of the sum, packing included.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from lepton_compression.update import Profile, RingPlan, decode_sum, derive_dither, derive_plan, encode
+from lepton_compression.update.rotation import Rotation
+from lepton_core.layout import Vector
+from lepton_core.ports import SystemRandomness
+from lepton_core.ring import Words, pack, unpack
+
+_RANDOMNESS = SystemRandomness()
+
+
+@dataclass
+class _Cell:
+    """One row while it is measured."""
+
+    plan: RingPlan
+    words: Words
+    encode_s: list[float] = field(default_factory=list)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Sizes and seeds."""
+    parser.add_argument("--length", type=int, default=2**20, help="values a vector")
+    parser.add_argument("--members", type=int, nargs="+", default=[10, 100], help="cohorts to measure")
+    parser.add_argument("--kept-fraction", type=float, default=1.0, help="share of coordinates in the common mask")
+    parser.add_argument("--repeats", type=int, default=5, help="timings, of which the best counts")
+    parser.add_argument("--seed", type=int, default=0, help="seed of vectors and codec")
+
+
+def run(args: argparse.Namespace) -> dict[str, object]:
+    """One row a codec and cohort, and the time of a bare rotation."""
+    seed = hashlib.sha256(f"lepton/benchmark/codec {args.seed}".encode()).digest()
+    rows = [row for members in args.members for row in _measure_cohort(members, seed, args)]
+    padded = -(-args.length // 16) * 16
+    vector = np.random.default_rng(args.seed).standard_normal(padded, dtype=np.float32)
+    rotate_s = _best(lambda: Rotation(seed, padded).forward(vector), args.repeats)
+    return {"rows": rows, "length": args.length, "rotate_ms": 1e3 * rotate_s}
+
+
+def _measure_cohort(members: int, seed: bytes, args: argparse.Namespace) -> list[dict[str, object]]:
+    cells = [
+        _cell(profile, members, args, dithered=dithered) for profile in get_args(Profile) for dithered in (False, True)
+    ]
+    mean: npt.NDArray[np.float64] = np.zeros(args.length)
+    for member in range(members):
+        update = _make_update(args.length, args.seed, member)
+        mean += update
+        for cell in cells:
+            started = time.perf_counter()
+            cell.words += _encode(update, cell.plan, seed, member)
+            cell.encode_s.append(time.perf_counter() - started)
+    mean /= members
+    rows: list[dict[str, object]] = []
+    for cell in cells:
+        plan = cell.plan
+        dithers = [_dither(seed, member) for member in range(members)] if plan.dithered else []
+
+        def decode(cell: _Cell = cell, dithers: list[bytes] = dithers) -> Vector:
+            total = unpack(cell.words, cell.plan.lane_bits, cell.plan.padded_length)
+            return decode_sum(total, members, cell.plan, seed, dithers=dithers)
+
+        error = float(np.sum((decode() - mean) ** 2))
+        rows.append(
+            {
+                "codec": f"ring-{plan.profile}" + ("-dithered" if plan.dithered else ""),
+                "n": members,
+                "bits": plan.lane_bits,
+                "bytes_per_parameter": plan.bytes_per_parameter,
+                "nmse": error,
+                "encode_ms": 1e3 * min(cell.encode_s),
+                "decode_ms": 1e3 * _best(decode, 1 if plan.dithered else args.repeats),
+            }
+        )
+    return rows
+
+
+def _cell(profile: Profile, members: int, args: argparse.Namespace, *, dithered: bool) -> _Cell:
+    plan = derive_plan(
+        model_length=args.length,
+        kept_fraction=args.kept_fraction,
+        profile=profile,
+        update_norm=1.0,
+        members_max=members,
+        dithered=dithered,
+    )
+    return _Cell(plan, np.zeros(plan.payload_bytes // 8, dtype=np.uint64))
+
+
+def _make_update(length: int, seed: int, member: int) -> Vector:
+    """Student's t with 3 degrees of freedom, of norm 1."""
+    values = np.random.default_rng([seed, member]).standard_t(3, length)
+    return (values / np.linalg.norm(values)).astype(np.float32)
+
+
+def _dither(seed: bytes, member: int) -> bytes:
+    return derive_dither(seed, member.to_bytes(16, "big"))
+
+
+def _encode(update: Vector, plan: RingPlan, seed: bytes, member: int) -> Words:
+    lanes = encode(update, plan, seed, _RANDOMNESS, dither=_dither(seed, member) if plan.dithered else None)
+    return pack(lanes, plan.lane_bits)
+
+
+def _best(call: Callable[[], object], repeats: int) -> float:
+    """Fewest seconds of `repeats` calls."""
+    times = []
+    for _ in range(max(1, repeats)):
+        started = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - started)
+    return min(times)
