@@ -101,42 +101,20 @@ class Summary:
     refused: HospitalFiles
 
 
-_GERMAN = {
-    "radius": "Radius",
-    "texture": "Textur",
-    "perimeter": "Umfang",
-    "area": "Fläche",
-    "smoothness": "Glattheit",
-    "compactness": "Kompaktheit",
-    "concavity": "Konkavität",
-    "concave-points": "konkave Punkte",
-    "symmetry": "Symmetrie",
-    "fractal-dimension": "fraktale Dimension",
+#: Property -> German, Chinese and abbreviated.
+_WORDS = {
+    "radius": ("Radius", "半径", "rad"),
+    "texture": ("Textur", "纹理", "tex"),
+    "perimeter": ("Umfang", "周长", "peri"),
+    "area": ("Fläche", "面积", "area"),
+    "smoothness": ("Glattheit", "光滑度", "smooth"),
+    "compactness": ("Kompaktheit", "紧密度", "compact"),
+    "concavity": ("Konkavität", "凹度", "concav"),
+    "concave-points": ("konkave Punkte", "凹点", "ccpts"),
+    "symmetry": ("Symmetrie", "对称性", "symm"),
+    "fractal-dimension": ("fraktale Dimension", "分形维数", "fracdim"),
 }
-_CHINESE = {
-    "radius": "半径",
-    "texture": "纹理",
-    "perimeter": "周长",
-    "area": "面积",
-    "smoothness": "光滑度",
-    "compactness": "紧密度",
-    "concavity": "凹度",
-    "concave-points": "凹点",
-    "symmetry": "对称性",
-    "fractal-dimension": "分形维数",
-}
-_SHORT = {
-    "radius": "rad",
-    "texture": "tex",
-    "perimeter": "peri",
-    "area": "area",
-    "smoothness": "smooth",
-    "compactness": "compact",
-    "concavity": "concav",
-    "concave-points": "ccpts",
-    "symmetry": "symm",
-    "fractal-dimension": "fracdim",
-}
+_LENGTHS = {"radius", "perimeter"}
 
 
 def write_hospitals(folder: Path, *, seed: int = 0) -> Summary:
@@ -174,31 +152,30 @@ def write_hospitals(folder: Path, *, seed: int = 0) -> Summary:
 
 def _english(concept: str) -> str:
     prop, statistic = _parts(concept)
-    return f"{prop.replace('-', '_')}_{ {'mean': 'mean', 'error': 'se', 'worst': 'worst'}[statistic] }"
+    return prop.replace("-", "_") + {"mean": "_mean", "error": "_se", "worst": "_worst"}[statistic]
 
 
 def _german(concept: str) -> str:
     prop, statistic = _parts(concept)
-    unit = {"radius": " (cm)", "perimeter": " (cm)", "area": " (cm²)"}.get(prop, "")
-    return f"{_GERMAN[prop]} { {'mean': 'Mittelwert', 'error': 'Standardfehler', 'worst': 'Maximum'}[statistic] }{unit}"
+    unit = " (cm)" if prop in _LENGTHS else " (cm²)" if prop == "area" else ""
+    return _WORDS[prop][0] + {"mean": " Mittelwert", "error": " Standardfehler", "worst": " Maximum"}[statistic] + unit
 
 
 def _chinese(concept: str) -> str:
     prop, statistic = _parts(concept)
-    return {"mean": f"{_CHINESE[prop]}均值", "error": f"{_CHINESE[prop]}标准误", "worst": f"最大{_CHINESE[prop]}"}[
-        statistic
-    ]
+    word = _WORDS[prop][1]
+    return {"mean": f"{word}均值", "error": f"{word}标准误", "worst": f"最大{word}"}[statistic]
 
 
 def _abbreviated(concept: str) -> str:
     prop, statistic = _parts(concept)
-    unit = {"radius": "_um", "perimeter": "_um", "area": "_um2"}.get(prop, "")
-    return f"{_SHORT[prop]}_{ {'mean': 'avg', 'error': 'se', 'worst': 'max'}[statistic] }{unit}"
+    unit = "_um" if prop in _LENGTHS else "_um2" if prop == "area" else ""
+    return _WORDS[prop][2] + {"mean": "_avg", "error": "_se", "worst": "_max"}[statistic] + unit
 
 
 def _shouted(concept: str) -> str:
     prop, statistic = _parts(concept)
-    return f"NUC-{prop}-{ {'mean': 'avg', 'error': 'stderr', 'worst': 'largest'}[statistic] }".upper()
+    return f"NUC-{prop}".upper() + {"mean": "-AVG", "error": "-STDERR", "worst": "-LARGEST"}[statistic]
 
 
 def _parts(concept: str) -> tuple[str, str]:
@@ -411,7 +388,7 @@ def _write(
 
 def _unit(concept: str, shape: Shape) -> tuple[str, int]:
     prop = _parts(concept)[0]
-    return shape.length if prop in {"radius", "perimeter"} else shape.area if prop == "area" else ("1", 0)
+    return shape.length if prop in _LENGTHS else shape.area if prop == "area" else ("1", 0)
 
 
 def _write_source(path: Path, shape: Shape, columns: Mapping[str, list[Decimal | None]], target: list[str]) -> None:

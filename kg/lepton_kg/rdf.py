@@ -82,7 +82,7 @@ def parse_quads(data: bytes, *, format: str, source: str) -> tuple[ox.Quad, ...]
             "an ontology that does not parse",
             where=source + line,
             expected=f"valid {syntax.name} without named graphs",
-            got=str(error)[:300],
+            got=str(error.msg)[:300],
         ) from None
     if any(isinstance(quad.object, ox.Triple) for quad in quads):
         raise OntologyError("quoted triples are refused", where=source, expected="RDF 1.1 terms")

@@ -136,9 +136,31 @@ def _csv_header(path: Path, source: Source) -> list[str]:
         return next(csv.reader(lines, delimiter=options.delimiter), [])
 
 
+def _require_even(path: Path, source: Source, width: int) -> None:
+    """Nothing, if every line has as many cells as the header.
+
+    polars pads short lines and, asked for some columns, drops the end of long ones: a decimal comma in a file that is
+    parted by commas would shift every later cell into the wrong concept without a word.
+    """
+    options = source.csv or CsvOptions()
+    with path.open(encoding=_codec(options), newline="") as lines:
+        reader = csv.reader(lines, delimiter=options.delimiter, strict=True)
+        for cells in reader:
+            if cells and len(cells) != width:
+                raise DataError(
+                    "a line with another number of cells than the header",
+                    where=f"{_where(source)}, line {reader.line_num}",
+                    expected=f"{width} cells",
+                    got=f"{len(cells)} cells",
+                    hint="check source.csv.delimiter and decimal, or quote cells that hold the delimiter",
+                    reason="UNREADABLE",
+                )
+
+
 def _read_csv(path: Path, source: Source, columns: list[str], names: list[str]) -> pl.DataFrame:
     options = source.csv or CsvOptions()
     with _readable(source):
+        _require_even(path, source, len(names))
         data: Path | io.BytesIO = path
         if options.encoding != "utf-8":
             data = io.BytesIO(path.read_text(encoding=options.encoding).encode())

@@ -116,7 +116,6 @@ _SHIFTED: Mapping[str, tuple[Fraction, Fraction]] = MappingProxyType(
 #: Whole units as people write them, after NFKC, which already turns ² into 2, ㎜ into mm and ℃ into °C.
 _SPELLINGS: Mapping[str, str] = MappingProxyType(
     {
-        "": "1",
         "°C": "Cel",
         "degC": "Cel",
         "°F": "[degF]",
@@ -188,6 +187,8 @@ def parse_unit(text: str) -> Unit:
     """
     if len(text) > _MAX_LENGTH:
         raise UnitError("a unit this long is refused", expected=f"at most {_MAX_LENGTH} characters", got=str(len(text)))
+    if not text.strip():
+        raise _unknown(text)
     code = _normalize(text)
     if code in _SHIFTED:
         scale, offset = _SHIFTED[code]
