@@ -27,6 +27,9 @@ LONGEST_VECTOR = 2**33
 _FIXED_POINT_BITS = 31
 #: Two random bytes round a value: its chance of going up is exact to 2^-16 of a level.
 _FRACTION_BITS_MAX = 16
+#: Lane bits and fraction bits together, so that a rotated sum stays within float64's 53 exact bits: 33 of a sum with
+#: its sign and half levels, 20 of the rotation's factors and sums.
+_EXACT_BITS = 32
 
 _LANE_BITS: dict[Profile, int] = {"exact": 21, "default": 16, "lean": 12, "tiny": 8}
 #: Half the quantizer's range in standard deviations of a rotated value, by whole bits of levels: a wider range makes
@@ -77,8 +80,8 @@ class RingPlan:
 
     @property
     def fraction_bits(self) -> int:
-        """Fractional bits of a value while it is rounded, 11 to 16."""
-        return min(_FRACTION_BITS_MAX, _FIXED_POINT_BITS - self.max_value.bit_length())
+        """Fractional bits of a value while it is rounded, 10 to 16."""
+        return min(_FRACTION_BITS_MAX, _FIXED_POINT_BITS - self.max_value.bit_length(), _EXACT_BITS - self.lane_bits)
 
 
 def derive_plan(

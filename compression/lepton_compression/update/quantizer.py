@@ -58,7 +58,7 @@ def quantize(rotated: Vector, plan: RingPlan, rounding_key: bytes) -> tuple[Lane
 def dequantize_sum(total: Lanes, members: int, plan: RingPlan, dithers: Sequence[bytes]) -> npt.NDArray[np.float64]:
     """The summed rotated values in steps of half a level's 2^-f, shape (padded_length,).
 
-    Every value is an integer below 2^39, so a Hadamard block of it is exact in float64; `step_size` is its unit.
+    Every value is an integer of at most 2^33, so that its rotation is exact in float64; `step_size` is its unit.
     """
     fraction_bits = plan.fraction_bits
     drop = np.uint16(16 - fraction_bits)

@@ -5,16 +5,19 @@ all. A vector of P = 4096 m + T values, T < 4096, is cut into a tail of T values
 
 - the tail takes every (P // T)-th coordinate from a seeded offset, is permuted, and is cut into blocks of descending
   powers of two, the binary digits of T, down to 16; so padding stays under 16 values;
-- the rest is read as a grid of 4096 rows and m columns; rows are taken in 256 groups of 16, each group is turned by a
-  seeded number of columns, and each column is a block. The stride spreads neighbours over all blocks, and the turns
-  keep a structure of period m, such as a hot input of a square layer, from falling into one block.
+- the rest is read as a grid of 4096 rows and m columns and signed; each column is a block, so that the stride spreads
+  neighbours over all blocks;
+- columns are mixed, so that neither an outlier nor a structure of period m, such as a hot input of a square layer,
+  stays in one block: with s = 16 (4 for m < 16, none for m < 4) and w = m // s, an s x s Hadamard factor joins
+  s neighbouring columns throughout the first s w, all are signed again, and another joins s columns at stride w
+  throughout the last s w. One value is spread over up to 2^20.
 
 Seed material is one Philox stream: ceil(P / 64) words of signs (value i's sign is bit i mod 64 of word i // 64; 1 is
-minus), 256 words of turns, 1 word of the tail's offset, T words of the tail's sorting keys; words are taken modulo
-the number of choices.
+minus), ceil(4096 m / 64) words of second signs if columns are mixed, 1 word of the tail's offset, T words of the
+tail's sorting keys; the offset is its word modulo P // T.
 
-Guarantees: linear and orthonormal. On float64 integers whose transform stays below 2^53, blocks of 4096 are exact, and
-every other block is exact but for one multiplication by a constant: the result is the same on every machine.
+Guarantees: linear and orthonormal. On float64 integers below 2^33 the grid is exact, and every other block is exact
+but for one multiplication by a constant: the result is the same on every machine.
 
 Source: Ailon & Chazelle 2009; Suresh et al. 2017, section 3, for rotated quantization of updates.
 """
@@ -36,10 +39,11 @@ F = TypeVar("F", np.float32, np.float64)
 _LABEL = b"lepton/codec/v1/rotation"
 #: Side of a Hadamard factor; 4096 = 16^3.
 _FACTOR = 16
-_GROUPS = LARGEST_BLOCK // _FACTOR
 #: Blocks transformed at a time: two temporaries of 1 MiB at float32, and matrix products too small for BLAS threads,
 #: which would spin against each other on a shared machine.
 _COLUMNS = 64
+#: Values mixed at a time: two temporaries of 256 KiB at float32.
+_MIXED = 2**16
 
 
 class Rotation:
@@ -57,13 +61,14 @@ class Rotation:
             )
         self._length = length
         self._blocks, self._tail_length = divmod(length, LARGEST_BLOCK)
+        self._mixed = 0 if self._blocks < 4 else 4 if self._blocks < _FACTOR else _FACTOR
         sign_words = -(-length // 64)
-        words = philox_words(_LABEL, seed, sign_words + _GROUPS + 1 + self._tail_length)
-        signs, turns, offset, keys = np.split(words, np.cumsum([sign_words, _GROUPS, 1]))
-        bits = np.unpackbits(signs.astype("<u8").view(np.uint8), count=length, bitorder="little")
-        #: 1 or -1 by place in the rotated vector, shape (length,).
-        self._signs: npt.NDArray[np.int8] = 1 - 2 * bits.view(np.int8)
-        self._turns = [int(word) % max(self._blocks, 1) for word in turns]
+        second_words = self._blocks * LARGEST_BLOCK // 64 if self._mixed else 0
+        words = philox_words(_LABEL, seed, sign_words + second_words + 1 + self._tail_length)
+        signs, second, offset, keys = np.split(words, np.cumsum([sign_words, second_words, 1]))
+        #: 1 or -1 by place before mixing, shape (length,); and between the two mixing steps, shape (4096, m).
+        self._signs = _unpack_signs(signs, length)
+        self._second_signs = _unpack_signs(second, 64 * second_words).reshape(LARGEST_BLOCK, -1)
         self._tail_stride = length // self._tail_length if self._tail_length else 0
         self._tail_offset = int(offset[0]) % self._tail_stride if self._tail_length else 0
         self._tail_order = np.argsort(keys, kind="stable")
@@ -76,7 +81,7 @@ class Rotation:
         cut = self._blocks * LARGEST_BLOCK
         if self._blocks:
             grid = out[:cut].reshape(LARGEST_BLOCK, self._blocks)
-            self._turn(head, grid)
+            self._mix(head, grid)
             _transform_grid(grid, grid)
         signed = tail[self._tail_order] * self._signs[cut:]
         start = 0
@@ -99,7 +104,7 @@ class Rotation:
             places = self._tail_order[start : start + size]
             tail[places] = block * self._signs[cut + start : cut + start + size]
             start += size
-        return self._join(self._turn_back(grid), tail)
+        return self._join(self._unmix(grid), tail)
 
     def _split(self, vector: npt.NDArray[F]) -> tuple[npt.NDArray[F], npt.NDArray[F]]:
         """The vector without its tail coordinates, and these."""
@@ -130,30 +135,63 @@ class Rotation:
         shape = (self._tail_length, self._tail_stride)
         return vector[:end].reshape(shape), head[:head_end].reshape(shape[0], shape[1] - 1), end, head_end
 
-    def _turn(self, head: npt.NDArray[F], out: npt.NDArray[F]) -> None:
-        """The head with its groups of rows turned, and signed, into `out` of shape (4096, m)."""
-        grid = head.reshape(_GROUPS, _FACTOR, self._blocks)
-        signs = self._signs[: head.size].reshape(grid.shape)
-        turned = out.reshape(grid.shape)
-        for group, turn in enumerate(self._turns):
-            split = self._blocks - turn
-            np.multiply(grid[group, :, turn:], signs[group, :, :split], out=turned[group, :, :split])
-            np.multiply(grid[group, :, :turn], signs[group, :, split:], out=turned[group, :, split:])
+    def _mix(self, head: npt.NDArray[F], out: npt.NDArray[F]) -> None:
+        """The head signed and its columns mixed, into `out` of shape (4096, m)."""
+        grid, signs = head.reshape(out.shape), self._signs[: head.size].reshape(out.shape)
+        if not self._mixed:
+            np.multiply(grid, signs, out=out)
+            return
+        factor = _hadamard(self._mixed, head.dtype, scale=self._mixed**-0.5)
+        for rows in self._row_slices():
+            signed = grid[rows] * signs[rows]
+            joined = signed.copy()
+            np.matmul(self._neighbours(signed), factor, out=self._neighbours(joined))
+            joined *= self._second_signs[rows]
+            out[rows] = joined
+            np.matmul(factor, self._strided(joined), out=self._strided(out[rows]))
 
-    def _turn_back(self, turned: npt.NDArray[F]) -> npt.NDArray[F]:
-        """The head that `_turn` makes into this, shape (4096 m,)."""
-        grid = turned.reshape(_GROUPS, _FACTOR, self._blocks)
-        signs = self._signs[: turned.size].reshape(grid.shape)
+    def _unmix(self, grid: npt.NDArray[F]) -> npt.NDArray[F]:
+        """The head that `_mix` makes into this, shape (4096 m,)."""
+        signs = self._signs[: grid.size].reshape(grid.shape)
         head = np.empty_like(grid)
-        for group, turn in enumerate(self._turns):
-            split = self._blocks - turn
-            np.multiply(grid[group, :, :split], signs[group, :, :split], out=head[group, :, turn:])
-            np.multiply(grid[group, :, split:], signs[group, :, split:], out=head[group, :, :turn])
+        if not self._mixed:
+            np.multiply(grid, signs, out=head)
+            return head.reshape(-1)
+        factor = _hadamard(self._mixed, grid.dtype, scale=self._mixed**-0.5)
+        for rows in self._row_slices():
+            joined = grid[rows].copy()
+            np.matmul(factor, self._strided(grid[rows]), out=self._strided(joined))
+            joined *= self._second_signs[rows]
+            signed = joined.copy()
+            np.matmul(self._neighbours(joined), factor, out=self._neighbours(signed))
+            np.multiply(signed, signs[rows], out=head[rows])
         return head.reshape(-1)
+
+    def _row_slices(self) -> list[slice]:
+        """Slices of rows that hold about `_MIXED` values each."""
+        step = max(1, _MIXED // self._blocks)
+        return [slice(start, start + step) for start in range(0, LARGEST_BLOCK, step)]
+
+    def _neighbours(self, rows: npt.NDArray[F]) -> npt.NDArray[F]:
+        """A view of the first s w columns as (w, rows, s)."""
+        width = self._blocks // self._mixed
+        return rows[:, : width * self._mixed].reshape(len(rows), width, self._mixed).transpose(1, 0, 2)
+
+    def _strided(self, rows: npt.NDArray[F]) -> npt.NDArray[F]:
+        """A view of the last s w columns as (rows, s, w)."""
+        width = self._blocks // self._mixed
+        return rows[:, self._blocks - width * self._mixed :].reshape(len(rows), self._mixed, width)
 
     def _require(self, vector: npt.NDArray[F]) -> None:
         if vector.shape != (self._length,):
             raise CodecError("a vector of another length", expected=f"({self._length},)", got=str(vector.shape))
+
+
+def _unpack_signs(words: npt.NDArray[np.uint64], count: int) -> npt.NDArray[np.int8]:
+    """1 for each bit that is 0 and -1 for each that is 1, lowest bit first; shape (count,)."""
+    bits = np.unpackbits(words.astype("<u8").view(np.uint8), count=count, bitorder="little")
+    signs: npt.NDArray[np.int8] = 1 - 2 * bits.view(np.int8)
+    return signs
 
 
 def _tail_blocks(length: int) -> list[int]:

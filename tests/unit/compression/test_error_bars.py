@@ -76,6 +76,7 @@ def test_stochastic_rounding_errs_as_much_as_theory_says(lane_bits, members):
 
 
 SHAPES = {
+    "one value": lambda generator, length: (np.arange(length) == generator.integers(length)).astype(float),
     "gaussian": lambda generator, length: generator.standard_normal(length),
     "heavy-tailed": heavy_tailed,
     "sparse": lambda generator, length: generator.standard_normal(length) * (generator.random(length) < 0.02),
