@@ -61,6 +61,4 @@ def draw_values(terms: Terms, members: int, rng: np.random.Generator) -> list[np
 
 def pack_values(values: list[np.ndarray], terms: Terms) -> np.ndarray:
     """The packed words of one member's integers."""
-    return np.concatenate(
-        [pack(part, group.bits) for part, group in zip(values, terms.lane_groups, strict=True)]
-    )
+    return np.concatenate([pack(part, group.bits) for part, group in zip(values, terms.lane_groups, strict=True)])
