@@ -46,10 +46,11 @@ def shown_commands() -> list[tuple[str, tuple[str, ...]]]:
         command = service.get("command", [])
         if service.get("image", "").startswith("lepton"):
             shell = service.get("entrypoint") == ["/bin/sh", "-euc"]
-            wanted = commands_in_line(command[0]) if shell else [command]
+            lines = command[0].replace("$$", "$").splitlines() if shell else []
+            wanted = [words for line in lines for words in commands_in_line(line)] if shell else [command]
             found += [(f"docker-compose.yml: {name}", tuple(words)) for words in wanted]
             check = service.get("healthcheck", {}).get("test", [])
-            found += [(f"docker-compose.yml: {name}", tuple(check[2:]))] if check else []
+            found += [(f"docker-compose.yml: {name}", tuple(check[2:]))] if check[1:2] == ["lepton"] else []
     return sorted(set(found))
 
 

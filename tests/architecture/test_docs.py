@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from lepton_client.policy import Policy
 from lepton_core import errors
 from lepton_core.job import JobFile
 from lepton_core.settings import parse_settings
@@ -181,6 +182,27 @@ def toml_blocks() -> list[tuple[str, str]]:
         for page, language, text in blocks
         if language == "toml" and "[task]" in text
     ]
+
+
+def policy_blocks() -> list[tuple[str, str]]:
+    """Page and text of every TOML block in the pages that is a whole policy."""
+    blocks = ((page, language, text) for page in pages() for language, text in FENCE.findall(read(page)))
+    return [
+        (page.relative_to(ROOT).as_posix(), text)
+        for page, language, text in blocks
+        if language == "toml" and "[peers]" in text
+    ]
+
+
+@pytest.mark.parametrize(("page", "text"), policy_blocks(), ids=lambda value: value if value.endswith(".md") else "")
+def test_every_policy_in_the_pages_can_be_loaded(page: str, text: str) -> None:
+    policy = parse_settings(Policy, tomllib.loads(text), source=page)
+
+    assert policy.populations
+
+
+def test_the_deployment_page_shows_a_policy() -> None:
+    assert "deploy/README.md" in [page for page, _ in policy_blocks()]
 
 
 def test_the_readme_shows_a_job() -> None:
