@@ -1,4 +1,4 @@
-"""The randomized Hadamard rotation: seeded signs, a seeded interleave, then orthonormal Hadamard blocks.
+"""The randomized Hadamard rotation: a stride interleave, seeded signs, then orthonormal Hadamard blocks.
 
 It makes the values of any vector look Gaussian with one public standard deviation, so that one public scale serves
 all. A vector of P = 4096 m + T values, T < 4096, is cut into a tail of T values and m blocks of 4096:
@@ -42,8 +42,9 @@ _FACTOR = 16
 #: Blocks transformed at a time: two temporaries of 1 MiB at float32, and matrix products too small for BLAS threads,
 #: which would spin against each other on a shared machine.
 _COLUMNS = 64
-#: Values mixed at a time: two temporaries of 256 KiB at float32.
+#: Values and rows mixed at a time: two temporaries of 256 KiB at float32, and again no BLAS threads.
 _MIXED = 2**16
+_MIXED_ROWS = 512
 
 
 class Rotation:
@@ -168,8 +169,8 @@ class Rotation:
         return head.reshape(-1)
 
     def _row_slices(self) -> list[slice]:
-        """Slices of rows that hold about `_MIXED` values each."""
-        step = max(1, _MIXED // self._blocks)
+        """Slices of at most `_MIXED_ROWS` rows that hold about `_MIXED` values each."""
+        step = min(max(1, _MIXED // self._blocks), _MIXED_ROWS)
         return [slice(start, start + step) for start in range(0, LARGEST_BLOCK, step)]
 
     def _neighbours(self, rows: npt.NDArray[F]) -> npt.NDArray[F]:
