@@ -42,6 +42,7 @@ _APPROVED_ON = dt.date(2025, 1, 15)
 _MISTYPED_CONCEPT, _MISTYPED_SHIFT = "mean-radius", 2
 #: The required concept with a planted missing code.
 _BLANK_CONCEPT = "worst-texture"
+_PLAIN_CSV = Source(kind="csv", path="data.csv")
 
 
 @dataclass(frozen=True)
@@ -50,16 +51,16 @@ class Shape:
 
     name: str
     rows: int
-    source: Source
     #: Concept's local name -> the hospital's column.
     column: Callable[[str], str]
-    target_column: str
+    target_column: str = "diagnosis"
+    source: Source = _PLAIN_CSV
+    #: Codes of malignant and benign.
+    diagnoses: tuple[str, str] = ("M", "B")
+    missing: str = ""
     #: Unit as the mapping spells it, and the power of ten that takes millimetres (squared) to it.
-    length: tuple[str, int]
-    area: tuple[str, int]
-    malignant: str
-    benign: str
-    missing: str
+    length: tuple[str, int] = ("mm", 0)
+    area: tuple[str, int] = ("mm2", 0)
     #: Concepts it does not record.
     absent: tuple[str, ...] = ()
     #: Rows with a planted fault of each kind.
@@ -187,104 +188,61 @@ def _parts(concept: str) -> tuple[str, str]:
 
 
 HOSPITALS = (
+    Shape("aurora", 100, _english, mistyped_rows=2, blank_required_rows=1, blank_optional_rows=3),
     Shape(
-        name="aurora",
-        rows=100,
-        source=Source(kind="csv", path="data.csv"),
-        column=_english,
-        target_column="diagnosis",
-        length=("mm", 0),
-        area=("mm2", 0),
-        malignant="M",
-        benign="B",
-        missing="",
-        mistyped_rows=2,
-        blank_required_rows=1,
-        blank_optional_rows=3,
-    ),
-    Shape(
-        name="birken",
-        rows=90,
+        "birken",
+        90,
+        _german,
+        "Befund",
         source=Source(kind="csv", path="data.csv", csv=CsvOptions(delimiter=";", encoding="cp1252", decimal=",")),
-        column=_german,
-        target_column="Befund",
+        diagnoses=("bösartig", "gutartig"),
+        missing="NA",
         length=("cm", -1),
         area=("cm²", -2),
-        malignant="bösartig",
-        benign="gutartig",
-        missing="NA",
         mistyped_rows=1,
         blank_required_rows=1,
         blank_optional_rows=2,
     ),
     Shape(
-        name="changhe",
-        rows=80,
+        "changhe",
+        80,
+        _chinese,
+        "诊断",
         source=Source(kind="parquet", path="data.parquet"),
-        column=_chinese,
-        target_column="诊断",
-        length=("mm", 0),
-        area=("mm²", 0),
-        malignant="恶性",
-        benign="良性",
+        diagnoses=("恶性", "良性"),
         missing="-9",
+        area=("mm²", 0),
         absent=(OPTIONAL_CONCEPT,),
         blank_required_rows=1,
     ),
     Shape(
-        name="delta-clinic",
-        rows=70,
+        "delta-clinic",
+        70,
+        _abbreviated,
+        "malignant_yn",
         source=Source(kind="sqlite", path="data.sqlite", table="biopsies"),
-        column=_abbreviated,
-        target_column="malignant_yn",
+        diagnoses=("1", "0"),
+        missing="-999",
         length=("µm", 3),
         area=("um2", 6),
-        malignant="1",
-        benign="0",
-        missing="-999",
         mistyped_rows=1,
         blank_optional_rows=2,
     ),
     Shape(
-        name="elm-park",
-        rows=58,
-        source=Source(kind="csv", path="data.csv"),
-        column=_shouted,
-        target_column="RESULT",
-        length=("mm", 0),
-        area=("mm^2", 0),
-        malignant="cancer",
-        benign="no cancer",
+        "elm-park",
+        58,
+        _shouted,
+        "RESULT",
+        diagnoses=("cancer", "no cancer"),
         missing="9999",
+        area=("mm^2", 0),
         blank_required_rows=2,
         blank_optional_rows=1,
     ),
 )
-REFUSED = Shape(
-    name="fjord",
-    rows=40,
-    source=Source(kind="csv", path="data.csv"),
-    column=_english,
-    target_column="diagnosis",
-    length=("mm", 0),
-    area=("mm2", 0),
-    malignant="M",
-    benign="B",
-    missing="",
-    absent=(REFUSED_LACKS,),
-)
-HOLDOUT = Shape(
-    name="holdout",
-    rows=HOLDOUT_ROWS,
-    source=Source(kind="csv", path="holdout.csv"),
-    column=str,
-    target_column="diagnosis",
-    length=("mm", 0),
-    area=("mm2", 0),
-    malignant="malignant",
-    benign="benign",
-    missing="",
-)
+REFUSED = Shape("fjord", 40, _english, absent=(REFUSED_LACKS,))
+_HOLDOUT_CSV = Source(kind="csv", path="holdout.csv")
+HOLDOUT = Shape("holdout", HOLDOUT_ROWS, str, source=_HOLDOUT_CSV, diagnoses=("malignant", "benign"))
 
 
 @dataclass(frozen=True)
@@ -342,7 +300,7 @@ def _write(
             )
             for patient in part
         ]
-    target = [shape.malignant if patients.malignant[patient] else shape.benign for patient in part]
+    target = [shape.diagnoses[0 if patients.malignant[patient] else 1] for patient in part]
     _write_source(folder / shape.source.path, shape, columns, target)
 
     mapping = OwnerMapping(
@@ -363,7 +321,7 @@ def _write(
             Column(
                 column=shape.target_column,
                 concept="diagnosis",
-                codes={shape.malignant: "malignant", shape.benign: "benign"},
+                codes=dict(zip(shape.diagnoses, ("malignant", "benign"), strict=True)),
                 justification="data dictionary of the source",
             ),
         ),

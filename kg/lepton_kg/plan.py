@@ -311,7 +311,7 @@ def _target_step(target: CodedTarget, mapping: Mapping, ontology: Ontology) -> T
                 "the owner's mapping uses a value that is not in the target's value set",
                 where=target.concept.iri,
                 expected=", ".join(sorted(members))[:1000],
-                got=iri[:300],
+                got="another value",
                 reason="UNKNOWN_VALUE",
             )
         classes[raw.strip()] = int(nearest == target.positive)

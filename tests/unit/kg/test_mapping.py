@@ -46,6 +46,12 @@ def test_plain_scalars_stay_text():
     assert mapping.source.decimal == ","
 
 
+@pytest.mark.parametrize("nothing", ["", " ~", " null"])
+def test_an_empty_or_null_scalar_is_nothing(nothing):
+    mapping = parse_mapping(TEXT.replace("unit: mg/dL", f"unit:{nothing}"), source="m.yaml")
+    assert mapping.columns[0].unit is None
+
+
 @pytest.mark.parametrize(
     ("text", "line"),
     [
