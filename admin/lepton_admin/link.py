@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import grpc
 
@@ -64,12 +64,12 @@ class CoordinatorLink:
         #: host:port, for messages.
         self.address: str = endpoint.address
         self._channel = open_channel(endpoint)
-        self._owners = identity_pb2_grpc.OwnersStub(self._channel)
-        self._federations = identity_pb2_grpc.FederationsStub(self._channel)
-        self._health = identity_pb2_grpc.HealthStub(self._channel)
-        self._jobs = job_pb2_grpc.JobsStub(self._channel)
-        self._knowledge = kg_pb2_grpc.KnowledgeStub(self._channel)
-        self._transfer = transfer_pb2_grpc.TransferStub(self._channel)
+        self._owners: Any = _stub(identity_pb2_grpc.OwnersStub, self._channel)
+        self._federations: Any = _stub(identity_pb2_grpc.FederationsStub, self._channel)
+        self._health: Any = _stub(identity_pb2_grpc.HealthStub, self._channel)
+        self._jobs: Any = _stub(job_pb2_grpc.JobsStub, self._channel)
+        self._knowledge: Any = _stub(kg_pb2_grpc.KnowledgeStub, self._channel)
+        self._transfer: Any = _stub(transfer_pb2_grpc.TransferStub, self._channel)
 
     @classmethod
     def of_profile(cls, folder: Path) -> CoordinatorLink:
@@ -120,7 +120,7 @@ class CoordinatorLink:
         """Hand the coordinator a signed membership list to carry; gives the list's digest."""
         request = identity_pb2.PublishMembershipRequest(signed_list=signed_list)
         with _typed_errors():
-            return self._federations.Publish(request, timeout=CALL_TIMEOUT_S).digest
+            return str(self._federations.Publish(request, timeout=CALL_TIMEOUT_S).digest)
 
     def submit(self, canonical_job: bytes) -> JobId:
         """Submit a resolved job; gives its id."""
@@ -140,11 +140,17 @@ class CoordinatorLink:
             reply = self._jobs.Show(job_pb2.ShowJobRequest(job=job), timeout=CALL_TIMEOUT_S)
         return convert.from_proto(reply, JobView)
 
-    def watch(self, job: str, after: int = 0) -> Iterator[JobEvent]:
-        """Events of the job after number `after`, then each as it happens, until the job has ended."""
-        with _typed_errors():
-            for event in self._jobs.Watch(job_pb2.WatchRequest(job=job, after=after)):
+    def watch(self, job: str, after: int = 0, timeout_s: float | None = None) -> Iterator[JobEvent]:
+        """Events of the job after number `after`, then each as it happens, until the job or the time has ended."""
+        stream = self._jobs.Watch(job_pb2.WatchRequest(job=job, after=after), timeout=timeout_s)
+        try:
+            for event in stream:
                 yield convert.from_proto(event, JobEvent)
+        except grpc.RpcError as failure:
+            if timeout_s is None or stream.code() is not grpc.StatusCode.DEADLINE_EXCEEDED:
+                raise error_from_rpc(failure) from None
+        finally:
+            stream.cancel()
 
     def abort(self, job: str, reason: str) -> JobView:
         """End the job without a result."""
@@ -164,7 +170,7 @@ class CoordinatorLink:
             reply = self._jobs.Models(job_pb2.ListModelsRequest(job=job), timeout=CALL_TIMEOUT_S)
         return tuple(convert.from_proto(model, ModelView) for model in reply.models)
 
-    def publish_ontology(self, document: bytes, format: str, label: str) -> OntologyVersion:  # noqa: A002 - its name on the wire
+    def publish_ontology(self, document: bytes, format: str, label: str) -> OntologyVersion:
         """Publish an ontology document; equal content gives the same version."""
         request = kg_pb2.PublishOntologyRequest(document=document, format=format, label=label)
         with _typed_errors():
@@ -173,7 +179,9 @@ class CoordinatorLink:
     def ontology(self, digest: str) -> bytes:
         """Canonical N-Quads of a version; the caller checks them against the digest."""
         with _typed_errors():
-            return self._knowledge.Get(kg_pb2.GetOntologyRequest(digest=digest), timeout=CALL_TIMEOUT_S).canonical
+            return bytes(
+                self._knowledge.Get(kg_pb2.GetOntologyRequest(digest=digest), timeout=CALL_TIMEOUT_S).canonical
+            )
 
     def ontologies(self) -> tuple[OntologyVersion, ...]:
         """Every published version."""
@@ -208,6 +216,11 @@ class CoordinatorLink:
         if digest_of(bytes(data)) != wanted:
             raise FaultError("the bytes that came have another digest", where=wanted, hint="try again")
         return bytes(data)
+
+
+def _stub(kind: Any, channel: grpc.Channel) -> Any:
+    """Generated stubs have no annotations; `convert` checks what they return."""
+    return kind(channel)
 
 
 def _version(message: kg_pb2.OntologyVersion) -> OntologyVersion:

@@ -46,7 +46,11 @@ class MappingReport:
 
 
 def propose(
-    shape: SourceShape, ontology_file: Path, format: str, vocabulary: str, file: Path  # noqa: A002 - as in lepton_kg
+    shape: SourceShape,
+    ontology_file: Path,
+    format: str,
+    vocabulary: str,
+    file: Path,
 ) -> list[Suggestion]:
     """The candidates for each column; the best ones are written to `file` as a proposed mapping.
 
@@ -90,7 +94,10 @@ def propose(
 
 
 def check_mapping(
-    mapping_file: Path, ontology_file: Path, format: str, job_file: Path | None  # noqa: A002 - as in lepton_kg
+    mapping_file: Path,
+    ontology_file: Path,
+    format: str,
+    job_file: Path | None,
 ) -> MappingReport:
     """What holds of a mapping; raises if it does not hold.
 
@@ -113,7 +120,7 @@ def check_mapping(
     return MappingReport(len(mapping.columns), approved, ontology.digest, rows)
 
 
-def approve_mapping(mapping_file: Path, ontology_file: Path, format: str, approver: str) -> Mapping:  # noqa: A002
+def approve_mapping(mapping_file: Path, ontology_file: Path, format: str, approver: str) -> Mapping:
     """The mapping with every line approved; the file is replaced.
 
     Raises:
@@ -129,7 +136,7 @@ def approve_mapping(mapping_file: Path, ontology_file: Path, format: str, approv
     return approved
 
 
-def _load_ontology(file: Path, format: str) -> Ontology:  # noqa: A002 - as in lepton_kg
+def _load_ontology(file: Path, format: str) -> Ontology:
     return parse_ontology(read_bytes(file, "ontology"), format=format, source=str(file))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 import sys
@@ -14,7 +15,7 @@ _SHOWN = (("where", "where"), ("expected", "expected"), ("got", "got"), ("hint",
 
 def wants_json(arguments: Sequence[str]) -> bool:
     """True if the command line asks for JSON; read before parsing, so that a parsing error is JSON as well."""
-    follows = any(pair == ("--output", "json") for pair in zip(arguments, arguments[1:], strict=False))
+    follows = any(pair == ("--output", "json") for pair in itertools.pairwise(arguments))
     return follows or "--output=json" in arguments
 
 

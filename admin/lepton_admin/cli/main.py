@@ -8,7 +8,7 @@ import sys
 import traceback
 import uuid
 from collections.abc import Iterator, MutableMapping
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -47,6 +47,9 @@ EXIT_CODES = """Exit codes:
   8    the environment failed; again may help
   9    the round or the job was aborted
   130  ended by Ctrl-C"""
+
+
+Version = Annotated[bool, typer.Option("--version", help="Print the version.")]
 
 
 class _LazyNouns(MutableMapping[str, Any]):
@@ -90,28 +93,22 @@ class _NounGroup(TyperGroup):
             formatter.write_dl(list(NOUNS.items()))
 
 
-def _print_version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it with the flag's value
-    if wanted:
-        typer.echo(f"lepton {__version__}")
-        raise typer.Exit
-
-
 def build() -> TyperGroup:
     """The whole command, its nouns not loaded yet."""
     app = typer.Typer(
         cls=_NounGroup,
         no_args_is_help=True,
+        invoke_without_command=True,
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
 
-    def lepton(
-        version: bool = typer.Option(  # noqa: ARG001 - its callback prints and ends
-            False, "--version", callback=_print_version, is_eager=True, help="Print the version."
-        ),
-    ) -> None:
+    def lepton(*, version: Version = False) -> None:
         """Federated learning across data owners who cannot share their data."""
+        if version:
+            typer.echo(f"lepton {__version__}")
+            raise typer.Exit
 
     app.callback(epilog=EXIT_CODES)(lepton)
     command = typer.main.get_command(app)

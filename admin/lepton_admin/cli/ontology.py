@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from lepton_admin.cli.answer import answer_record, answer_rows, moment
-from lepton_admin.files import read_bytes
 from lepton_admin.cli.options import Output, OutputFormat, Profile, noun_app, verb
+from lepton_admin.files import read_bytes
 
 app = noun_app("Publish and read shared concepts.")
 
@@ -28,7 +28,7 @@ class RdfFormat(StrEnum):
     RDFXML = "rdfxml"
 
 
-def format_of(file: Path, format: RdfFormat) -> str:  # noqa: A002 - the option's name
+def format_of(file: Path, format: RdfFormat) -> str:
     """The format asked for, or the one that the file's name tells."""
     return _ENDINGS.get(file.suffix.lower(), "turtle") if format is RdfFormat.AUTO else format.value
 
@@ -38,7 +38,7 @@ def publish(
     file: Annotated[Path, typer.Argument(help="The ontology document.")],
     *,
     label: Annotated[str, typer.Option("--label", help="A name that jobs may use; the newest version counts.")] = "",
-    format: Annotated[RdfFormat, typer.Option("--format", help="How it is written.")] = RdfFormat.AUTO,  # noqa: A002
+    format: Annotated[RdfFormat, typer.Option("--format", help="How it is written.")] = RdfFormat.AUTO,
     profile: Profile,
     output: Output = OutputFormat.TABLE,
 ) -> None:

@@ -65,9 +65,7 @@ def revoke(
     answer_record(output, owner, title=f"revoked {owner.name}", fields={"role": owner.role, "member": owner.member})
 
 
-def answer_invitation(
-    name: str, role: str, *, file: Path, hours: float, profile: Path, output: OutputFormat
-) -> None:
+def answer_invitation(name: str, role: str, *, file: Path, hours: float, profile: Path, output: OutputFormat) -> None:
     """Ask for an invitation, write it to the file, and say what to do with it."""
     from lepton_admin.invitations import write_invitation
     from lepton_admin.link import CoordinatorLink

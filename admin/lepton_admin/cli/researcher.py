@@ -35,9 +35,10 @@ def enrol(
     output: Output = OutputFormat.TABLE,
 ) -> None:
     """Make a key here, have it certified, and remember the coordinator."""
-    from lepton_admin.enrolling import enrol_researcher
+    from lepton_client.enrol import enrol as enrol_person
+    from lepton_client.enrol import load_invitation
 
-    enrolled = enrol_researcher(invitation, folder)
+    enrolled = enrol_person(load_invitation(invitation), folder, None)
     answer_record(
         output,
         enrolled,

@@ -1,0 +1,98 @@
+"""`lepton client`: the daemon beside an owner's data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lepton_admin.cli.answer import answer_record, answer_rows, moment
+from lepton_admin.cli.options import Output, OutputFormat, noun_app, verb
+
+app = noun_app("The daemon beside an owner's data.")
+
+HomeFolder = Annotated[Path, typer.Argument(metavar="HOME", help="The client's folder.")]
+
+
+@verb(app, "enrol", example="lepton client enrol aurora.invitation aurora")
+def enrol(
+    invitation: Annotated[Path, typer.Argument(help="The invitation file from the coordinator's operator.")],
+    home: HomeFolder,
+    *,
+    output: Output = OutputFormat.TABLE,
+) -> None:
+    """Make this owner's keys here, have the TLS key certified, and write the identity card for the federation."""
+    from lepton_client.enrol import enrol_owner, load_invitation
+
+    enrolled = enrol_owner(load_invitation(invitation), home)
+    answer_record(
+        output,
+        enrolled,
+        title=f"enrolled as {enrolled.name}",
+        fields={
+            "coordinator": enrolled.address,
+            "fingerprint, to compare by voice": enrolled.fingerprint,
+            "card for the federation": str(home / "identity.json"),
+            "next": f"write {home / 'policy.toml'}, accept the federation's list, then: lepton client run {home}",
+        },
+    )
+
+
+@verb(app, "accept", example="lepton client accept aurora federation/signed.json")
+def accept(
+    home: HomeFolder,
+    signed_list: Annotated[Path, typer.Argument(help="The list that the federation signed.")],
+    *,
+    output: Output = OutputFormat.TABLE,
+) -> None:
+    """Accept a membership list signed by the federation key in your policy, and show whom it admits."""
+    from lepton_admin.federations import described
+    from lepton_client.home import Home
+    from lepton_client.membership import accept as accept_list
+
+    members = accept_list(Home(home), signed_list)
+    rows = described(members.members)
+    answer_rows(
+        output,
+        {"federation": members.federation, "version": members.version, "expires": members.expires, "members": rows},
+        title=f"accepted version {members.version} of {members.federation}, in force until {moment(members.expires)}",
+        columns=("owner", "fingerprint"),
+        rows=[(row["owner"], row["fingerprint"]) for row in rows],
+    )
+
+
+@verb(app, "run", example="lepton client run aurora")
+def run(home: HomeFolder) -> None:
+    """Run the daemon until SIGTERM or Ctrl-C. It only ever dials out."""
+    import asyncio
+
+    from lepton_client.daemon import run as run_daemon
+
+    asyncio.run(run_daemon(home))
+
+
+@verb(app, "status", example="lepton client status aurora")
+def status(home: HomeFolder, *, output: Output = OutputFormat.TABLE) -> None:
+    """Show what this owner's privacy ledger says: spent and left, population by population, and the jobs seen."""
+    from lepton_client.status import status as status_of
+
+    told = status_of(home)
+    answer_record(output, told, title=f"client in {home}", fields=told)
+
+
+@verb(app, "policy", example="lepton client policy aurora")
+def policy(home: HomeFolder, *, output: Output = OutputFormat.TABLE) -> None:
+    """Show the policy in words: who may be a peer, what jobs may ask, and the budget they share."""
+    from lepton_admin.policy_words import policy_words
+    from lepton_client.home import Home, load_home_policy, load_settings
+
+    place = Home(home)
+    loaded = load_home_policy(place, load_settings(place))
+    answer_rows(
+        output,
+        loaded.model_dump(mode="json"),
+        title=f"policy of {home}",
+        columns=("about", "rule"),
+        rows=policy_words(loaded),
+    )

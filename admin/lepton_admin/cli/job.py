@@ -1,0 +1,198 @@
+"""`lepton job`: plan, submit, watch and abort jobs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lepton_admin.cli.answer import answer_record, answer_rows, moment, score, write_line
+from lepton_admin.cli.options import Output, OutputFormat, Profile, noun_app, verb
+
+if TYPE_CHECKING:
+    from lepton_core.views import JobView
+
+app = noun_app("Plan, submit, watch and abort jobs.")
+
+JobFileArgument = Annotated[Path, typer.Argument(metavar="JOB.TOML", help="The job file.")]
+JobName = Annotated[str, typer.Argument(metavar="JOB", help="The job's id, as `lepton job list` shows it.")]
+
+
+@verb(app, "plan", example="lepton job plan job.toml --profile researcher")
+def plan(file: JobFileArgument, *, profile: Profile, output: Output = OutputFormat.TABLE) -> None:
+    """Resolve a job file and show what it would cost, without handing it in."""
+    from lepton_admin.link import CoordinatorLink
+    from lepton_admin.submission import load_job_file, resolve_job
+    from lepton_pool.models import model_layout
+    from lepton_pool.terms import derive_ring_plan
+
+    with CoordinatorLink.of_profile(profile) as link:
+        job = resolve_job(load_job_file(file, link), file.resolve().parent, link).job
+    ring = derive_ring_plan(job)
+    parameters = model_layout(job.model, len(job.task.features)).length
+    answer_record(
+        output,
+        {
+            "job": job.model_dump(mode="json"),
+            "model_parameters": parameters,
+            "payload_bytes": ring.payload_bytes,
+            "bytes_per_parameter": ring.bytes_per_parameter,
+        },
+        title=f"plan of {job.name}",
+        fields={
+            "features": len(job.task.features),
+            "model": f"{job.model.kind}, {parameters} parameters",
+            "rounds": job.training.rounds,
+            "privacy": f"{job.privacy.mode}, epsilon at most {job.privacy.epsilon:g} at delta {job.privacy.delta:g}",
+            "noise multiplier": job.privacy.noise_multiplier or "-",
+            "cohort": f"{job.aggregation.min_cohort} to {job.aggregation.max_cohort} owners",
+            "upload of a member and round": f"{ring.payload_bytes} bytes, {ring.bytes_per_parameter:.2f} a parameter",
+            "evaluation rows": job.evaluation.rows if job.evaluation else "none",
+        },
+    )
+
+
+@verb(app, "submit", example="lepton job submit job.toml --profile researcher")
+def submit(file: JobFileArgument, *, profile: Profile, output: Output = OutputFormat.TABLE) -> None:
+    """Hand a job in and print its id. The ontology is resolved and the noise derived here."""
+    from lepton_admin.link import CoordinatorLink
+    from lepton_admin.models import remember_job
+    from lepton_admin.submission import load_job_file, resolve_job, submit_job
+
+    with CoordinatorLink.of_profile(profile) as link:
+        ready = resolve_job(load_job_file(file, link), file.resolve().parent, link)
+        job = submit_job(ready, link)
+    remember_job(profile, job, ready.job)
+    answer_record(
+        output,
+        {"job": job, "digest": ready.job.digest().hex()},
+        title="submitted",
+        fields={"job": job, "next": f"lepton job watch {job} --profile {profile}"},
+    )
+
+
+@verb(app, "list", example="lepton job list --profile researcher")
+def list_jobs(*, profile: Profile, output: Output = OutputFormat.TABLE) -> None:
+    """List all jobs."""
+    from lepton_admin.link import CoordinatorLink
+
+    with CoordinatorLink.of_profile(profile) as link:
+        jobs = link.jobs()
+    answer_rows(
+        output,
+        jobs,
+        title="jobs",
+        columns=("job", "state", "model version", "rounds planned", "researcher", "submitted", "reason"),
+        rows=[
+            (
+                j.job,
+                j.state.value,
+                j.model_version,
+                j.rounds_planned,
+                j.researcher,
+                moment(j.submitted),
+                j.reason or "-",
+            )
+            for j in jobs
+        ],
+        right=("model version", "rounds planned"),
+    )
+
+
+@verb(app, "show", example="lepton job show hospitals-3f9a --profile researcher")
+def show(job: JobName, *, profile: Profile, output: Output = OutputFormat.TABLE) -> None:
+    """Show a job: who takes part and who does not and why, its rounds, its models, its privacy."""
+    from lepton_admin.link import CoordinatorLink
+
+    with CoordinatorLink.of_profile(profile) as link:
+        view = link.job(job)
+    answer_job(view, output)
+
+
+@verb(app, "watch", example="lepton job watch hospitals-3f9a --profile researcher")
+def watch(job: JobName, *, profile: Profile, output: Output = OutputFormat.TABLE) -> None:
+    """Follow a job to its end: a live table on a terminal, one line an event when piped, or JSON lines."""
+    from lepton_admin.link import CoordinatorLink
+    from lepton_admin.watching import Watcher, follow
+    from lepton_core.errors import AbortedError
+
+    with CoordinatorLink.of_profile(profile) as link, Watcher(job, output) as watcher:
+        follow(lambda after: link.watch(job, after), watcher.take, watcher.board)
+    if watcher.board.state != "finished":
+        raise AbortedError(
+            f"the job was {watcher.board.state}",
+            where=job,
+            got=watcher.board.reason,
+            hint=f"lepton job show {job}",
+        )
+
+
+@verb(app, "abort", example="lepton job abort hospitals-3f9a --reason 'wrong concepts' --profile researcher")
+def abort(
+    job: JobName,
+    *,
+    reason: Annotated[str, typer.Option("--reason", help="Why; owners and watchers are told.")],
+    profile: Profile,
+    output: Output = OutputFormat.TABLE,
+) -> None:
+    """End a job without a result."""
+    from lepton_admin.link import CoordinatorLink
+
+    with CoordinatorLink.of_profile(profile) as link:
+        view = link.abort(job, reason)
+    answer_job(view, output)
+
+
+def answer_job(view: JobView, output: OutputFormat) -> None:
+    """A job's view, with its owners and rounds."""
+    answer_record(
+        output,
+        view,
+        title=f"job {view.job}",
+        fields={
+            "state": f"{view.state.value}{': ' + view.reason if view.reason else ''}",
+            "researcher": view.researcher,
+            "submitted": moment(view.submitted),
+            "ended": moment(view.ended),
+            "model": f"version {view.model_version}, {view.model_parameters} parameters",
+            "upload": f"{view.bytes_per_parameter:.2f} bytes a parameter",
+            "privacy": view.privacy,
+            "epsilon": f"at most {view.epsilon:.3f} at delta {view.delta:g}",
+        },
+    )
+    if output is OutputFormat.JSON:
+        return
+    answer_rows(
+        output,
+        None,
+        title="owners",
+        columns=("owner", "state", "reason", "about"),
+        rows=[(o.owner, o.state, o.reason or o.code or "-", o.subject or "-") for o in view.owners],
+    )
+    models = {model.round: model for model in view.models}
+    rows: list[tuple[object, ...]] = []
+    for entry in view.rounds:
+        model = models.get(entry.round)
+        rows.append(
+            (
+                entry.round,
+                entry.state,
+                len(entry.cohort),
+                [f"{member.owner} ({member.step})" for member in entry.dropped] or "-",
+                entry.pair_masks_reconstructed,
+                score(model.accuracy) if model else "-",
+                score(model.auc) if model else "-",
+                f"{model.epsilon:.2f}" if model else "-",
+                entry.reason or "-",
+            )
+        )
+    answer_rows(
+        output,
+        None,
+        title="rounds",
+        columns=("round", "state", "cohort", "dropped", "masks rebuilt", "accuracy", "AUC", "epsilon", "reason"),
+        rows=rows,
+        right=("round", "cohort", "masks rebuilt", "accuracy", "AUC", "epsilon"),
+    )
+    write_line(f"models: lepton model list {view.job}")

@@ -1,0 +1,49 @@
+"""`lepton kg`: the stand-alone knowledge service."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lepton_admin.cli.answer import answer_record, write_line
+from lepton_admin.cli.options import Output, OutputFormat, noun_app, verb
+
+app = noun_app("The stand-alone knowledge service.")
+
+
+@verb(app, "init", example="lepton kg init coordinator knowledge --host knowledge.example.org")
+def init(
+    home: Annotated[Path, typer.Argument(help="The coordinator's folder, whose CA certifies the service.")],
+    folder: Annotated[Path, typer.Argument(help="The service's folder.")],
+    *,
+    host: Annotated[list[str] | None, typer.Option("--host", help="Name or address; repeat for more.")] = None,
+    output: Output = OutputFormat.TABLE,
+) -> None:
+    """Make a folder with a certificate for a knowledge service of its own."""
+    from lepton_server.setup import issue_service
+
+    issue_service(home, "knowledge", host or ["localhost", "127.0.0.1"], folder)
+    answer_record(
+        output,
+        {"folder": str(folder)},
+        title=f"knowledge service in {folder}",
+        fields={"next": f"lepton kg serve {folder}"},
+    )
+
+
+@verb(app, "serve", example="lepton kg serve knowledge --listen 0.0.0.0:8444")
+def serve(
+    folder: Annotated[Path, typer.Argument(help="The service's folder.")],
+    *,
+    listen: Annotated[str, typer.Option("--listen", help="host:port; port 0 takes a free one.")] = "127.0.0.1:8444",
+) -> None:
+    """Serve ontology versions until SIGTERM or Ctrl-C."""
+    import asyncio
+
+    from lepton_server.api.knowledge_app import serve_knowledge
+
+    asyncio.run(
+        serve_knowledge(folder, listen=listen, ready=lambda address: write_line(f"knowledge ready at {address}"))
+    )

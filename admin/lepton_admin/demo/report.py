@@ -1,0 +1,173 @@
+"""What the demo found: one object for programs, one table for people."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lepton_admin.cli.answer import console, score, table
+from lepton_admin.demo.baselines import POOLED, Baseline
+from lepton_admin.demo.power_loss import came_back, recovered
+from lepton_core.views import JobView, RoundView
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Everything that the report is made of."""
+
+    job: JobView
+    baselines: Mapping[str, Baseline]
+    #: Epsilon in each owner's own ledger.
+    epsilon: Mapping[str, float]
+    #: The member that lost power.
+    lost_owner: str
+    model: Path
+    folder: Path
+    seconds_total: float
+    seconds_first_round: float
+
+
+def as_document(found: Findings) -> dict[str, Any]:
+    """The findings under the names that checks use."""
+    job = found.job
+    done = [view for view in job.rounds if view.state == "completed"]
+    proved = recovered(job.rounds, found.lost_owner)
+    newest = max(job.models, key=lambda model: model.version)
+    pooled = found.baselines[POOLED]
+    return {
+        "job": job.job,
+        "rounds_completed": len(done),
+        "owners": [
+            {
+                "name": match.owner,
+                "rows": found.baselines[match.owner].rows_mapped,
+                "rows_refused": found.baselines[match.owner].rows_refused,
+                "accuracy_alone": found.baselines[match.owner].accuracy,
+                "auc_alone": found.baselines[match.owner].auc,
+                "epsilon": found.epsilon[match.owner],
+            }
+            for match in job.owners
+            if match.state == "can"
+        ],
+        "refused": [
+            {"name": match.owner, "reason": match.reason, "subject": match.subject}
+            for match in job.owners
+            if match.state == "cannot"
+        ],
+        "accuracy_federated": newest.accuracy,
+        "auc_federated": newest.auc,
+        "accuracy_pooled": pooled.accuracy,
+        "auc_pooled": pooled.auc,
+        "epsilon": max(found.epsilon.values(), default=0.0),
+        "delta": job.delta,
+        "bytes_per_parameter_up": job.bytes_per_parameter,
+        "model_parameters": job.model_parameters,
+        "protocol_message_bytes": sum(view.message_bytes for view in job.rounds),
+        "protocol_message_bytes_per_member_and_round": _messages_per_member(done),
+        "dropped_and_recovered": len(proved),
+        "pair_masks_reconstructed": sum(view.pair_masks_reconstructed for view in proved),
+        "lost": [_lost(view, found.lost_owner, job.rounds) for view in proved],
+        "model": str(found.model),
+        "folder": str(found.folder),
+        "seconds_total": round(found.seconds_total, 2),
+        "seconds_first_round": round(found.seconds_first_round, 2),
+    }
+
+
+def show(found: Findings) -> None:
+    """The findings as a table, and what to try next."""
+    told = as_document(found)
+    screen = console()
+    epsilon = f"{told['epsilon']:.2f}"
+    rows: list[tuple[object, ...]] = [
+        (
+            f"{owner['name']} alone *",
+            owner["rows"],
+            owner["rows_refused"],
+            score(owner["accuracy_alone"]),
+            score(owner["auc_alone"]),
+            f"{owner['epsilon']:.2f}",
+        )
+        for owner in told["owners"]
+    ]
+    pooled = found.baselines[POOLED]
+    rows.append(
+        (
+            "all data pooled *",
+            pooled.rows_mapped,
+            pooled.rows_refused,
+            score(pooled.accuracy),
+            score(pooled.auc),
+            epsilon,
+        )
+    )
+    rows.append(
+        (
+            "the federation",
+            pooled.rows_mapped,
+            pooled.rows_refused,
+            score(told["accuracy_federated"]),
+            score(told["auc_federated"]),
+            epsilon,
+        )
+    )
+    columns = ("model trained by", "rows", "refused", "accuracy", "AUC", "epsilon")
+    screen.print(
+        table("on the same held-out patients, at the same privacy", columns, rows, right=columns[1:]), soft_wrap=True
+    )
+    lines = [
+        "* computed by the demo beside the federation: no real site would release these models, as they spend every",
+        "  owner's privacy budget a second time.",
+        f"Privacy: each record's epsilon is at most {epsilon} at delta {told['delta']:g}, by each owner's own ledger.",
+        f"Upload: {told['bytes_per_parameter_up']:.2f} bytes a parameter (float32: 4.00), and "
+        f"{told['protocol_message_bytes_per_member_and_round']:,.0f} bytes of protocol messages a member and round.",
+        *(f"Left out: {owner['name']}: {owner['reason']} {owner['subject']}" for owner in told["refused"]),
+        *(_lost_words(lost) for lost in told["lost"]),
+        f"Time: first round after {told['seconds_first_round']:.1f} s, all after {told['seconds_total']:.1f} s.",
+        f"Model: {found.model}",
+        "",
+        "Next:",
+        *(f"  {command}" for command in next_commands(found)),
+    ]
+    for line in lines:
+        screen.print(line, markup=False, soft_wrap=True)
+    sys.stdout.flush()
+
+
+def next_commands(found: Findings) -> list[str]:
+    """Three commands to try; the first needs the coordinator to run (`--keep`)."""
+    folder, data = found.folder, found.folder / "data"
+    return [
+        f"lepton job show {found.job.job} --profile {folder / 'researcher'}        (while `lepton demo --keep` runs)",
+        f"lepton model predict --model {found.model} --source {data / 'holdout.csv'} --mapping {data / 'holdout.yaml'} "
+        f"--ontology {data / 'ontology.ttl'}",
+        f"lepton client policy {folder / 'owners' / found.lost_owner}",
+    ]
+
+
+def _messages_per_member(rounds: list[RoundView]) -> float:
+    members = sum(len(view.cohort) for view in rounds)
+    return sum(view.message_bytes for view in rounds) / members if members else 0.0
+
+
+def _lost(view: RoundView, owner: str, rounds: tuple[RoundView, ...]) -> dict[str, Any]:
+    return {
+        "owner": owner,
+        "round": view.round,
+        "step": next(lost.step for lost in view.dropped if lost.owner == owner),
+        "survivors": list(view.survivors),
+        "pair_masks_reconstructed": view.pair_masks_reconstructed,
+        "came_back_in_round": came_back(rounds, owner, view.round),
+    }
+
+
+def _lost_words(lost: dict[str, Any]) -> str:
+    back = lost["came_back_in_round"]
+    return (
+        f"Lost: {lost['owner']} in round {lost['round']}, before its upload; its {lost['pair_masks_reconstructed']} "
+        f"pair masks were rebuilt, and the sum of {', '.join(lost['survivors'])} is exact; "
+        + (f"it was back in round {back}." if back else "it did not come back in time.")
+    )

@@ -1,0 +1,212 @@
+"""The demo, from an empty folder to the table: its main flow on one page."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+from lepton_admin.cli.options import OutputFormat
+from lepton_admin.demo import stage
+from lepton_admin.demo.baselines import Baseline, load_baselines
+from lepton_admin.demo.folder import DemoFolder
+from lepton_admin.demo.power_loss import PowerLoss
+from lepton_admin.demo.processes import Processes
+from lepton_admin.demo.report import Findings
+from lepton_admin.link import CoordinatorLink
+from lepton_admin.models import export_model, remember_job
+from lepton_admin.submission import ReadyJob, load_job_file, resolve_job, submit_job
+from lepton_admin.watching import Watcher, follow
+from lepton_core.errors import AbortedError, FaultError, InputError
+from lepton_core.job import JobFile
+from lepton_core.settings import parse_settings
+from lepton_core.views import JobEvent
+
+#: The member that loses power, and after which share of the rounds.
+LOST_OWNER, LOST_AFTER = "changhe", 0.3
+#: How long one look at the stream of events lasts, before the processes are looked at.
+LOOK_S = 5.0
+
+
+@dataclass(frozen=True)
+class DemoOptions:
+    """What the command line asked for."""
+
+    folder: Path
+    output: OutputFormat
+    #: None leaves the job file's number.
+    rounds: int | None = None
+    reuse: bool = False
+    seed: int = 0
+
+
+@contextlib.contextmanager
+def demo(options: DemoOptions, started: float) -> Iterator[Findings]:
+    """Run the demo and give its findings; inside the `with`, the federation still runs.
+
+    `started` is the monotonic time at which the command began. Leaving the `with`, by whatever way, ends every process.
+
+    Raises:
+        LeptonError: what went wrong, with the log to read.
+    """
+    folder = DemoFolder(options.folder.resolve())
+    reuse = options.reuse and folder.is_demo()
+    # 1. One folder for all state; an earlier demo's is replaced, anybody else's never.
+    if not reuse:
+        folder.replace()
+    silent = options.output is OutputFormat.JSON
+    with (
+        _ends_cleanly(),
+        Processes(folder.logs) as processes,
+        Watcher("demo", options.output, silent=silent) as watcher,
+    ):
+        # 2. The coordinator starts, and the hospitals' data are written meanwhile.
+        watcher.say("starting a coordinator with a CA of its own, and writing the hospitals' data")
+        (folder.coordinator / "address").unlink(missing_ok=True)
+        _start(folder, processes, options, reuse=reuse)
+        processes.wait_until((folder.coordinator / "address").is_file, "the coordinator's start", "coordinator")
+        # 3. Everybody is enrolled with a one-time token; the federation key signs who may be a peer.
+        if not reuse:
+            watcher.say("enrolling six hospitals and a researcher, each with keys of its own; signing the member list")
+            with CoordinatorLink.of_profile(folder.operator) as operator:
+                stage.enrol_everybody(folder, operator)
+        with CoordinatorLink.of_profile(folder.researcher) as researcher:
+            if not reuse:
+                stage.found_federation(folder, researcher)
+            # 4. The daemons start; the ontology is published; the job is resolved and handed in.
+            watcher.say("starting six daemons, each a process of its own beside its data")
+            stage.start_owners(folder, processes)
+            if not reuse:
+                processes.finish("data", 60.0)
+            yield _train(options, folder, processes, watcher, researcher, started)
+
+
+def _start(folder: DemoFolder, processes: Processes, options: DemoOptions, *, reuse: bool) -> None:
+    if reuse:
+        processes.lepton("coordinator", "coordinator", "serve", str(folder.coordinator))
+    else:
+        stage.start_coordinator(folder, processes)
+        stage.write_data(folder, processes, options.seed)
+
+
+def _train(
+    options: DemoOptions,
+    folder: DemoFolder,
+    processes: Processes,
+    watcher: Watcher,
+    researcher: CoordinatorLink,
+    started: float,
+) -> Findings:
+    researcher.publish_ontology((folder.data / "ontology.ttl").read_bytes(), "turtle", "hospitals")
+    ready = resolve_job(_job_file(options, folder, researcher), folder.data, researcher)
+    job_id = submit_job(ready, researcher)
+    remember_job(folder.researcher, job_id, ready.job)
+    watcher.board.job = job_id
+    watcher.say(f"submitted {job_id}: {len(ready.job.task.features)} concepts, {ready.job.training.rounds} rounds")
+    # 5. The rounds, watched like any researcher would; one member loses power in a middle round and comes back.
+    power = PowerLoss(
+        owner=LOST_OWNER,
+        from_round=1 + int(LOST_AFTER * ready.job.training.rounds),
+        cohort=len(stage.HOSPITALS),
+        kill=lambda: processes.kill(LOST_OWNER),
+        restart=lambda: stage.start_owner(folder, processes, LOST_OWNER),
+        say=watcher.say,
+    )
+    first_round = 0.0
+
+    def take(event: JobEvent) -> None:
+        nonlocal first_round
+        power.take(event)
+        if event.kind == "round" and first_round == 0.0:
+            first_round = time.monotonic() - started
+            _start_baselines(folder, processes, ready, researcher)
+        watcher.take(event)
+
+    follow(
+        lambda after: researcher.watch(job_id, after, timeout_s=LOOK_S), take, watcher.board, between=processes.check
+    )
+    if watcher.board.state != "finished":
+        raise AbortedError(
+            f"the demo's job was {watcher.board.state}",
+            where=job_id,
+            got=watcher.board.reason,
+            hint=f"read the logs in {folder.logs}",
+        )
+    # 6. What the owners' own ledgers say, the model, and the comparison that only a demo can make.
+    view = researcher.job(job_id)
+    folder.model.unlink(missing_ok=True)
+    export_model(researcher, ready.job, view, None, folder.model)
+    owners = [match.owner for match in view.owners if match.state == "can"]
+    epsilon = {owner: _ledger_epsilon(folder, owner, ready.job.population) for owner in owners}
+    baselines = _await_baselines(folder, processes)
+    return Findings(
+        job=view,
+        baselines=baselines,
+        epsilon=epsilon,
+        lost_owner=LOST_OWNER,
+        model=folder.model,
+        folder=folder.root,
+        seconds_total=time.monotonic() - started,
+        seconds_first_round=first_round,
+    )
+
+
+def _job_file(options: DemoOptions, folder: DemoFolder, researcher: CoordinatorLink) -> JobFile:
+    file = load_job_file(folder.data / "job.toml", researcher)
+    if options.rounds is None:
+        return file
+    document = file.model_dump(mode="json")
+    document["training"]["rounds"] = options.rounds
+    return parse_settings(JobFile, document, source="--rounds")
+
+
+def _start_baselines(folder: DemoFolder, processes: Processes, ready: ReadyJob, researcher: CoordinatorLink) -> None:
+    if ready.evaluation is None:
+        raise InputError("the demo's job has no evaluation set", where=str(folder.data / "job.toml"))
+    folder.baselines.mkdir(exist_ok=True)
+    job, evaluation, ontology = (folder.baselines / name for name in ("job.json", "holdout.safetensors", "ontology.nq"))
+    job.write_bytes(ready.job.canonical())
+    evaluation.write_bytes(ready.evaluation)
+    ontology.write_bytes(researcher.ontology(ready.job.task.ontology))
+    _baseline_file(folder).unlink(missing_ok=True)
+    owners = [f"{owner}={folder.data / owner / 'mapping.yaml'}" for owner in stage.HOSPITALS]
+    files = [str(path) for path in (job, evaluation, ontology, _baseline_file(folder))]
+    processes.lepton("baselines", "--module", "lepton_admin.demo.baselines", *files, *owners)
+
+
+def _await_baselines(folder: DemoFolder, processes: Processes) -> dict[str, Baseline]:
+    processes.finish("baselines", 120.0)
+    return load_baselines(_baseline_file(folder))
+
+
+def _baseline_file(folder: DemoFolder) -> Path:
+    return folder.baselines / "baselines.json"
+
+
+def _ledger_epsilon(folder: DemoFolder, owner: str, population: str) -> float:
+    from lepton_client.status import status
+
+    told = status(folder.home(owner))
+    for entry in told["populations"]:
+        if entry["name"] == population:
+            return float(entry["epsilon_spent"])
+    raise FaultError("the owner's ledger does not know the population", where=owner, got=population)
+
+
+@contextlib.contextmanager
+def _ends_cleanly() -> Iterator[None]:
+    """SIGTERM and SIGHUP unwind like Ctrl-C, so that every process is ended on the way out."""
+
+    def unwind(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, unwind) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
