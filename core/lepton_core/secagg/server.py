@@ -1,7 +1,8 @@
 """The coordinator's side of one secure aggregation round, as a machine without input or output.
 
 Everything that can change the coordinator's side of the protocol is in this file. `server_events` and `server_phases`
-are its vocabulary; `server_checks` decides what is refused, and `recovery` rebuilds secrets, both without state.
+are its vocabulary; `server_checks` decides what is refused, `server_answers` fills in what members are told,
+`survivors` settles who can be in one sum, and `recovery` rebuilds secrets, all without state.
 
 Rules
   1. Same events, same phases and effects: no clock, no randomness. A journal of events rebuilds the machine.
@@ -37,8 +38,6 @@ from lepton_core.secagg import graph
 from lepton_core.secagg.messages import (
     KEY_BYTES,
     Certificate,
-    DealtShares,
-    Delivery,
     Leaf,
     Roster,
     ServerMessage,
@@ -46,6 +45,7 @@ from lepton_core.secagg.messages import (
     SurvivorSet,
 )
 from lepton_core.secagg.recovery import BadDealer, Recovery, derive_plan, shares_short
+from lepton_core.secagg.server_answers import delivery_for, roster_for
 from lepton_core.secagg.server_checks import (
     require_consistency,
     require_new_advert,
@@ -86,6 +86,7 @@ from lepton_core.secagg.server_phases import (
     Running,
 )
 from lepton_core.secagg.steps import Step
+from lepton_core.secagg.survivors import symmetric_core, unrecoverable
 from lepton_core.secagg.terms import Setup, commit_nonce, derive_sid
 from lepton_core.secagg.transcript import DroppedMember, RoundResult, Transcript
 
@@ -136,10 +137,10 @@ def outstanding(phase: Phase, member: MemberId) -> ServerMessage | None:
     match phase:
         case AwaitingShares():
             waiting = member in phase.cohort.adverts and member not in phase.shares
-            return _roster_for(phase.cohort, member) if waiting else None
+            return roster_for(phase.cohort, member) if waiting else None
         case AwaitingInputs():
             waiting = member in phase.shares and member not in phase.trailers
-            return _delivery_for(phase, member) if waiting else None
+            return delivery_for(phase.cohort, phase.shares, member) if waiting else None
         case AwaitingSignatures():
             waiting = member in phase.survivors.survivors and member not in phase.signatures
             return phase.survivors if waiting else None
@@ -226,11 +227,6 @@ def _roster(phase: AwaitingAdverts, *, over: bool = False) -> Outcome:
     return _next(AwaitingShares(cohort, absent, {}), gone, Step.SHARE, members)
 
 
-def _roster_for(cohort: Cohort, member: MemberId) -> Roster:
-    around = _around(cohort, member)
-    return replace(cohort.roster, adverts=tuple(cohort.adverts[other] for other in around))
-
-
 # Step 1 ---------------------------------------------------------------------------------------------------------------
 
 
@@ -249,7 +245,7 @@ def _in_shares(phase: AwaitingShares, event: Event) -> Outcome:
                 require_share_message(
                     message,
                     cohort.adverts[dealer].identity,
-                    _holders(cohort, dealer),
+                    cohort.holders(dealer),
                     setup_id=cohort.opening.setup_id,
                     roster_root=cohort.root,
                 )
@@ -280,20 +276,6 @@ def _deliver(phase: AwaitingShares, *, over: bool = False) -> Outcome:
     return _next(AwaitingInputs(cohort, absent, phase.shares, {}), gone, Step.INPUT, sorted(phase.shares))
 
 
-def _dealers_of(phase: AwaitingInputs, member: MemberId) -> tuple[MemberId, ...]:
-    """Whose shares the member is given; sorted."""
-    return tuple(other for other in _around(phase.cohort, member) if other in phase.shares)
-
-
-def _delivery_for(phase: AwaitingInputs, member: MemberId) -> Delivery:
-    dealt = []
-    for dealer in _dealers_of(phase, member):
-        message = phase.shares[dealer]
-        ciphertext = next(entry.ciphertext for entry in message.sealed if entry.holder == member)
-        dealt.append(DealtShares(dealer, ciphertext, message.digests, message.signature))
-    return Delivery(tuple(dealt), phase.cohort.opening.model_version, phase.cohort.opening.model_digest)
-
-
 # Step 2 ---------------------------------------------------------------------------------------------------------------
 
 
@@ -314,7 +296,7 @@ def _in_inputs(phase: AwaitingInputs, event: Event) -> Outcome:
                 require_trailer(
                     trailer,
                     cohort.adverts[member].identity,
-                    _dealers_of(phase, member),
+                    cohort.dealers(phase.shares, member),
                     terms=cohort.opening.setup.terms,
                     threshold=cohort.threshold,
                     sid=cohort.sid,
@@ -341,7 +323,7 @@ def _freeze(phase: AwaitingInputs, *, over: bool = False) -> Outcome:
     if not over and _awaited(phase.shares, phase.trailers, phase.absent):
         return phase, ()
     paired = {member: frozenset(trailer.paired) for member, trailer in phase.trailers.items()}
-    survivors = _symmetric(paired, {member: _around(cohort, member) for member in paired})
+    survivors = symmetric_core(paired, {member: cohort.neighbours(member) for member in paired})
     absent, gone = _drop(phase.absent, phase.shares, phase.trailers, Step.INPUT)
     unpaired = tuple(
         DroppedMember(member, Step.INPUT, "its pair masks do not match those of the others")
@@ -350,6 +332,9 @@ def _freeze(phase: AwaitingInputs, *, over: bool = False) -> Outcome:
     )
     if len(survivors) < cohort.least:
         return _too_few(Step.INPUT, cohort.opening.setup, survivors, phase.shares, cohort.least)
+    lost_for_good = unrecoverable(survivors, paired, cohort.threshold)
+    if lost_for_good:
+        return _unrecoverable(cohort, lost_for_good)
     waiting = AwaitingSignatures(
         cohort,
         Absent(absent.lost, absent.dropped + unpaired),
@@ -359,30 +344,6 @@ def _freeze(phase: AwaitingInputs, *, over: bool = False) -> Outcome:
         {},
     )
     return _next(waiting, (*gone, *map(_told, unpaired)), Step.CONSISTENCY, survivors)
-
-
-def _symmetric(
-    paired: Mapping[MemberId, frozenset[MemberId]], around: Mapping[MemberId, tuple[MemberId, ...]]
-) -> tuple[MemberId, ...]:
-    """The inputs left when, again and again, the one with most disagreements over pair masks goes; sorted.
-
-    Two neighbours whose inputs are both in the sum must each have a pair mask with the other, or it would not cancel
-    (and step 3 would be refused). Ties leave by the smaller id, so that a replay drops the same.
-    """
-    left = set(paired)
-    while True:
-        conflicts = {
-            member: sum(
-                1
-                for other in around[member]
-                if other in left and not (other in paired[member] and member in paired[other])
-            )
-            for member in sorted(left)
-        }
-        worst = max(conflicts, key=conflicts.__getitem__, default=None)
-        if worst is None or not conflicts[worst]:
-            return tuple(sorted(left))
-        left.remove(worst)
 
 
 # Step 3 ---------------------------------------------------------------------------------------------------------------
@@ -491,13 +452,16 @@ def _recover(phase: AwaitingUnmaskings, *, over: bool = False) -> Outcome:
         terms=opening.setup.terms,
         threshold=cohort.threshold,
         adverts=cohort.adverts,
-        holders={dealer: _holders(cohort, dealer) for dealer in phase.shares},
+        holders={dealer: cohort.holders(dealer) for dealer in phase.shares},
         survivors=phase.survivors.survivors,
         paired={member: phase.trailers[member].paired for member in phase.survivors.survivors},
         unmaskings=phase.unmaskings,
     )
-    if shares_short(recovery):
+    short = shares_short(recovery)
+    if short and len(phase.unmaskings) < cohort.threshold:
         return _too_few(Step.UNMASK, opening.setup, phase.unmaskings, phase.signatures, cohort.threshold)
+    if short:
+        return _unrecoverable(cohort, short)
     plan = derive_plan(recovery)
     if isinstance(plan, BadDealer):
         return _bad_dealer(plan.dealer)
@@ -550,14 +514,6 @@ def _lose(absent: Absent, member: MemberId, reason: str) -> Absent:
 
 def _back(absent: Absent, member: MemberId) -> Absent:
     return replace(absent, lost={other: reason for other, reason in absent.lost.items() if other != member})
-
-
-def _around(cohort: Cohort, member: MemberId) -> tuple[MemberId, ...]:
-    return graph.neighbours(cohort.root, cohort.opening.nonce, cohort.members, member)
-
-
-def _holders(cohort: Cohort, dealer: MemberId) -> tuple[MemberId, ...]:
-    return graph.holders(_around(cohort, dealer), dealer)
 
 
 def _sender(event: MessageEvent) -> tuple[MemberId, object]:
@@ -624,6 +580,19 @@ def _too_few(
         got=f"{len(answered)}; missing: {', '.join(missing)}",
         hint="the round's number is not used again; the next round can try with the members that are there",
         reason="TOO_FEW_MEMBERS",
+    )
+    return Failed(error), (Aborted(error),)
+
+
+def _unrecoverable(cohort: Cohort, dealers: Iterable[MemberId]) -> Outcome:
+    setup = cohort.opening.setup
+    error = AbortedError(
+        f"the masks of a lost member cannot be taken away in round {setup.round} of {setup.job}",
+        where=", ".join(f"member {dealer.hex()}" for dealer in sorted(dealers)),
+        expected=f"{cohort.threshold} members with a share of each",
+        got="fewer, since some said that the shares dealt to them were bad",
+        hint="if it happens again with the same member, leave it out",
+        reason="UNRECOVERABLE",
     )
     return Failed(error), (Aborted(error),)
 

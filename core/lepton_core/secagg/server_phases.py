@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from lepton_core.errors import LeptonError
 from lepton_core.ids import MemberId, ModelVersion
+from lepton_core.secagg import graph
 from lepton_core.secagg.messages import (
     Advert,
     Certificate,
@@ -49,6 +50,18 @@ class Cohort:
     threshold: int
     #: max(threshold, the terms' minimum cohort): fewest survivors of any step up to the input.
     least: int
+
+    def neighbours(self, member: MemberId) -> tuple[MemberId, ...]:
+        """With whom the member shares masks and secrets; sorted."""
+        return graph.neighbours(self.root, self.opening.nonce, self.members, member)
+
+    def holders(self, dealer: MemberId) -> tuple[MemberId, ...]:
+        """Who holds the dealer's shares, in the order of their points."""
+        return graph.holders(self.neighbours(dealer), dealer)
+
+    def dealers(self, shares: Collection[MemberId], member: MemberId) -> tuple[MemberId, ...]:
+        """The member's neighbours among those that dealt shares; sorted."""
+        return tuple(other for other in self.neighbours(member) if other in shares)
 
 
 @dataclass(frozen=True)
