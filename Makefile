@@ -33,8 +33,8 @@ check: setup ## formatting, lint, types, import layers, container files
 	$(BIN)/hadolint deploy/Dockerfile
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 
-test-fast: setup ## the inner loop: unit, property, protocol and architecture tests
-	$(TEST) $(TEST_RUN) -m "not nightly" tests/unit tests/property tests/protocol tests/architecture
+test-fast: setup ## the inner loop: everything but real processes and networks
+	$(TEST) $(TEST_RUN) -m "not nightly" tests/unit tests/property tests/protocol tests/simulation tests/architecture
 
 test: setup ## everything that must hold
 	$(TEST) $(TEST_RUN) -m "not nightly" tests
