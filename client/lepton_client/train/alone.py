@@ -7,27 +7,35 @@ from __future__ import annotations
 
 import numpy as np
 
-from lepton_client.train.dpsgd import PrivateModule, Rows
+from lepton_client.train.dpsgd import PrivateModule, Rows, train_round
+from lepton_core.errors import InputError
 from lepton_core.job import Job
-from lepton_core.layout import Vector, require_finite
+from lepton_core.layout import Vector
+from lepton_core.optimizer import OptimizerState, apply_update
 from lepton_pool.models import initial_vector
 
 
 def train_alone(job: Job, rows: Rows) -> Vector:
-    """The model after rounds * local_steps steps of the job's recipe, shape (length,), float32.
+    """The model after all rounds of the job's recipe on these rows, shape (length,), float32.
 
-    Same steps, clipping and noise as a member takes in all rounds together, so the same epsilon. There is no server:
-    every coordinate is trained in every step, and the steps follow each other directly. The batch denominator is taken
-    from the rows themselves.
+    As many steps, the same clipping, noise and server optimizer as in the federation, so the same epsilon; but nobody
+    else's update, and, as nothing is sent, no common mask, no bound on the update and no rounding. The batch
+    denominator is taken from the rows themselves.
 
     Raises:
+        InputError: no rows.
         JobError, RefusedError, NotFoundError: the model cannot be built or trained privately.
-        CodecError: training diverged.
+        FaultError, CodecError: training diverged.
     """
+    if len(rows.target) == 0:
+        raise InputError("nobody learns from no rows", where="target", expected="at least one row", got="0")
     features = rows.features.shape[1]
-    start = initial_vector(job.model, features).astype(np.float64)
-    kept = np.arange(len(start), dtype=np.int64)
-    expected_batch = max(1, len(rows.target)) * job.training.sampling_rate
-    count = job.training.rounds * job.training.local_steps
-    weights = PrivateModule(job, features).steps(start, kept, rows, expected_batch=expected_batch, count=count)
-    return require_finite(weights.astype(np.float32), "the model trained alone")
+    model = initial_vector(job.model, features)
+    every = np.arange(len(model), dtype=np.int64)
+    expected_batch = len(rows.target) * job.training.sampling_rate
+    module = PrivateModule(job, features)
+    state: OptimizerState = {}
+    for _ in range(job.training.rounds):
+        update = train_round(module, model, every, rows, expected_batch=expected_batch)
+        model, state = apply_update(job.training.server, model, update, state)
+    return model
