@@ -55,7 +55,7 @@ class Processes:
         self.end()
 
     def lepton(self, name: str, *arguments: str) -> Running:
-        """Start `lepton ARGUMENTS` (or what else `child` runs) under a name; its output goes to the log of that name."""
+        """Start `lepton ARGUMENTS`, or what else `child` runs; its output goes to the log of that name."""
         log = self._logs / f"{name}.log"
         # One thread for linear algebra: all the processes share this machine.
         environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}

@@ -122,8 +122,8 @@ def show(found: Findings) -> None:
         "* computed by the demo beside the federation: no real site would release these models, as they spend every",
         "  owner's privacy budget a second time.",
         f"Privacy: each record's epsilon is at most {epsilon} at delta {told['delta']:g}, by each owner's own ledger.",
-        f"Upload: {told['bytes_per_parameter_up']:.2f} bytes a parameter (float32: 4.00), and "
-        f"{told['protocol_message_bytes_per_member_and_round']:,.0f} bytes of protocol messages a member and round.",
+        f"Upload: {told['bytes_per_parameter_up']:.2f} bytes a parameter, where float32 takes 4.00.",
+        f"Protocol messages: {told['protocol_message_bytes_per_member_and_round']:,.0f} bytes a member and round.",
         *(f"Left out: {owner['name']}: {owner['reason']} {owner['subject']}" for owner in told["refused"]),
         *(_lost_words(lost) for lost in told["lost"]),
         f"Time: first round after {told['seconds_first_round']:.1f} s, all after {told['seconds_total']:.1f} s.",
@@ -140,10 +140,10 @@ def show(found: Findings) -> None:
 def next_commands(found: Findings) -> list[str]:
     """Three commands to try; the first needs the coordinator to run (`--keep`)."""
     folder, data = found.folder, found.folder / "data"
+    rows = f"--source {data / 'holdout.csv'} --mapping {data / 'holdout.yaml'} --ontology {data / 'ontology.ttl'}"
     return [
         f"lepton job show {found.job.job} --profile {folder / 'researcher'}        (while `lepton demo --keep` runs)",
-        f"lepton model predict --model {found.model} --source {data / 'holdout.csv'} --mapping {data / 'holdout.yaml'} "
-        f"--ontology {data / 'ontology.ttl'}",
+        f"lepton model predict --model {found.model} {rows}",
         f"lepton client policy {folder / 'owners' / found.lost_owner}",
     ]
 

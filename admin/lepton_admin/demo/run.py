@@ -12,16 +12,17 @@ from types import FrameType
 
 from lepton_admin.cli.options import OutputFormat
 from lepton_admin.demo import stage
-from lepton_admin.demo.baselines import Baseline, load_baselines
+from lepton_admin.demo.baselines import load_baselines
 from lepton_admin.demo.folder import DemoFolder
 from lepton_admin.demo.power_loss import PowerLoss
 from lepton_admin.demo.processes import Processes
 from lepton_admin.demo.report import Findings
 from lepton_admin.link import CoordinatorLink
-from lepton_admin.models import export_model, remember_job
+from lepton_admin.models import export_model, remember_job, sidecar_of
 from lepton_admin.submission import ReadyJob, load_job_file, resolve_job, submit_job
 from lepton_admin.watching import Watcher, follow
 from lepton_core.errors import AbortedError, FaultError, InputError
+from lepton_core.ids import JobId
 from lepton_core.job import JobFile
 from lepton_core.settings import parse_settings
 from lepton_core.views import JobEvent
@@ -44,6 +45,18 @@ class DemoOptions:
     seed: int = 0
 
 
+@dataclass(frozen=True)
+class _Scene:
+    """What the steps of the demo work on."""
+
+    folder: DemoFolder
+    processes: Processes
+    watcher: Watcher
+    options: DemoOptions
+    #: Monotonic time at which the command began.
+    started: float
+
+
 @contextlib.contextmanager
 def demo(options: DemoOptions, started: float) -> Iterator[Findings]:
     """Run the demo and give its findings; inside the `with`, the federation still runs.
@@ -64,11 +77,10 @@ def demo(options: DemoOptions, started: float) -> Iterator[Findings]:
         Processes(folder.logs) as processes,
         Watcher("demo", options.output, silent=silent) as watcher,
     ):
+        scene = _Scene(folder, processes, watcher, options, started)
         # 2. The coordinator starts, and the hospitals' data are written meanwhile.
         watcher.say("starting a coordinator with a CA of its own, and writing the hospitals' data")
-        (folder.coordinator / "address").unlink(missing_ok=True)
-        _start(folder, processes, options, reuse=reuse)
-        processes.wait_until((folder.coordinator / "address").is_file, "the coordinator's start", "coordinator")
+        _start(scene, reuse=reuse)
         # 3. Everybody is enrolled with a one-time token; the federation key signs who may be a peer.
         if not reuse:
             watcher.say("enrolling six hospitals and a researcher, each with keys of its own; signing the member list")
@@ -82,38 +94,46 @@ def demo(options: DemoOptions, started: float) -> Iterator[Findings]:
             stage.start_owners(folder, processes)
             if not reuse:
                 processes.finish("data", 60.0)
-            yield _train(options, folder, processes, watcher, researcher, started)
+            ready, job_id = _submit(scene, researcher)
+            # 5. The rounds, watched like any researcher would; one member loses power in a middle round and comes back.
+            seconds_first_round = _watch(scene, researcher, ready, job_id)
+            # 6. The model, what the owners' own ledgers say, and the comparison that only a demo can make.
+            yield _conclude(scene, researcher, ready, job_id, seconds_first_round)
 
 
-def _start(folder: DemoFolder, processes: Processes, options: DemoOptions, *, reuse: bool) -> None:
+def _start(scene: _Scene, *, reuse: bool) -> None:
+    folder, processes = scene.folder, scene.processes
+    address = folder.coordinator / "address"
+    address.unlink(missing_ok=True)
     if reuse:
         processes.lepton("coordinator", "coordinator", "serve", str(folder.coordinator))
     else:
         stage.start_coordinator(folder, processes)
-        stage.write_data(folder, processes, options.seed)
+        stage.write_data(folder, processes, scene.options.seed)
+    processes.wait_until(address.is_file, "the coordinator's start", "coordinator")
 
 
-def _train(
-    options: DemoOptions,
-    folder: DemoFolder,
-    processes: Processes,
-    watcher: Watcher,
-    researcher: CoordinatorLink,
-    started: float,
-) -> Findings:
+def _submit(scene: _Scene, researcher: CoordinatorLink) -> tuple[ReadyJob, JobId]:
+    folder = scene.folder
     researcher.publish_ontology((folder.data / "ontology.ttl").read_bytes(), "turtle", "hospitals")
-    ready = resolve_job(_job_file(options, folder, researcher), folder.data, researcher)
+    ready = resolve_job(_job_file(scene.options, folder, researcher), folder.data, researcher)
     job_id = submit_job(ready, researcher)
     remember_job(folder.researcher, job_id, ready.job)
-    watcher.board.job = job_id
-    watcher.say(f"submitted {job_id}: {len(ready.job.task.features)} concepts, {ready.job.training.rounds} rounds")
-    # 5. The rounds, watched like any researcher would; one member loses power in a middle round and comes back.
+    job = ready.job
+    scene.watcher.board.job = job_id
+    scene.watcher.say(f"submitted {job_id}: {len(job.task.features)} concepts, {job.training.rounds} rounds")
+    return ready, job_id
+
+
+def _watch(scene: _Scene, researcher: CoordinatorLink, ready: ReadyJob, job_id: JobId) -> float:
+    """Follow the job to its end; gives the seconds until its first round was done."""
+    processes, watcher = scene.processes, scene.watcher
     power = PowerLoss(
         owner=LOST_OWNER,
         from_round=1 + int(LOST_AFTER * ready.job.training.rounds),
         cohort=len(stage.HOSPITALS),
         kill=lambda: processes.kill(LOST_OWNER),
-        restart=lambda: stage.start_owner(folder, processes, LOST_OWNER),
+        restart=lambda: stage.start_owner(scene.folder, processes, LOST_OWNER),
         say=watcher.say,
     )
     first_round = 0.0
@@ -121,10 +141,10 @@ def _train(
     def take(event: JobEvent) -> None:
         nonlocal first_round
         power.take(event)
-        if event.kind == "round" and first_round == 0.0:
-            first_round = time.monotonic() - started
-            _start_baselines(folder, processes, ready, researcher)
         watcher.take(event)
+        if event.kind == "round" and first_round == 0.0:
+            first_round = time.monotonic() - scene.started
+            _start_baselines(scene, ready, researcher)
 
     follow(
         lambda after: researcher.watch(job_id, after, timeout_s=LOOK_S), take, watcher.board, between=processes.check
@@ -134,24 +154,31 @@ def _train(
             f"the demo's job was {watcher.board.state}",
             where=job_id,
             got=watcher.board.reason,
-            hint=f"read the logs in {folder.logs}",
+            hint=f"read the logs in {scene.folder.logs}",
         )
-    # 6. What the owners' own ledgers say, the model, and the comparison that only a demo can make.
+    return first_round
+
+
+def _conclude(
+    scene: _Scene, researcher: CoordinatorLink, ready: ReadyJob, job_id: JobId, seconds_first_round: float
+) -> Findings:
+    folder = scene.folder
     view = researcher.job(job_id)
-    folder.model.unlink(missing_ok=True)
+    for path in (folder.model, sidecar_of(folder.model)):
+        path.unlink(missing_ok=True)
     export_model(researcher, ready.job, view, None, folder.model)
     owners = [match.owner for match in view.owners if match.state == "can"]
     epsilon = {owner: _ledger_epsilon(folder, owner, ready.job.population) for owner in owners}
-    baselines = _await_baselines(folder, processes)
+    scene.processes.finish("baselines", 120.0)
     return Findings(
         job=view,
-        baselines=baselines,
+        baselines=load_baselines(_baseline_file(folder)),
         epsilon=epsilon,
         lost_owner=LOST_OWNER,
         model=folder.model,
         folder=folder.root,
-        seconds_total=time.monotonic() - started,
-        seconds_first_round=first_round,
+        seconds_total=time.monotonic() - scene.started,
+        seconds_first_round=seconds_first_round,
     )
 
 
@@ -164,7 +191,8 @@ def _job_file(options: DemoOptions, folder: DemoFolder, researcher: CoordinatorL
     return parse_settings(JobFile, document, source="--rounds")
 
 
-def _start_baselines(folder: DemoFolder, processes: Processes, ready: ReadyJob, researcher: CoordinatorLink) -> None:
+def _start_baselines(scene: _Scene, ready: ReadyJob, researcher: CoordinatorLink) -> None:
+    folder = scene.folder
     if ready.evaluation is None:
         raise InputError("the demo's job has no evaluation set", where=str(folder.data / "job.toml"))
     folder.baselines.mkdir(exist_ok=True)
@@ -175,12 +203,7 @@ def _start_baselines(folder: DemoFolder, processes: Processes, ready: ReadyJob, 
     _baseline_file(folder).unlink(missing_ok=True)
     owners = [f"{owner}={folder.data / owner / 'mapping.yaml'}" for owner in stage.HOSPITALS]
     files = [str(path) for path in (job, evaluation, ontology, _baseline_file(folder))]
-    processes.lepton("baselines", "--module", "lepton_admin.demo.baselines", *files, *owners)
-
-
-def _await_baselines(folder: DemoFolder, processes: Processes) -> dict[str, Baseline]:
-    processes.finish("baselines", 120.0)
-    return load_baselines(_baseline_file(folder))
+    scene.processes.lepton("baselines", "--module", "lepton_admin.demo.baselines", *files, *owners)
 
 
 def _baseline_file(folder: DemoFolder) -> Path:
@@ -201,7 +224,7 @@ def _ledger_epsilon(folder: DemoFolder, owner: str, population: str) -> float:
 def _ends_cleanly() -> Iterator[None]:
     """SIGTERM and SIGHUP unwind like Ctrl-C, so that every process is ended on the way out."""
 
-    def unwind(number: int, frame: FrameType | None) -> None:
+    def unwind(_number: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
     before = {number: signal.signal(number, unwind) for number in (signal.SIGTERM, signal.SIGHUP)}
