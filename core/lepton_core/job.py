@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from functools import cached_property
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -196,13 +197,17 @@ class Job(_JobBase):
             raise ValueError("privacy.noise_multiplier has no meaning in mode none")
         return self
 
+    @cached_property
+    def _canonical(self) -> bytes:
+        return canonical_json(self.model_dump(mode="json"))
+
     def canonical(self) -> bytes:
         """The one byte string of this job."""
-        return canonical_json(self.model_dump(mode="json"))
+        return self._canonical
 
     def digest(self) -> bytes:
         """SHA-256 over the canonical bytes with a label; 32 bytes; bound into every round's terms."""
-        return hashlib.sha256(b"lepton/job/v1" + self.canonical()).digest()
+        return hashlib.sha256(b"lepton/job/v1" + self._canonical).digest()
 
 
 def parse_job(canonical: bytes) -> Job:

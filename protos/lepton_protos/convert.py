@@ -131,11 +131,7 @@ def from_proto(message: Message, kind: type[T]) -> T:
     Raises:
         InputError: names the field, what was expected and what came.
     """
-    made: dict[str, Any] = {}
-    for name, hint in _hints(kind).items():
-        where = f"{kind.__name__}.{name}"
-        made[name] = _read(message, name, hint, where, _SIZES.get((kind, name)))
-    return kind(**made)
+    return kind(**{place.name: _read(message, place) for place in _places(kind)})
 
 
 def report_to_proto(report: session.MemberReport, *, acknowledged: int = 0) -> control_pb2.MemberReport:
@@ -190,16 +186,44 @@ def command_from_proto(envelope: control_pb2.ServerCommand) -> tuple[int, sessio
     return envelope.sequence, command
 
 
-def _hints(kind: Any) -> dict[str, Any]:
-    """The type of each field, looked up once a class."""
-    hints: dict[str, Any] = _resolved(kind)
-    return hints
+@dataclasses.dataclass(frozen=True)
+class _Place:
+    """How one field travels; worked out once a class."""
+
+    name: str
+    hint: Any
+    where: str
+    size: int | None
+    #: one-of, optional, repeated, message or value.
+    form: str
+
+
+def _places(kind: Any) -> tuple[_Place, ...]:
+    places: tuple[_Place, ...] = _resolved(kind)
+    return places
 
 
 @functools.cache
-def _resolved(kind: Any) -> dict[str, Any]:
+def _resolved(kind: Any) -> tuple[_Place, ...]:
     hints = get_type_hints(kind)
-    return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
+    return tuple(
+        _Place(
+            field.name,
+            hints[field.name],
+            f"{kind.__name__}.{field.name}",
+            _SIZES.get((kind, field.name)),
+            _form(hints[field.name]),
+        )
+        for field in dataclasses.fields(kind)
+    )
+
+
+def _form(hint: Any) -> str:
+    if get_origin(hint) in (Union, UnionType):
+        return "optional" if NoneType in get_args(hint) else "one-of"
+    if get_origin(hint) is tuple:
+        return "repeated"
+    return "message" if dataclasses.is_dataclass(hint) and hint is not terms.Terms else "value"
 
 
 @functools.cache
@@ -209,27 +233,27 @@ def _one_of_name(kind: Any) -> str:
 
 
 def _fill(message: Message, value: Any) -> None:
-    for name, hint in _hints(type(value)).items():
-        item = getattr(value, name)
-        if _is_union_of_dataclasses(hint):
+    for place in _places(type(value)):
+        item = getattr(value, place.name)
+        if place.form == "one-of":
             _fill_one_of(message, item)
+        elif place.form == "repeated":
+            repeated = getattr(message, place.name)
+            if item and dataclasses.is_dataclass(item[0]):
+                for element in item:
+                    _fill(repeated.add(), element)
+            else:
+                repeated.extend(item)
         elif item is None:
             continue
-        elif isinstance(item, terms.Terms):
-            setattr(message, name, item.encode())
-        elif dataclasses.is_dataclass(item):
-            target = getattr(message, name)
+        elif place.form in ("message", "optional"):
+            target = getattr(message, place.name)
             target.SetInParent()
             _fill(target, item)
-        elif isinstance(item, tuple):
-            repeated = getattr(message, name)
-            for element in item:
-                if dataclasses.is_dataclass(element):
-                    _fill(repeated.add(), element)
-                else:
-                    repeated.append(element)
+        elif isinstance(item, terms.Terms):
+            setattr(message, place.name, item.encode())
         else:
-            setattr(message, name, item.value if isinstance(item, Enum) else item)
+            setattr(message, place.name, item.value if isinstance(item, Enum) else item)
 
 
 def _fill_one_of(message: Message, value: Any) -> None:
@@ -239,34 +263,36 @@ def _fill_one_of(message: Message, value: Any) -> None:
     _fill(target, value)
 
 
-def _is_union_of_dataclasses(hint: Any) -> bool:
-    return get_origin(hint) in (Union, UnionType) and all(dataclasses.is_dataclass(part) for part in get_args(hint))
+def _read(message: Any, place: _Place) -> Any:
+    match place.form:
+        case "one-of":
+            return _read_one_of(message, place.name, place.hint, place.where)
+        case "optional":  # an absent message means None
+            (kind,) = (part for part in get_args(place.hint) if part is not NoneType)
+            return from_proto(getattr(message, place.name), kind) if message.HasField(place.name) else None
+        case "repeated":
+            return _read_repeated(getattr(message, place.name), place)
+        case "message" if not message.HasField(place.name):
+            name = getattr(place.hint, "__name__", "a message")
+            raise InputError("a message lacks a part", where=place.where, expected=name)
+        case _:
+            return _value(getattr(message, place.name), place.hint, place.where, place.size)
 
 
-def _read(message: Any, name: str, hint: Any, where: str, size: int | None) -> Any:
-    if _is_union_of_dataclasses(hint):
-        return _read_one_of(message, name, hint, where)
-    if get_origin(hint) in (Union, UnionType):  # `X | None`: an absent message means None
-        (kind,) = (part for part in get_args(hint) if part is not NoneType)
-        return from_proto(getattr(message, name), kind) if message.HasField(name) else None
-    if get_origin(hint) is tuple:
-        repeated = getattr(message, name)
-        if len(repeated) > MOST_ELEMENTS:
-            raise InputError(
-                "too many elements", where=where, expected=f"at most {MOST_ELEMENTS}", got=str(len(repeated))
-            )
-        element = get_args(hint)[0]
-        return tuple(_value(item, element, where, size) for item in repeated)
-    if dataclasses.is_dataclass(hint) and hint is not terms.Terms and not message.HasField(name):
-        raise InputError("a message lacks a part", where=where, expected=getattr(hint, "__name__", "a message"))
-    return _value(getattr(message, name), hint, where, size)
+def _read_repeated(repeated: Any, place: _Place) -> tuple[Any, ...]:
+    if len(repeated) > MOST_ELEMENTS:
+        raise InputError(
+            "too many elements", where=place.where, expected=f"at most {MOST_ELEMENTS}", got=str(len(repeated))
+        )
+    element = get_args(place.hint)[0]
+    return tuple(_value(item, element, place.where, place.size) for item in repeated)
 
 
 def _read_one_of(message: Any, name: str, hint: Any, where: str) -> Any:
     chosen = message.WhichOneof(name)
     kind: Any
     for kind in get_args(hint):
-        if _one_of_name(kind) == chosen:
+        if chosen is not None and _one_of_name(kind) == chosen:
             return from_proto(getattr(message, chosen), kind)
     raise InputError("a message without content", where=where, expected="one of the known kinds", got=str(chosen))
 

@@ -233,7 +233,7 @@ class Coordinator:
                 where="job",
                 hint="sign one with `lepton federation sign` and publish it with `lepton federation publish`",
             )
-        digest, _, signed = newest
+        signed = newest[2]
         listed = SignedList.from_json(signed).members
         peers = _enrolled_peers(tx, listed)
         if len(peers) < job.aggregation.min_cohort:
@@ -249,7 +249,7 @@ class Coordinator:
         return Facts(
             job_id=JobId(f"{job.name[:54].rstrip('-')}-{suffix}"),
             job=job,
-            terms=derive_terms(job, bytes.fromhex(digest)),
+            terms=derive_terms(job, listed.digest()),
             membership=signed,
             peers=peers,
             secret=self._randomness.token(32),

@@ -1,0 +1,153 @@
+"""A whole federation from a seed: whatever is lost, doubled, late or killed, sums are exact and nobody is counted twice."""
+
+from __future__ import annotations
+
+import pytest
+
+from lepton_core.views import JobState, JobView
+from lepton_server.audit import verify_audit
+from tests.simulation.federation import Faults, Federation
+
+HOSTILE = Faults(lost=0.03, doubled=0.05, late=0.02, coordinator_crash=0.02, member_crash=0.004, disconnect=0.01)
+SEEDS = 200
+CHUNK = 25
+
+
+def require_invariants(world: Federation, view: JobView) -> None:
+    """I1, I2, I4, I5, I7, I9 of the design's list; each names what broke."""
+    completed = [row for row in view.rounds if row.state == "completed"]
+    names = {f"owner-{index}": index for index in range(world.members)}
+    for row in completed:
+        if world.kept_fraction == 1.0:
+            assert world.contributors_of(row) == {names[owner] for owner in row.survivors}, "I1/I2: the sum is exact"
+        assert len(row.survivors) >= world.min_cohort, "I3: never below the minimum cohort"
+        assert set(row.survivors) <= set(row.cohort)
+    versions = [model.version for model in view.models]
+    assert versions == list(range(len(versions))), "I5: versions are monotone"
+    for before, after in zip(view.models, view.models[1:], strict=False):
+        assert after.parent == before.digest, "I5: each has its parent"
+    assert len(completed) == len(versions) - 1
+    with world.store.transaction() as tx:
+        verify_audit(tx.audit())
+    for (_, _), answers in world.answers.items():
+        assert len(answers) == 1, "I9: one answer a round, whatever is repeated"
+    for person in world.people.values():
+        rounds_of = {row.round: row.model_version for row in view.rounds}
+        answered = [rounds_of[number] for member, number in world.answers if member == person.key.member]
+        assert len(answered) == len(set(answered)), "I9: no member answers twice on one model version"
+        charged = [entry.charge.round for entry in person.ledger.entries]
+        assert charged == sorted(charged), "I4: the ledger only grows"
+
+
+def require_ended_well(view: JobView) -> None:
+    """I6: a job never ends as a success that it was not, and never without a reason."""
+    assert view.state in (JobState.FINISHED, JobState.FAILED), f"still {view.state} in {view.rounds[-1:]}"
+    if view.state is JobState.FAILED:
+        assert view.reason
+    else:
+        assert view.model_version == view.rounds_planned
+
+
+def test_without_faults_every_round_completes_with_everybody() -> None:
+    world = Federation(seed=1, members=5, rounds=4)
+    view = world.run()
+    assert view.state is JobState.FINISHED
+    assert [len(row.survivors) for row in view.rounds] == [5, 5, 5, 5]
+    require_invariants(world, view)
+
+
+def test_a_private_job_charges_every_owner_before_training_and_for_every_round() -> None:
+    world = Federation(seed=2, members=4, rounds=3, mode="record-local")
+    view = world.run()
+    assert view.state is JobState.FINISHED
+    for person in world.people.values():
+        assert {entry.charge.round for entry in person.ledger.entries} == {1, 2, 3}
+    require_invariants(world, view)
+
+
+@pytest.mark.parametrize("first", range(0, SEEDS, CHUNK))
+def test_a_hostile_world_never_breaks_an_invariant(first: int) -> None:
+    finished = 0
+    crashes = 0
+    for seed in range(first, first + CHUNK):
+        world = Federation(seed=seed, members=4 + seed % 3, rounds=3, faults=HOSTILE)
+        view = world.run()
+        require_ended_well(view)
+        require_invariants(world, view)
+        finished += view.state is JobState.FINISHED
+        crashes += world.coordinator_crashes + world.member_crashes
+    assert crashes > 0, "the world was not hostile"
+    assert finished >= CHUNK * 0.8, f"only {finished} of {CHUNK} jobs survived a world that turns quiet"
+
+
+def test_the_same_seed_gives_the_same_digest() -> None:
+    digests = []
+    for _ in range(2):
+        world = Federation(seed=77, members=5, rounds=3, faults=HOSTILE)
+        world.run()
+        digests.append(world.digest())
+    other = Federation(seed=78, members=5, rounds=3, faults=HOSTILE)
+    other.run()
+    assert digests[0] == digests[1]
+    assert digests[0] != other.digest()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_coordinator_dropped_at_every_single_transition_still_finishes(seed: int) -> None:
+    every = Faults(coordinator_crash=1.0, quiet_after_s=10.0**6)
+    world = Federation(seed=seed, members=4, rounds=2, faults=every)
+    view = world.run()
+    assert world.coordinator_crashes >= 2 * 4 * 5
+    assert view.state is JobState.FINISHED
+    require_invariants(world, view)
+
+
+def test_a_job_whose_members_all_vanish_ends_with_a_reason() -> None:
+    world = Federation(seed=5, members=4, rounds=50, vanish={0: 4.0, 1: 4.0, 2: 4.0, 3: 4.0})
+    view = world.run()
+    assert view.state is JobState.FAILED
+    assert "came back" in view.reason or "aborted" in view.reason
+
+
+def test_a_member_that_vanishes_in_a_round_is_left_out_of_an_exact_sum() -> None:
+    world = Federation(seed=6, members=5, rounds=6, vanish={2: 4.0})
+    view = world.run()
+    assert view.state is JobState.FINISHED
+    assert "owner-2" not in view.rounds[-1].survivors
+    require_invariants(world, view)
+
+
+def test_an_update_that_is_not_finite_fails_the_job_after_the_first_round() -> None:
+    import numpy as np
+
+    world = Federation(seed=7, members=4, rounds=5, update_of=lambda *_: np.full(5, np.nan, dtype=np.float32))
+    view = world.run()
+    assert view.state is JobState.FAILED
+    assert "nothing usable was contributed" in view.reason
+    assert len(view.rounds) == 1
+
+
+def test_a_model_that_never_changes_fails_the_job_after_the_first_round() -> None:
+    import numpy as np
+
+    world = Federation(seed=8, members=4, rounds=5, update_of=lambda *_: np.zeros(5, dtype=np.float32))
+    view = world.run()
+    assert view.state is JobState.FAILED
+    assert "did not change" in view.reason
+    assert len(view.rounds) == 1
+
+
+def test_one_member_with_a_broken_update_does_not_stop_the_others() -> None:
+    import numpy as np
+
+    def update(person: object, _: object) -> np.ndarray:
+        index = person.index  # type: ignore[attr-defined]  # a simulated member
+        out = np.zeros(6, dtype=np.float32)
+        out[index] = np.nan if index == 1 else 0.5
+        return out
+
+    world = Federation(seed=9, members=5, rounds=3, update_of=update)
+    view = world.run()
+    assert view.state is JobState.FINISHED
+    assert all("owner-1" not in row.survivors for row in view.rounds)
+    require_invariants(world, view)
