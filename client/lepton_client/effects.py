@@ -54,6 +54,8 @@ class Upload:
     round: RoundNumber
     payload: bytes
     digest: Digest
+    #: Longest that it is worth trying.
+    deadline_s: float
 
     def __repr__(self) -> str:
         """Without the payload."""

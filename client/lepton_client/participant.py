@@ -215,7 +215,7 @@ class Participant:
             effects = self._refuse_match_request(waiting.request, waiting.job, error)
         if waiting.invite is not None:
             effects = (*effects, self._refuse_round(job_id, waiting.invite.round, leaving(error, waiting.job)))
-        return effects
+        return (*effects, ForgetJob(job_id))
 
     def _refuse_match_request(self, request: MatchRequest, job: Job | None, error: LeptonError) -> Effects:
         refusal = leaving(error, job)
@@ -341,7 +341,8 @@ class Participant:
                 return self._leave(job_id, current, error)
             current.spent = True
         payload = encode_payload(upload.words)
-        return (Upload(job_id, current.setup.round, payload, digest_of(payload)),)
+        deadline_s = current.setup.terms.step_deadline_s
+        return (Upload(job_id, current.setup.round, payload, digest_of(payload), deadline_s),)
 
     def _leave(self, job_id: JobId, current: CurrentRound, error: LeptonError) -> Effects:
         """End this owner's part in a round, erase its secrets, and tell the coordinator."""

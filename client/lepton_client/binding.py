@@ -1,0 +1,122 @@
+"""From a job's concepts to this owner's tensors: ontology by hash, approved mapping, compiled plan, rows.
+
+Libraries for tables and RDF are imported when a job comes, not when the daemon starts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from lepton_client.journal import write_private
+from lepton_client.logs import Log
+from lepton_client.policy import Population
+from lepton_core.errors import DataError, FaultError, LeptonError, MappingError, MatchRefusal
+from lepton_core.ids import Digest, digest_of
+from lepton_core.job import Job, ontology_digest
+
+#: Fetches the canonical bytes of an ontology version; whatever it gives is checked against the hash.
+FetchOntology = Callable[[Digest], Awaitable[bytes]]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """An owner's rows for one job."""
+
+    #: Digest of the owner's plan, for the ledger only.
+    plan: Digest
+    #: (rows, d) in [-1, 1] and (rows,) of 0 and 1, float32.
+    features: npt.NDArray[np.float32]
+    target: npt.NDArray[np.float32]
+
+    def __repr__(self) -> str:
+        """Without the rows and their number."""
+        return f"Prepared(plan={self.plan!r})"
+
+
+class Binding:
+    """Prepares this owner's data for jobs; nothing of the data is in what it raises."""
+
+    def __init__(self, policy_folder: Path, ontologies: Path, fetch: FetchOntology, log: Log) -> None:
+        """`policy_folder` is what the policy's mapping paths are relative to; `ontologies` is a cache."""
+        self._folder = policy_folder
+        self._ontologies = ontologies
+        self._fetch = fetch
+        self._log = log
+
+    async def prepare(self, job: Job, population: Population) -> Prepared:
+        """The rows that serve the job, in a thread of their own.
+
+        Raises:
+            MatchRefusal: the mapping or the data cannot serve it; `reason` is machine-readable.
+            OntologyError, MappingError, DataError, FaultError: something to be put right first.
+        """
+        digest = ontology_digest(job)
+        canonical = self._cached(digest)
+        if canonical is None:
+            canonical = await self._fetch(digest)
+        return await asyncio.to_thread(self._prepare, job, population, canonical)
+
+    def _prepare(self, job: Job, population: Population, canonical: bytes) -> Prepared:
+        from lepton_kg.mapping import parse_mapping, require_current
+        from lepton_kg.ontology import load_canonical
+        from lepton_kg.plan import compile_plan
+        from lepton_kg.source import read_columns, source_schema
+
+        # 1. The ontology is believed only by its hash.
+        ontology = load_canonical(canonical, ontology_digest(job))
+        self._keep(ontology.digest, canonical)
+        # 2. The mapping must be approved for this version, and for the source as it is today.
+        path = self._folder / population.mapping
+        mapping = parse_mapping(_read_text(path), source=str(path))
+        plan = compile_plan(job.task, mapping, ontology)
+        schema = source_schema(mapping.source, path.parent)
+        try:
+            require_current(mapping, ontology.digest, schema)
+        except MappingError as error:
+            raise MatchRefusal(
+                error.message, expected=error.expected, got=error.got, hint=error.hint, reason=error.reason
+            ) from None
+        # 3. The plan is data: which columns, which codes, which factors; it reads what it needs and nothing else.
+        rows = plan.execute(read_columns(mapping.source, plan.columns, path.parent))
+        self._log.info("data prepared", plan=plan.digest().hex()[:16], population=population.name)
+        return Prepared(Digest(plan.digest().hex()), rows.features, rows.target)
+
+    def _cached(self, digest: Digest) -> bytes | None:
+        try:
+            canonical = (self._ontologies / f"{digest}.nq").read_bytes()
+        except OSError:
+            return None
+        return canonical if digest_of(canonical) == digest else None
+
+    def _keep(self, digest: Digest, canonical: bytes) -> None:
+        if self._cached(digest) is None:
+            self._ontologies.mkdir(parents=True, exist_ok=True)
+            write_private(self._ontologies / f"{digest}.nq", canonical)
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        raise MappingError(
+            "the population's mapping cannot be read",
+            where=str(path),
+            expected="a YAML mapping, as `lepton mapping approve` writes it",
+            hint="correct populations.mapping in the policy, or write the mapping",
+            reason="MISSING_MAPPING",
+        ) from None
+
+
+def told_of(error: Exception) -> LeptonError:
+    """The error as one of ours; what a library raised over the owner's data is named, never quoted."""
+    if isinstance(error, LeptonError):
+        return error
+    if isinstance(error, OSError):
+        return FaultError("the owner's data cannot be reached", got=type(error).__name__, reason="DATA_UNREACHABLE")
+    return DataError("the owner's data cannot be prepared", got=type(error).__name__, reason="DATA_UNUSABLE")

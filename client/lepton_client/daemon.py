@@ -1,0 +1,112 @@
+"""The owner's daemon: the only place of the client that wires objects together, and its main flow on one page."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from lepton_client.binding import Binding
+from lepton_client.home import Home, load_home_policy, load_identity, load_settings
+from lepton_client.ledger import FileLedger
+from lepton_client.link import ControlSession
+from lepton_client.logs import Log, open_log
+from lepton_client.membership import load_accepted
+from lepton_client.participant import Participant
+from lepton_client.pump import Pump
+from lepton_client.records import FileRecords
+from lepton_client.train.trainer import Trainer
+from lepton_client.transfer_link import Transfers
+from lepton_core.ports import SystemClock, SystemRandomness
+from lepton_protos.channel import load_endpoint, open_aio_channel
+
+#: An ontology is fetched within this time.
+_ONTOLOGY_DEADLINE_S = 60.0
+
+
+async def run(
+    folder: Path,
+    *,
+    stop: asyncio.Event | None = None,
+    ready: Callable[[], None] | None = None,
+    log: Log | None = None,
+) -> None:
+    """Take part in jobs until SIGTERM, SIGINT or `stop`; nothing is left running afterwards.
+
+    Raises:
+        InputError: the folder is not a client's, or a file in it is wrong.
+        ConflictError: another daemon uses the folder, or the coordinator speaks another protocol version.
+        IdentityError: the coordinator does not accept this owner (any more).
+        FaultError: the disk, or the training worker cannot be started.
+    """
+    home, stop, log = Home(folder), stop or asyncio.Event(), log or open_log()
+    async with contextlib.AsyncExitStack() as stack:
+        # 1. Who this owner is, and what it allows.
+        settings = load_settings(home)
+        identity, policy = load_identity(home), load_home_policy(home, settings)
+        endpoint = load_endpoint(home.tls)
+        load_accepted(home)
+        if policy.jobs.allow_unprotected:
+            log.warning("the policy allows jobs without privacy", key="policy.jobs.allow_unprotected")
+
+        # 2. What it must never forget: charges, accepted jobs, answers. A second daemon is refused here.
+        ledger = stack.enter_context(contextlib.closing(FileLedger(home.ledger, identity, SystemClock())))
+        records = stack.enter_context(contextlib.closing(FileRecords(home.jobs, home.answers)))
+
+        # 3. The training worker loads its libraries while the daemon connects and matches.
+        trainer = Trainer(threads=settings.training_threads, deadline_s=settings.training_deadline_s)
+        stack.push_async_callback(trainer.close)
+        await trainer.start()
+
+        # 4. Dial out.
+        channel = await stack.enter_async_context(open_aio_channel(endpoint))
+        session, transfers = ControlSession(channel, identity.member, log), Transfers(channel)
+
+        # 5. The owner's part in every job, and the pump that runs it.
+        participant = Participant(
+            identity=identity,
+            policy=policy,
+            accepted_list=lambda: load_accepted(home),
+            ledger=ledger,
+            records=records,
+            randomness=SystemRandomness(),
+            clock=SystemClock(),
+        )
+        binding = Binding(
+            home.policy(settings).parent,
+            home.ontologies,
+            lambda digest: transfers.ontology(digest, deadline_s=_ONTOLOGY_DEADLINE_S),
+            log,
+        )
+        pump = Pump(
+            participant=participant,
+            session=session,
+            transfers=transfers,
+            binding=binding,
+            trainer=trainer,
+            training_deadline_s=settings.training_deadline_s,
+            log=log,
+        )
+        stack.push_async_callback(pump.close)
+
+        # 6. Until told to stop; leaving the stack undoes 5 to 2, so no process and no lock is left.
+        stack.enter_context(_stopping_on_signals(stop))
+        log.info("daemon up", owner=settings.owner, member=identity.member.hex(), coordinator=endpoint.address)
+        if ready is not None:
+            ready()
+        await pump.run_until(stop)
+        log.info("daemon down", owner=settings.owner)
+
+
+@contextlib.contextmanager
+def _stopping_on_signals(stop: asyncio.Event) -> Iterator[None]:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    try:
+        yield
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)

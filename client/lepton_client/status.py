@@ -1,0 +1,87 @@
+"""What an owner is shown of its own client: identity, peers, budgets and jobs, read while the daemon runs or not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from lepton_client.home import Home, load_home_policy, load_identity, load_settings
+from lepton_client.ledger import derive_run, read_ledger
+from lepton_client.membership import load_accepted
+from lepton_client.policy import Policy
+from lepton_client.records import read_jobs
+from lepton_core.identity import fingerprint
+from lepton_core.privacy.accountant import epsilon_of
+from lepton_core.privacy.ledger import ADD_OR_REMOVE, UNIT_RECORD, ChargeState, LedgerEntry, spent_events
+
+
+def status(folder: Path) -> dict[str, Any]:
+    """The client's state as plain values; the ledger's chain and signatures are verified on the way.
+
+    Raises:
+        InputError: the folder is not a client's, or a file in it is wrong.
+        ConflictError, IdentityError: the ledger's chain does not hold.
+    """
+    home = Home(folder)
+    settings = load_settings(home)
+    identity, policy = load_identity(home), load_home_policy(home, settings)
+    entries = read_ledger(home.ledger, identity.public)
+    accepted = load_accepted(home)
+    return {
+        "owner": settings.owner,
+        "member": identity.member.hex(),
+        "fingerprint": fingerprint(identity.public),
+        "membership": None
+        if accepted is None
+        else {
+            "federation": accepted.members.federation,
+            "version": accepted.members.version,
+            "expires": accepted.members.expires,
+            "members": len(accepted.members.admitted()),
+        },
+        "policy": {
+            "minimum_cohort": policy.peers.minimum_cohort,
+            "corruption": policy.peers.corruption,
+            "purposes": list(policy.jobs.purposes),
+            "models": list(policy.jobs.models),
+            "expires": policy.jobs.expires.isoformat(),
+            "allow_unprotected": policy.jobs.allow_unprotected,
+        },
+        "populations": _budgets(policy, entries),
+        "jobs": [
+            {
+                "job": job_id,
+                "name": known.job.name,
+                "purpose": known.job.purpose,
+                "state": known.closed or "open",
+                "rounds_charged": len(_charged(entries, derive_run(job_id, known.job))),
+                "rounds_planned": known.job.training.rounds,
+            }
+            for job_id, known in read_jobs(home.jobs).items()
+        ],
+        "ledger_entries": len(entries),
+    }
+
+
+def _budgets(policy: Policy, entries: tuple[LedgerEntry, ...]) -> list[dict[str, Any]]:
+    """Each population's budget; epsilon is per record, add-or-remove, over all jobs together."""
+    budgets = []
+    for population in policy.populations:
+        spent = epsilon_of(spent_events(entries, population.name), population.delta)
+        budgets.append(
+            {
+                "population": population.name,
+                "unit": UNIT_RECORD,
+                "relation": ADD_OR_REMOVE,
+                "modes": list(population.modes),
+                "delta": population.delta,
+                "epsilon_budget": population.epsilon,
+                "epsilon_spent": spent,
+                "epsilon_left": max(0.0, population.epsilon - spent),
+            }
+        )
+    return budgets
+
+
+def _charged(entries: tuple[LedgerEntry, ...], run: str) -> list[LedgerEntry]:
+    return [entry for entry in entries if entry.charge.job == run and entry.state is ChargeState.RESERVED]
