@@ -468,10 +468,15 @@ class Federation:
         update[person.index] = 0.5
         return update
 
-    def _upload(self, person: Member, effect: Upload) -> None:
+    def _upload(self, person: Member, effect: Upload, tries: int = 20) -> None:
+        """As the daemon's link does: tried again while the coordinator is away, then given up."""
+
         def arrive() -> tuple[MemberEffect, ...]:
             participant = person.participant
             if not person.connected or self._happens(self.faults.lost):
+                if tries > 1:
+                    self._later(person, 1.0, lambda: self._upload(person, effect, tries - 1) or ())
+                    return ()
                 lost = FaultError("the upload was cut", where="network")
                 return participant.upload_failed(effect.job_id, effect.round, lost)
             try:

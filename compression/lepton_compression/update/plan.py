@@ -51,7 +51,8 @@ class RingPlan:
     padded_length: int
     #: Whole bits a value carries: the most q with members_max * (2^q - 1) < 2^lane_bits.
     value_bits: int
-    #: Largest value of a lane before summing, L: floor((2^lane_bits - 1) / members_max), at least 2^value_bits - 1.
+    #: Largest value of a lane before summing, L: floor((2^lane_bits - 1) / members_max), made even where above 1 so that
+    #: zero is a level.
     #: A lane is in [0, L], a sum of `members` lanes in [0, members * L]; neither can wrap.
     max_value: int
     #: Bits of a lane in the ring.
@@ -115,10 +116,12 @@ def derive_plan(
             got=str(members_max),
             hint="take a wider profile or a smaller cohort",
         )
+    value_bits = (max_value + 1).bit_length() - 1
+    if max_value > 1:
+        max_value -= max_value % 2  # zero lies on a level, so a member that learnt nothing adds exactly nothing
     kept_length = max(1, round(model_length * kept_fraction))
     padded_length = -(-kept_length // SMALLEST_BLOCK) * SMALLEST_BLOCK
     kept_norm = update_norm * math.sqrt(kept_length / model_length)
-    value_bits = (max_value + 1).bit_length() - 1
     return RingPlan(
         model_length=model_length,
         kept_fraction=kept_fraction,
