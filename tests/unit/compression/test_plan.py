@@ -21,10 +21,11 @@ def make_plan(**changes) -> RingPlan:
 
 @pytest.mark.parametrize(("profile", "lane_bits"), [("exact", 21), ("default", 16), ("lean", 12), ("tiny", 8)])
 @pytest.mark.parametrize("members", [1, 3, 10, 64, 255])
-def test_lanes_hold_every_sum_and_one_more_bit_would_not_fit(profile, lane_bits, members):
+def test_lanes_hold_every_sum_zero_is_a_level_and_one_more_bit_would_not_fit(profile, lane_bits, members):
     plan = make_plan(profile=profile, members_max=members)
     assert plan.lane_bits == lane_bits
-    assert members * plan.max_value < 2**lane_bits <= members * (plan.max_value + 1)
+    assert members * plan.max_value < 2**lane_bits <= members * (plan.max_value + 2)
+    assert plan.max_value % 2 == 0
     assert members * (2**plan.value_bits - 1) < 2**lane_bits <= members * (2 ** (plan.value_bits + 1) - 1)
 
 
