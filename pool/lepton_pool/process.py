@@ -13,12 +13,15 @@ from lepton_pool.frames import Array, Frame, encode, receive_frame
 
 #: How long a worker has to end by itself after its input is closed, before it is killed.
 _CLOSE_GRACE_S = 2.0
+#: How much of an answer is buffered before it is asked for; asyncio's 64 KiB makes large models slow.
+_READ_AHEAD_BYTES = 1 << 20
 
 
 class WorkerProcess:
     """One long-lived `python -m module`, asked one request at a time; started again at the request after its death.
 
-    A request that is late or cancelled costs the process, as nothing else stops native code.
+    A request that is late or cancelled costs the process, as nothing else stops native code. Start it from a
+    thread that lives as long as it should: on Linux the kernel ends it with the thread that started it.
     """
 
     def __init__(self, module: str, *, threads: int = 1) -> None:
@@ -128,6 +131,7 @@ class WorkerProcess:
                 threads,
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
+                limit=_READ_AHEAD_BYTES,
                 env=environment,
             )
         except OSError as error:

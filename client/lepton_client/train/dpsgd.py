@@ -35,6 +35,8 @@ Floats = npt.NDArray[np.float32]
 
 #: Rows whose gradients are held at once: at most this many values, 256 MiB of float32.
 _MOST_GRADIENT_VALUES = 1 << 26
+#: More than two float32 roundings of every coordinate can add to a row's norm, relative: 2 * 2^-24.
+_ROUNDING_SLACK = 2.0**-22
 
 
 @dataclass(frozen=True)
@@ -188,11 +190,12 @@ class PrivateModule:
 def clip_rows(gradients: torch.Tensor, norm: float) -> torch.Tensor:
     """Every row scaled to L2 norm at most `norm`; shape (rows, values).
 
-    Guarantee: a row's norm is at most `norm` up to float32 rounding (relative 1e-6), whatever the row holds; a row that
-    is not finite becomes 0, so that no record can exempt itself from the bound.
+    Guarantee: no row's norm exceeds `norm`, whatever the row holds; a row that is not finite becomes 0, so that no
+    record can exempt itself from the bound.
     """
+    bound = norm * (1.0 - _ROUNDING_SLACK)
     norms = torch.linalg.vector_norm(gradients, dim=1, dtype=torch.float64)  # (rows,)
-    factors = torch.where(norms > norm, norm / norms, torch.ones_like(norms))
+    factors = torch.where(norms > bound, bound / norms, torch.ones_like(norms))
     clipped = gradients * factors.to(gradients.dtype).unsqueeze(1)
     return torch.where(torch.isfinite(norms).unsqueeze(1), clipped, torch.zeros_like(clipped))
 
