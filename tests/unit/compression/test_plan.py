@@ -25,7 +25,7 @@ def test_lanes_hold_every_sum_zero_is_a_level_and_one_more_bit_would_not_fit(pro
     plan = make_plan(profile=profile, members_max=members)
     assert plan.lane_bits == lane_bits
     assert members * plan.max_value < 2**lane_bits <= members * (plan.max_value + 2)
-    assert plan.max_value % 2 == 0
+    assert plan.max_value == 1 or plan.max_value % 2 == 0
     assert members * (2**plan.value_bits - 1) < 2**lane_bits <= members * (2 ** (plan.value_bits + 1) - 1)
 
 
