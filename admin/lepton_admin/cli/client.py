@@ -78,7 +78,48 @@ def status(home: HomeFolder, *, output: Output = OutputFormat.TABLE) -> None:
     from lepton_client.status import status as status_of
 
     told = status_of(home)
-    answer_record(output, told, title=f"client in {home}", fields=told)
+    listed = told["membership"]
+    answer_record(
+        output,
+        told,
+        title=f"client in {home}",
+        fields={
+            "owner": told["owner"],
+            "fingerprint": told["fingerprint"],
+            "accepted list": f"version {listed['version']} of {listed['federation']}, {listed['members']} members, "
+            f"until {moment(listed['expires'])}"
+            if listed
+            else "none yet: lepton client accept",
+            "ledger": f"{told['ledger_entries']} entries, every one verified",
+        },
+    )
+    if output is OutputFormat.JSON:
+        return
+    answer_rows(
+        output,
+        None,
+        title="privacy budgets, per record, over all jobs together",
+        columns=("population", "delta", "epsilon spent", "left", "of"),
+        rows=[
+            (
+                budget["population"],
+                budget["delta"],
+                f"{budget['epsilon_spent']:.3f}",
+                f"{budget['epsilon_left']:.3f}",
+                budget["epsilon_budget"],
+            )
+            for budget in told["populations"]
+        ],
+        right=("delta", "epsilon spent", "left", "of"),
+    )
+    answer_rows(
+        output,
+        None,
+        title="jobs",
+        columns=("job", "purpose", "state", "rounds charged", "planned"),
+        rows=[(j["job"], j["purpose"], j["state"], j["rounds_charged"], j["rounds_planned"]) for j in told["jobs"]],
+        right=("rounds charged", "planned"),
+    )
 
 
 @verb(app, "policy", example="lepton client policy aurora")

@@ -215,7 +215,7 @@ def _ledger_epsilon(folder: DemoFolder, owner: str, population: str) -> float:
 
     told = status(folder.home(owner))
     for entry in told["populations"]:
-        if entry["name"] == population:
+        if entry["population"] == population:
             return float(entry["epsilon_spent"])
     raise FaultError("the owner's ledger does not know the population", where=owner, got=population)
 

@@ -66,8 +66,8 @@ def test_the_help_of_lepton_names_every_noun_and_every_exit_code(capsys):
     assert run(["--help"]) == 0
     told = capsys.readouterr().out
     assert [noun for noun in NOUNS if f"  {noun} " not in told] == []
-    classes = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.LeptonError)]
-    codes = {0, 2, 130} | {kind.exit_code for kind in classes}
+    kinds = (kind for kind in vars(errors).values() if isinstance(kind, type))
+    codes = {0, 2, 130} | {kind.exit_code for kind in kinds if issubclass(kind, errors.LeptonError)}
     assert {int(code) for code in re.findall(r"^  (\d+)  ", EXIT_CODES, re.MULTILINE)} == codes
     assert [code for code in codes if not re.search(rf"^\s+{code}\s+\S", told, re.MULTILINE)] == []
 

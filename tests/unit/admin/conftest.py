@@ -1,0 +1,21 @@
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from lepton_admin.demo.folder import load_example
+
+
+@pytest.fixture(scope="session")
+def written(tmp_path_factory):
+    """The hospitals example as its script writes it; not to be changed."""
+    folder = tmp_path_factory.mktemp("hospitals")
+    load_example().write_hospitals(folder)
+    return folder
+
+
+@pytest.fixture
+def data(written, tmp_path):
+    """A copy of the hospitals example that a test may change."""
+    return shutil.copytree(written, tmp_path / "data")

@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+import json
+import tomllib
+
+import numpy as np
+import pytest
+from safetensors.numpy import load
+
+from lepton_admin.cli.main import run
+from lepton_admin.models import Sidecar, predict_rows, recall_job, remember_job, sidecar_of
+from lepton_admin.submission import prepare_rows
+from lepton_core.errors import InputError, NotFoundError
+from lepton_core.ids import digest_of
+from lepton_core.job import Job, JobFile
+from lepton_core.settings import parse_settings
+from lepton_core.views import JobState, JobView
+from lepton_kg.ontology import parse_ontology
+from lepton_pool.evaluate import predict
+from lepton_pool.models import initial_vector, model_layout
+from lepton_pool.weights import encode_weights
+
+
+def resolved(folder) -> Job:
+    file = parse_settings(JobFile, tomllib.loads((folder / "job.toml").read_text("utf-8")), source="job.toml")
+    document = file.model_dump(mode="json", exclude={"evaluation"})
+    document["privacy"]["noise_multiplier"] = 1.0
+    return parse_settings(Job, document, source="test")
+
+
+@pytest.fixture
+def model_file(data, tmp_path):
+    """A model with the job's first weights, as `lepton model export` would write it."""
+    job = resolved(data)
+    layout = model_layout(job.model, len(job.task.features))
+    content = encode_weights(layout, initial_vector(job.model, len(job.task.features)))
+    file = tmp_path / "model.safetensors"
+    file.write_bytes(content)
+    sidecar = Sidecar(
+        digest=digest_of(content),
+        job_id="hospitals-1",
+        version=0,
+        parent="",
+        accuracy=-1.0,
+        auc=-1.0,
+        epsilon=0.0,
+        contributors=0,
+        layout=tuple((place.name, place.shape) for place in layout.places),
+        job=job,
+    )
+    sidecar_of(file).write_text(sidecar.model_dump_json(), encoding="utf-8")
+    return file
+
+
+def canonical_of(data):
+    return lambda _digest: parse_ontology((data / "ontology.ttl").read_bytes(), format="turtle", source="t").canonical
+
+
+def test_predictions_are_those_of_the_model_on_the_prepared_rows(data, model_file):
+    job = resolved(data)
+    told = predict_rows(model_file, data / "holdout.csv", data / "holdout.yaml", canonical_of(data))
+    ontology = parse_ontology((data / "ontology.ttl").read_bytes(), format="turtle", source="t")
+    rows = prepare_rows(job.task, data / "holdout.yaml", data / "holdout.csv", ontology).features
+    logits = predict(job.model, initial_vector(job.model, rows.shape[1]), rows)
+    assert [p.row for p in told] == list(range(1, 172))
+    assert [p.probability for p in told] == pytest.approx((1 / (1 + np.exp(-logits.astype(float)))).tolist(), abs=1e-6)
+
+
+def test_rows_without_the_target_are_predicted_as_well(data, model_file):
+    before = predict_rows(model_file, data / "holdout.csv", data / "holdout.yaml", canonical_of(data))
+    lines = [line.split(",") for line in (data / "holdout.csv").read_text("utf-8").splitlines()]
+    target = lines[0].index("diagnosis")
+    cut = [",".join(cell for place, cell in enumerate(line) if place != target) for line in lines]
+    (data / "new.csv").write_text("\n".join(cut) + "\n", encoding="utf-8")
+    assert predict_rows(model_file, data / "new.csv", data / "holdout.yaml", canonical_of(data)) == before
+
+
+def test_a_row_that_cannot_be_read_keeps_its_place_without_a_probability(data, model_file):
+    before = predict_rows(model_file, data / "holdout.csv", data / "holdout.yaml", canonical_of(data))
+    lines = (data / "holdout.csv").read_text("utf-8").splitlines()
+    column = lines[0].split(",").index("worst-texture")
+    for row in (1, 8, 171):
+        cells = lines[row].split(",")
+        cells[column] = "" if row != 8 else "1e9"
+        lines[row] = ",".join(cells)
+    (data / "holdout.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    told = predict_rows(model_file, data / "holdout.csv", data / "holdout.yaml", canonical_of(data))
+    assert [p.row for p in told if p.probability is None] == [1, 8, 171]
+    known = [(p.row, p.probability) for p in told if p.probability is not None]
+    expected = {p.row: p.probability for p in before}
+    assert [p for _, p in known] == pytest.approx([expected[row] for row, _ in known], abs=1e-6)
+
+
+def test_the_command_answers_with_a_probability_a_row(data, model_file, capsys):
+    words = ["--source", data / "holdout.csv", "--mapping", data / "holdout.yaml", "--ontology", data / "ontology.ttl"]
+    code = run(["model", "predict", "--model", str(model_file), *map(str, words), "--output", "json"])
+    told = json.loads(capsys.readouterr().out)
+    assert code == 0
+    assert len(told) == 171
+    assert all(0 <= entry["probability"] <= 1 for entry in told)
+
+
+def test_a_changed_model_file_is_not_applied(data, model_file):
+    content = bytearray(model_file.read_bytes())
+    content[-1] ^= 1
+    model_file.write_bytes(bytes(content))
+    assert load(bytes(content))
+    with pytest.raises(InputError, match="not the one its sidecar tells of"):
+        predict_rows(model_file, data / "holdout.csv", data / "holdout.yaml", canonical_of(data))
+
+
+def view_of(job: Job, digest: str) -> JobView:
+    return JobView(
+        job="hospitals-1",
+        name=job.name,
+        state=JobState.FINISHED,
+        reason="",
+        researcher="rosa",
+        submitted=0.0,
+        ended=0.0,
+        rounds_planned=1,
+        model_version=0,
+        owners=(),
+        privacy="",
+        epsilon=0.0,
+        delta=0.0,
+        model_parameters=0,
+        bytes_per_parameter=0.0,
+        job_digest=digest,
+        rounds=(),
+        models=(),
+    )
+
+
+def test_a_job_is_recalled_from_the_profile_that_handed_it_in(data, tmp_path):
+    job = resolved(data)
+    remember_job(tmp_path, "hospitals-1", job)
+    assert recall_job(tmp_path, view_of(job, job.digest().hex()), None) == job
+
+
+def test_another_job_under_the_same_name_is_not_believed(data, tmp_path):
+    job = resolved(data)
+    remember_job(tmp_path, "hospitals-1", job)
+    with pytest.raises(InputError, match="another job"):
+        recall_job(tmp_path, view_of(job, "00" * 32), None)
+
+
+def test_a_job_that_was_handed_in_elsewhere_needs_its_file(data, tmp_path):
+    job = resolved(data)
+    view = view_of(job, job.digest().hex())
+    with pytest.raises(NotFoundError, match="did not hand the job in"):
+        recall_job(tmp_path, view, None)
+    (tmp_path / "job.json").write_bytes(job.canonical())
+    assert recall_job(tmp_path, view, tmp_path / "job.json") == job

@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from lepton_admin import watching
+from lepton_admin.cli.options import OutputFormat
+from lepton_admin.watching import Scoreboard, Watcher, follow, line_of
+from lepton_core.errors import FaultError
+from tests.unit.admin.job_events import event, numbered
+
+STORY = numbered(
+    event("submitted", message="rosa submitted hospitals"),
+    event("matched", owner="aurora", message="aurora takes part"),
+    event("refused", owner="fjord", message="fjord cannot take part: MISSING_CONCEPT x"),
+    event("started", message="5 owners take part"),
+    event("step", round=1, step="advertise", cohort=5),
+    event("step", round=1, step="input", cohort=5),
+    event("dropped", round=1, step="input", owner="changhe", cohort=5, message="changhe dropped out"),
+    event("round", round=1, cohort=5, bytes_up=4096, message="round 1 completed"),
+    event("model", round=1, accuracy=0.91, auc=0.97, epsilon=1.25, model_version=1, message="model 1"),
+    event("finished", round=1, message="hospitals finished"),
+)
+
+
+def board_after(events):
+    board = Scoreboard("hospitals-1")
+    for entry in events:
+        board.take(entry)
+    return board
+
+
+def test_the_board_tells_a_round_as_its_events_told_it():
+    board = board_after(STORY)
+
+    row = board.rounds[1]
+    assert (row.cohort, row.phase, row.dropped) == (5, "done", ["changhe (input)"])
+    assert (row.accuracy, row.auc, row.epsilon, row.bytes_up) == (0.91, 0.97, 1.25, 4096)
+    assert board.can == ["aurora"]
+    assert board.cannot == [("fjord", "fjord cannot take part: MISSING_CONCEPT x")]
+    assert board.ended()
+    assert board.state == "finished"
+
+
+@pytest.mark.parametrize("kind", ["failed", "aborted"])
+def test_a_job_that_did_not_finish_has_ended_and_says_why(kind):
+    board = board_after([*STORY[:5], event(kind, sequence=6, message="too few")])
+    assert (board.ended(), board.state, board.reason) == (True, kind, "too few")
+
+
+def test_an_event_told_twice_counts_once():
+    twice = [entry for entry in STORY for _ in range(2)]
+    assert board_after(twice) == board_after(STORY)
+
+
+def test_piped_every_event_is_one_line(capsys):
+    with Watcher("hospitals-1", OutputFormat.TABLE) as watcher:
+        for entry in STORY:
+            watcher.take(entry)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == [line_of(entry) for entry in STORY]
+    assert "accuracy 0.910 AUC 0.970 epsilon 1.25" in lines[8]
+
+
+def test_as_json_every_event_is_one_object_and_nothing_else_is_said(capsys):
+    with Watcher("hospitals-1", OutputFormat.JSON) as watcher:
+        for entry in STORY:
+            watcher.take(entry)
+        watcher.say("a line for people")
+    told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [entry["sequence"] for entry in told] == list(range(1, 11))
+    assert told[6]["owner"] == "changhe"
+
+
+def test_the_live_table_shows_each_round(capsys):
+    from rich.console import Console
+
+    console = Console(width=120, record=True)
+    console.print(board_after(STORY).table())
+    shown = console.export_text()
+    for text in ("accuracy", "0.910", "changhe (input)", "4,096", "fjord"):
+        assert text in shown
+
+
+def test_following_goes_on_where_a_cut_stream_ended(monkeypatch):
+    monkeypatch.setattr(watching.time, "sleep", lambda _seconds: None)
+    board, asked, looks = Scoreboard("hospitals-1"), [], []
+
+    def stream(after):
+        asked.append(after)
+        yield from STORY[after : after + 3]
+        if after + 3 < len(STORY) and after % 2 == 0:
+            raise FaultError("cut")
+
+    follow(stream, board.take, board, between=lambda: looks.append(board.sequence))
+
+    assert asked == [0, 3, 6, 9]
+    assert looks == [3, 6, 9, 10]
+    assert board == board_after(STORY)
+
+
+def test_following_gives_up_when_the_coordinator_stays_away(monkeypatch):
+    monkeypatch.setattr(watching.time, "sleep", lambda _seconds: None)
+    board = Scoreboard("hospitals-1")
+    tries = []
+
+    def gone(after):
+        tries.append(after)
+        raise FaultError("the coordinator cannot be reached")
+
+    with pytest.raises(FaultError, match="cannot be reached"):
+        follow(gone, board.take, board)
+    assert len(tries) == watching.MOST_RETRIES + 1
