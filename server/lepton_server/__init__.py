@@ -1,0 +1,1 @@
+"""The coordinator: jobs, rounds, identities, and what it serves them over."""

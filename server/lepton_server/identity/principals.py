@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from dataclasses import dataclass
 
@@ -10,12 +11,14 @@ from cryptography.hazmat.primitives.hashes import SHA256
 
 from lepton_core.errors import IdentityError
 from lepton_core.ids import MemberId, OwnerName
-from lepton_server.identity.ca import Subject, subject_of
+from lepton_server.identity.ca import subject_of
 from lepton_server.identity.roles import Role
 from lepton_server.store.port import EnrolledParty, Store
 
 #: Certificates remembered as parsed; a coordinator has fewer members than this.
 _MOST_REMEMBERED = 10_000
+#: Roles that are in a certificate only: an invitation's bootstrap certificate, and services beside the coordinator.
+_WITHOUT_ENROLMENT = frozenset({Role.ENROL, Role.SERVICE})
 
 
 @dataclass(frozen=True)
@@ -30,15 +33,7 @@ class Principal:
     fingerprint: str
     #: Serial number, hex.
     serial: str
-    #: The certificate's end, seconds since the epoch.
-    expires: float
-
-
-@dataclass(frozen=True)
-class _Certificate:
-    subject: Subject
-    fingerprint: str
-    serial: str
+    #: The certificate's validity, seconds since the epoch.
     issued: float
     expires: float
 
@@ -53,7 +48,7 @@ class Principals:
     def __init__(self, store: Store) -> None:
         with store.transaction() as transaction:
             self._parties = {party.name: party for party in transaction.parties()}
-        self._remembered: dict[bytes, _Certificate] = {}
+        self._remembered: dict[bytes, Principal] = {}
         self._lock = threading.Lock()
 
     def note(self, party: EnrolledParty) -> None:
@@ -70,24 +65,32 @@ class Principals:
         Raises:
             IdentityError: it has run out, names nobody known, is older than the holder's enrolment, or is revoked.
         """
-        certificate = self._parse(certificate_pem)
-        subject = certificate.subject
-        if now >= certificate.expires:
-            raise _refused("the certificate has expired", subject, reason="EXPIRED")
-        if subject.role == Role.ENROL:
-            return _principal(certificate, Role.ENROL, None)
-        if subject.role == Role.SERVICE:
-            return _principal(certificate, Role.SERVICE, None)
-        party = self._parties.get(OwnerName(subject.name))
-        if party is None or party.role != subject.role:
-            raise _refused("nobody of that name and role is enrolled", subject, reason="UNKNOWN")
-        if party.revoked:
-            raise _refused("the certificate has been revoked", subject, reason="REVOKED")
-        if certificate.fingerprint != party.certificate and certificate.issued < party.enrolled:
-            raise _refused("the certificate is older than the enrolment now in force", subject, reason="REPLACED")
-        return _principal(certificate, Role(party.role), party.member)
+        principal = self._parse(certificate_pem)
+        self.require_current(principal, now=now)
+        if principal.role in _WITHOUT_ENROLMENT:
+            return principal
+        return dataclasses.replace(principal, member=self._parties[principal.name].member)
 
-    def _parse(self, pem: bytes) -> _Certificate:
+    def require_current(self, principal: Principal, *, now: float) -> None:
+        """Return if the certificate is still good; for streams that were opened with it.
+
+        Raises:
+            IdentityError: as `identify`.
+        """
+        if now >= principal.expires:
+            raise _refused("the certificate has expired", principal, reason="EXPIRED")
+        if principal.role in _WITHOUT_ENROLMENT:
+            return
+        party = self._parties.get(principal.name)
+        if party is None or party.role != principal.role:
+            raise _refused("nobody of that name and role is enrolled", principal, reason="UNKNOWN")
+        if party.revoked:
+            raise _refused("the certificate has been revoked", principal, reason="REVOKED")
+        if principal.fingerprint != party.certificate and principal.issued < party.enrolled:
+            raise _refused("the certificate is older than the enrolment now in force", principal, reason="REPLACED")
+
+    def _parse(self, pem: bytes) -> Principal:
+        """What the certificate itself says."""
         known = self._remembered.get(pem)
         if known is not None:
             return known
@@ -95,8 +98,15 @@ class Principals:
             parsed = x509.load_pem_x509_certificate(pem)
         except ValueError:
             raise IdentityError("a certificate that cannot be read") from None
-        certificate = _Certificate(
-            subject=subject_of(parsed),
+        subject = subject_of(parsed)
+        try:
+            role = Role(subject.role)
+        except ValueError:
+            raise IdentityError("a certificate of an unknown role", where=subject.uri) from None
+        principal = Principal(
+            name=OwnerName(subject.name),
+            role=role,
+            member=None,
             fingerprint=parsed.fingerprint(SHA256()).hex(),
             serial=f"{parsed.serial_number:x}",
             issued=parsed.not_valid_before_utc.timestamp(),
@@ -105,25 +115,14 @@ class Principals:
         with self._lock:
             if len(self._remembered) >= _MOST_REMEMBERED:
                 self._remembered.clear()
-            self._remembered[pem] = certificate
-        return certificate
+            self._remembered[pem] = principal
+        return principal
 
 
-def _principal(certificate: _Certificate, role: Role, member: MemberId | None) -> Principal:
-    return Principal(
-        name=OwnerName(certificate.subject.name),
-        role=role,
-        member=member,
-        fingerprint=certificate.fingerprint,
-        serial=certificate.serial,
-        expires=certificate.expires,
-    )
-
-
-def _refused(message: str, subject: Subject, *, reason: str) -> IdentityError:
+def _refused(message: str, principal: Principal, *, reason: str) -> IdentityError:
     return IdentityError(
         message,
-        where=subject.uri,
+        where=f"{principal.role} {principal.name}",
         hint="ask the coordinator's operator for a new invitation",
         reason=reason,
     )

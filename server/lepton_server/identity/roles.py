@@ -65,31 +65,31 @@ ALLOWED: Mapping[str, frozenset[Role]] = MappingProxyType(
 )
 
 
-def require_role(method: str, role: str) -> None:
+def require_role(method: str, role: Role, *, allowed: Mapping[str, frozenset[Role]] = ALLOWED) -> None:
     """Refuse a call that the role is not allowed.
 
     Raises:
         IdentityError: not allowed; so is everything about a method that is not in the table.
     """
-    allowed = ALLOWED.get(method, frozenset())
-    if role not in allowed:
+    may = allowed.get(method, frozenset())
+    if role not in may:
         raise IdentityError(
             "the role may not do this",
             where=method,
-            expected=" or ".join(sorted(allowed)) or "nobody",
+            expected=" or ".join(sorted(may)) or "nobody",
             got=role,
             hint="use the credentials of such a person or daemon",
             reason="ROLE",
         )
 
 
-def require_complete(methods: Iterable[str]) -> None:
+def require_complete(methods: Iterable[str], *, allowed: Mapping[str, frozenset[Role]] = ALLOWED) -> None:
     """Refuse to serve an RPC that nobody has decided about.
 
     Raises:
         ConflictError: names the methods.
     """
-    missing = sorted(set(methods) - set(ALLOWED))
+    missing = sorted(set(methods) - set(allowed))
     if missing:
         raise ConflictError(
             "RPCs without an entry in the table of roles", where="identity/roles.py", got=", ".join(missing)

@@ -1,0 +1,144 @@
+"""`Control`: a member's session, and `Poll` with the same meaning."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from lepton_core import __version__
+from lepton_core.errors import ConflictError, IdentityError, InputError, LeptonError
+from lepton_core.ids import MemberId
+from lepton_core.session import PROTOCOL_VERSION, Heartbeat, Hello, MemberReport, Welcome
+from lepton_protos import convert
+from lepton_protos.v1 import control_pb2 as pb
+from lepton_server.api.guard import Call
+from lepton_server.api.sessions import Session, Sessions
+from lepton_server.coordinator import Coordinator
+from lepton_server.jobs.events import MemberConnected, Reported
+from lepton_server.pump import Pump
+
+#: How long an open stream may stay silent before its `Hello`.
+HELLO_S = 10.0
+#: Polls that may be missed before a polling member counts as lost.
+_MISSED_POLLS = 3
+_MOST_REPORTS_A_POLL = 64
+
+
+class ControlService:
+    """Commands out, reports in. The member is the one of the certificate."""
+
+    def __init__(self, coordinator: Coordinator, pump: Pump, sessions: Sessions, *, heartbeat_s: float) -> None:
+        self._coordinator = coordinator
+        self._pump = pump
+        self._sessions = sessions
+        self._heartbeat_s = heartbeat_s
+
+    async def session(self, reports: AsyncIterator[pb.MemberReport], call: Call) -> AsyncIterator[pb.ServerCommand]:
+        """One member's stream. An answer that is refused does not end it; a message that cannot be read does."""
+        try:
+            async with asyncio.timeout(HELLO_S):
+                first = await anext(reports, None)
+        except TimeoutError:
+            first = None
+        hello = None if first is None else convert.report_from_proto(first)[1]
+        member = _require_hello(hello, call)
+        session = self._sessions.open(member)
+        reader = asyncio.create_task(self._read(reports, session))
+        try:
+            session.push(self._welcome())
+            await self._pump.take(MemberConnected(member))
+            await self._repeat(session)
+            sequence = 0
+            while (command := await session.next()) is not None:
+                sequence += 1
+                yield convert.command_to_proto(command, sequence=sequence)
+        finally:
+            self._sessions.close(session)
+            reader.cancel()
+            await asyncio.gather(reader, return_exceptions=True)
+
+    async def poll(self, request: pb.PollRequest, call: Call) -> pb.PollReply:
+        """Reports in, and what stands for the member out; a member that keeps polling is connected."""
+        if len(request.reports) > _MOST_REPORTS_A_POLL:
+            raise InputError(
+                "too many reports", expected=f"at most {_MOST_REPORTS_A_POLL}", got=str(len(request.reports))
+            )
+        reports = [convert.report_from_proto(envelope)[1] for envelope in request.reports]
+        member = _member_of(call)
+        commands: list[pb.ServerCommand] = []
+        for report in reports:
+            if isinstance(report, Hello):
+                _require_hello(report, call)
+                commands.append(convert.command_to_proto(self._welcome()))
+        if self._sessions.touch(member, valid_s=_MISSED_POLLS * self._heartbeat_s):
+            await self._pump.take(MemberConnected(member))
+        for report in reports:
+            if not isinstance(report, (Hello, Heartbeat)):
+                await self._pump.take(Reported(member, report))
+        standing = await self._pump.call(self._coordinator.outstanding, member)
+        return pb.PollReply(commands=[*commands, *map(convert.command_to_proto, standing)])
+
+    async def _read(self, reports: AsyncIterator[pb.MemberReport], session: Session) -> None:
+        """Take in reports, one after another, so that a member cannot send faster than they become durable."""
+        try:
+            async for envelope in reports:
+                await self._report(convert.report_from_proto(envelope)[1], session)
+        except LeptonError as error:
+            session.end(error)
+        else:
+            session.end(None)
+
+    async def _report(self, report: MemberReport, session: Session) -> None:
+        match report:
+            case Hello():
+                raise InputError("a session is opened once", where=f"member {session.member.hex()}")
+            case Heartbeat():
+                await self._repeat(session)
+            case _:
+                await self._pump.take(Reported(session.member, report))
+
+    async def _repeat(self, session: Session) -> None:
+        for command in await self._pump.call(self._coordinator.outstanding, session.member):
+            session.push(command)
+
+    def _welcome(self) -> Welcome:
+        return Welcome(PROTOCOL_VERSION, __version__, self._heartbeat_s)
+
+
+def _require_hello(report: MemberReport | None, call: Call) -> MemberId:
+    """The member that opens the session.
+
+    Raises:
+        InputError: something else came first, or nothing.
+        ConflictError: it speaks another version.
+        IdentityError: the certificate belongs to another owner than the one that speaks.
+    """
+    if not isinstance(report, Hello):
+        raise InputError("a session begins with a Hello", got=type(report).__name__, reason="NO_HELLO")
+    if report.protocol_version != PROTOCOL_VERSION:
+        raise ConflictError(
+            "another version of the control protocol",
+            expected=f"version {PROTOCOL_VERSION} (Lepton {__version__})",
+            got=f"version {report.protocol_version} (Lepton {report.software_version[:40]})",
+            hint="install the same release on both sides",
+            reason="PROTOCOL_VERSION",
+        )
+    member = _member_of(call)
+    if report.member != member:
+        raise IdentityError(
+            "the certificate belongs to another owner",
+            where=call.principal.name,
+            expected=f"member {member.hex()}",
+            got=f"member {report.member.hex()}",
+            hint="the daemon's identity.pem and its TLS folder come from different enrolments",
+            reason="WRONG_MEMBER",
+        )
+    return member
+
+
+def _member_of(call: Call) -> MemberId:
+    if call.principal.member is None:
+        raise IdentityError(
+            "a certificate without a protocol identity", where=call.principal.name, reason="NO_IDENTITY"
+        )
+    return call.principal.member

@@ -1,0 +1,218 @@
+"""Every RPC goes through here: who is calling, may they, is the message one, and errors as statuses.
+
+Handlers are made from the service's descriptor, so that no method can be served without an entry in the table of
+roles, and no bytes reach a servicer unparsed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import grpc
+import grpc.aio
+import structlog
+from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from google.protobuf.message import DecodeError, Message
+from google.protobuf.message_factory import GetMessageClass
+
+from lepton_core.errors import FaultError, IdentityError, InputError, LeptonError, from_dict
+from lepton_core.ids import OwnerName
+from lepton_core.ports import Clock
+from lepton_protos.status import to_status
+from lepton_server.identity.principals import Principal, Principals
+from lepton_server.identity.roles import ALLOWED, Role, require_complete, require_role
+
+_log = structlog.get_logger("lepton.api")
+#: gRPC carries 8 KiB of metadata; an error is cut to fit, field by field.
+_LONGEST_FIELD = 900
+
+
+@dataclass(frozen=True)
+class Call:
+    """Who called which method."""
+
+    principal: Principal
+    #: Full name, such as `/lepton.v1.Jobs/Show`.
+    method: str
+
+
+class Guard:
+    """Makes the handlers of services; open streams of a revoked party end at once."""
+
+    def __init__(
+        self, principals: Principals, clock: Clock, *, allowed: Mapping[str, frozenset[Role]] = ALLOWED
+    ) -> None:
+        self._principals = principals
+        self._clock = clock
+        self._allowed = allowed
+        self._streams: dict[OwnerName, set[asyncio.Future[None]]] = {}
+
+    def handler(self, service: ServiceDescriptor, servicer: object) -> grpc.GenericRpcHandler[Any, Any]:
+        """The handler for the service; method `ShowRound` is the servicer's `show_round`.
+
+        Raises:
+            ConflictError: a method without an entry in the table of roles.
+        """
+        names = {method.name: f"/{service.full_name}/{method.name}" for method in service.methods}
+        require_complete(names.values(), allowed=self._allowed)
+        handlers = {
+            method.name: self._method(method, names[method.name], getattr(servicer, _snake_case(method.name)))
+            for method in service.methods
+        }
+        made: grpc.GenericRpcHandler[Any, Any] = grpc.method_handlers_generic_handler(service.full_name, handlers)
+        return made
+
+    def cut(self, name: OwnerName) -> None:
+        """End the open streams of a party that was revoked."""
+        for stream in self._streams.get(name, ()):
+            if not stream.done():
+                stream.set_result(None)
+
+    # ---- one method ------------------------------------------------------------------------------------------------
+
+    def _method(self, method: MethodDescriptor, name: str, implementation: Callable[..., Any]) -> Any:
+        kind = GetMessageClass(method.input_type)
+        if method.client_streaming and method.server_streaming:
+
+            async def both(requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[Message]:
+                async with self._answered(name, context):
+                    call = self._admit(name, context)
+                    async for reply in self._while_enrolled(
+                        implementation(self._parsed(kind, requests, call), call), call
+                    ):
+                        yield reply
+
+            return grpc.stream_stream_rpc_method_handler(both, None, _serialize)
+        if method.server_streaming:
+
+            async def out(request: bytes, context: Any) -> AsyncIterator[Message]:
+                async with self._answered(name, context):
+                    call = self._admit(name, context)
+                    async for reply in self._while_enrolled(implementation(_parse(kind, request), call), call):
+                        yield reply
+
+            return grpc.unary_stream_rpc_method_handler(out, None, _serialize)
+        if method.client_streaming:
+
+            async def into(requests: AsyncIterator[bytes], context: Any) -> Message:
+                async with self._answered(name, context):
+                    call = self._admit(name, context)
+                    return await _reply(implementation(self._parsed(kind, requests, call), call))
+
+            return grpc.stream_unary_rpc_method_handler(into, None, _serialize)
+
+        async def single(request: bytes, context: Any) -> Message:
+            async with self._answered(name, context):
+                call = self._admit(name, context)
+                return await _reply(implementation(_parse(kind, request), call))
+
+        return grpc.unary_unary_rpc_method_handler(single, None, _serialize)
+
+    def _admit(self, method: str, context: Any) -> Call:
+        """Who is calling, if the role may.
+
+        Raises:
+            IdentityError: no certificate, one that is no longer good, or a role that may not.
+        """
+        certificates: tuple[bytes, ...] = tuple(context.auth_context().get("x509_pem_cert") or ())
+        if len(certificates) != 1:
+            raise IdentityError("a call without a certificate", where=method, expected="mutual TLS")
+        principal = self._principals.identify(certificates[0], now=self._clock.now())
+        require_role(method, principal.role, allowed=self._allowed)
+        return Call(principal, method)
+
+    async def _parsed(self, kind: type[Message], requests: AsyncIterator[bytes], call: Call) -> AsyncIterator[Message]:
+        """The stream's messages, each taken only while the caller's certificate is good."""
+        async for request in requests:
+            self._principals.require_current(call.principal, now=self._clock.now())
+            yield _parse(kind, request)
+
+    async def _while_enrolled(self, replies: AsyncIterator[Message], call: Call) -> AsyncIterator[Message]:
+        """The replies, until the caller is revoked."""
+        cut: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        streams = self._streams.setdefault(call.principal.name, set())
+        streams.add(cut)
+        try:
+            while True:
+                upcoming = asyncio.ensure_future(_next_or_none(replies))
+                waiting: set[asyncio.Future[Any]] = {upcoming, cut}
+                try:
+                    await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                    if cut.done():
+                        raise IdentityError(
+                            "the certificate has been revoked", where=call.principal.name, reason="REVOKED"
+                        )
+                    reply = upcoming.result()
+                finally:
+                    if not upcoming.done():
+                        upcoming.cancel()
+                        await asyncio.gather(upcoming, return_exceptions=True)
+                if reply is None:
+                    return
+                yield reply
+        finally:
+            streams.discard(cut)
+            if not streams:
+                self._streams.pop(call.principal.name, None)
+            if hasattr(replies, "aclose"):
+                await replies.aclose()
+
+    @contextlib.asynccontextmanager
+    async def _answered(self, method: str, context: Any) -> AsyncIterator[None]:
+        """Turn what is raised inside into a status; nothing of a stack trace goes outward."""
+        try:
+            yield
+        except LeptonError as error:
+            if not isinstance(error, (FaultError, IdentityError)):
+                _log.info("call refused", method=method, **error.as_dict())
+            else:
+                _log.warning("call refused", method=method, **error.as_dict())
+            await _abort(context, error)
+        except (asyncio.CancelledError, GeneratorExit, grpc.aio.AbortError):
+            raise
+        except Exception:  # noqa: BLE001 - the boundary of a request; logged with an id
+            incident = uuid.uuid4().hex[:12]
+            _log.exception("call failed", method=method, incident=incident)
+            await _abort(context, LeptonError("the coordinator failed", where=method, got=f"incident {incident}"))
+
+
+async def _next_or_none(replies: AsyncIterator[Message]) -> Message | None:
+    return await anext(replies, None)
+
+
+async def _reply(answer: Awaitable[Message]) -> Message:
+    return await answer
+
+
+async def _abort(context: Any, error: LeptonError) -> NoReturn:
+    short = {key: value[:_LONGEST_FIELD] for key, value in error.as_dict().items()}
+    code, details, metadata = to_status(from_dict(short))
+    await context.abort(code, details, metadata)
+    raise AssertionError  # pragma: no cover - abort always raises
+
+
+def _parse(kind: type[Message], data: bytes) -> Message:
+    try:
+        return kind.FromString(data)
+    except DecodeError:
+        raise InputError(
+            "a message that cannot be read", where=kind.__name__, expected="protobuf", got=f"{len(data)} bytes"
+        ) from None
+
+
+def _serialize(message: Message) -> bytes:
+    return message.SerializeToString()
+
+
+def _snake_case(name: str) -> str:
+    return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name).lstrip("_")
+
+
+def methods_of(services: Iterable[ServiceDescriptor]) -> list[str]:
+    """Full names of all methods of the services."""
+    return [f"/{service.full_name}/{method.name}" for service in services for method in service.methods]

@@ -1,0 +1,156 @@
+"""`Transfer`: bytes in and out in chunks, resumable, each checked before it is kept."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from lepton_core.errors import ConflictError, IdentityError, InputError
+from lepton_core.ids import Digest, JobId, RoundNumber, digest_of, require_digest, require_name
+from lepton_protos.channel import CHUNK_BYTES
+from lepton_protos.v1 import transfer_pb2 as pb
+from lepton_server.api.guard import Call
+from lepton_server.coordinator import Coordinator
+from lepton_server.identity.roles import Role
+from lepton_server.pump import Pump
+from lepton_server.store.artifacts import Spool
+
+#: Largest artifact of a researcher, such as a public evaluation set.
+LARGEST_ARTIFACT = 256 * 2**20
+
+
+@dataclass(frozen=True)
+class _Upload:
+    """A header that was checked."""
+
+    digest: Digest
+    size: int
+    #: Where this sender's bytes of this content collect.
+    slot: Digest
+
+
+class TransferService:
+    """Uploads by owners (masked inputs of their rounds) and researchers, and downloads of what is one's own."""
+
+    def __init__(self, coordinator: Coordinator, pump: Pump, artifacts: Spool) -> None:
+        self._coordinator = coordinator
+        self._pump = pump
+        self._artifacts = artifacts
+        #: The stream that now writes a slot; an older one that still hangs in the network loses it.
+        self._writers: dict[Digest, object] = {}
+
+    async def upload(self, chunks: AsyncIterator[pb.UploadChunk], call: Call) -> pb.UploadReceipt:
+        """The receipt, when the bytes are durable and their hash is the one announced."""
+        first = await anext(chunks, None)
+        if first is None or not first.HasField("header"):
+            raise InputError("an upload begins with a header", where="UploadChunk.header", reason="NO_HEADER")
+        upload = await self._admit(first.header, call)
+        if not await asyncio.to_thread(self._artifacts.has, upload.digest):
+            writer = self._writers[upload.slot] = object()
+            try:
+                await self._receive(upload, first, chunks, writer)
+            finally:
+                if self._writers.get(upload.slot) is writer:
+                    del self._writers[upload.slot]
+        return pb.UploadReceipt(digest=upload.digest, size=upload.size)
+
+    async def status(self, request: pb.UploadStatusRequest, call: Call) -> pb.UploadStatus:
+        """How far an upload has come, so that it can go on there."""
+        upload = await self._admit(request.header, call)
+        if await asyncio.to_thread(self._artifacts.has, upload.digest):
+            return pb.UploadStatus(received=upload.size, complete=True)
+        return pb.UploadStatus(received=await asyncio.to_thread(self._artifacts.received, upload.slot), complete=False)
+
+    async def download(self, request: pb.DownloadRequest, call: Call) -> AsyncIterator[pb.DownloadChunk]:
+        """The bytes from the offset on, at least one chunk."""
+        digest = require_digest(request.digest, "digest")
+        principal = call.principal
+        await self._pump.call(self._coordinator.may_download, principal.role, principal.name, principal.member, digest)
+        size = await asyncio.to_thread(self._artifacts.size, digest)
+        if request.offset > size:
+            raise InputError(
+                "an offset behind the end", where="offset", expected=f"at most {size}", got=str(request.offset)
+            )
+        offset = request.offset
+        while True:
+            data = await asyncio.to_thread(self._artifacts.read_at, digest, offset, CHUNK_BYTES)
+            yield pb.DownloadChunk(offset=offset, size=size, data=data)
+            offset += len(data)
+            if offset >= size or not data:
+                return
+
+    async def _admit(self, header: pb.UploadHeader, call: Call) -> _Upload:
+        """The upload, if this party may make it now.
+
+        Raises:
+            InputError: a header that cannot be.
+            PeerViolation: a masked input of another round, member or length.
+            IdentityError: an owner uploads something else than a masked input, or a researcher one.
+        """
+        digest = require_digest(header.digest, "digest")
+        principal = call.principal
+        names_round = bool(header.job or header.round)
+        if principal.role == Role.OWNER:
+            if not names_round or principal.member is None:
+                raise IdentityError(
+                    "owners upload masked inputs only", where=principal.name, expected="job and round", reason="ROLE"
+                )
+            job = JobId(require_name(header.job, "job id"))
+            await self._pump.call(
+                self._coordinator.may_upload, principal.member, job, RoundNumber(header.round), header.size
+            )
+        elif names_round:
+            raise IdentityError("only an owner uploads to a round", where=principal.name, reason="ROLE")
+        elif header.size > LARGEST_ARTIFACT:
+            raise InputError(
+                "an artifact this large is refused",
+                where="size",
+                expected=f"at most {LARGEST_ARTIFACT} bytes",
+                got=f"{header.size} bytes",
+                reason="TOO_LARGE",
+            )
+        return _Upload(digest, header.size, digest_of(f"{principal.name}/{digest}".encode()))
+
+    async def _receive(
+        self, upload: _Upload, first: pb.UploadChunk, chunks: AsyncIterator[pb.UploadChunk], writer: object
+    ) -> None:
+        at = await self._keep(upload, first, first.offset, writer)
+        async for chunk in chunks:
+            if chunk.HasField("header"):
+                raise InputError("a second header", where="UploadChunk.header", reason="HEADER")
+            at = await self._keep(upload, chunk, at, writer)
+        await asyncio.to_thread(self._artifacts.finish, upload.slot, upload.digest, upload.size)
+
+    async def _keep(self, upload: _Upload, chunk: pb.UploadChunk, at: int, writer: object) -> int:
+        """Write the chunk behind the one before; where the next one begins."""
+        end = chunk.offset + len(chunk.data)
+        if len(chunk.data) > CHUNK_BYTES:
+            raise InputError(
+                "a chunk this large is refused",
+                where="UploadChunk.data",
+                expected=f"at most {CHUNK_BYTES} bytes",
+                got=f"{len(chunk.data)} bytes",
+                reason="CHUNK",
+            )
+        if chunk.offset != at:
+            raise InputError(
+                "chunks that do not follow one another",
+                where="UploadChunk.offset",
+                expected=str(at),
+                got=str(chunk.offset),
+                reason="GAP",
+            )
+        if end > upload.size:
+            await asyncio.to_thread(self._artifacts.discard, upload.slot)
+            raise InputError(
+                "an upload of another length than announced",
+                where=upload.digest,
+                expected=f"{upload.size} bytes",
+                got=f"at least {end} bytes",
+                reason="LENGTH",
+            )
+        if self._writers.get(upload.slot) is not writer:
+            raise ConflictError("another stream goes on with this upload", where=upload.digest, reason="NEWER_UPLOAD")
+        await asyncio.to_thread(self._artifacts.write_at, upload.slot, chunk.offset, chunk.data)
+        return end

@@ -1,0 +1,246 @@
+"""The coordinator process: the only place where its parts are put together."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+import structlog
+from grpc_health.v1 import health_pb2
+
+from lepton_core import __version__
+from lepton_core.errors import FaultError, InputError
+from lepton_core.ids import JobId, MemberId
+from lepton_core.ports import SystemClock, SystemRandomness
+from lepton_core.session import PROTOCOL_VERSION, ServerCommand
+from lepton_core.views import HealthView, JobEvent
+from lepton_pool.local import LocalEngine
+from lepton_protos.channel import Endpoint, load_endpoint, save_endpoint, server_credentials
+from lepton_protos.v1 import control_pb2, identity_pb2, job_pb2, kg_pb2, transfer_pb2
+from lepton_server.api.control import ControlService
+from lepton_server.api.guard import Guard
+from lepton_server.api.health import HealthService, StandardHealthService
+from lepton_server.api.jobs import JobsService
+from lepton_server.api.knowledge import KnowledgeService
+from lepton_server.api.knowledge_source import EmbeddedKnowledge, KnowledgeSource, RemoteKnowledge
+from lepton_server.api.people import EnrolmentService, FederationsService, OwnersService
+from lepton_server.api.sessions import Sessions
+from lepton_server.api.transfer import TransferService
+from lepton_server.api.watchers import Watchers
+from lepton_server.coordinator import Coordinator
+from lepton_server.identity.enrolment import Enrolment
+from lepton_server.identity.invitations import Invitations
+from lepton_server.identity.principals import Principals
+from lepton_server.jobs import events as ev
+from lepton_server.listening import open_server, serving, stopped_by_signals
+from lepton_server.pump import Pump, Work
+from lepton_server.settings import CoordinatorSettings, load_settings
+from lepton_server.setup import load_authority, read_file, renew_server_certificate, require_operator
+from lepton_server.store.artifacts import FolderArtifacts
+from lepton_server.store.sql import SqlStore
+from lepton_server.work import Workshop
+
+#: Unfinished uploads that nobody has added to for a day are forgotten at the start.
+_PARTIAL_UPLOAD_S = 86_400.0
+_log = structlog.get_logger("lepton.coordinator")
+
+
+async def serve(
+    home: Path,
+    *,
+    ready: Callable[[str], None] | None = None,
+    stop: asyncio.Event | None = None,
+    **overrides: str,
+) -> None:
+    """Run the coordinator in `home` until `stop` is set, or SIGTERM or SIGINT comes; ends within 10 s.
+
+    `ready` is told the address once calls are answered; `<home>/address` holds it too. `overrides` are settings that
+    stand above the file's, such as `listen`, `database_file` or `knowledge`.
+
+    Raises:
+        InputError: no coordinator in the folder, settings that do not hold, or a database that needs a migration.
+        FaultError: the port is in use, the folder cannot be written to, or the database cannot be reached.
+    """
+    settings = load_settings(home, **overrides)
+    clock, randomness = SystemClock(), SystemRandomness()
+    with contextlib.ExitStack() as closing, stopped_by_signals(stop) as stopped:
+        # 1. The folder is ours alone, and the state is there.
+        closing.enter_context(_sole_user(home))
+        store = SqlStore(settings.database_url(home))
+        closing.callback(store.close)
+        artifacts = FolderArtifacts(home / settings.artifacts)
+        artifacts.sweep(clock, older_than_s=_PARTIAL_UPLOAD_S)
+        require_operator(store, home)
+        authority = load_authority(home, settings)
+        certificate, key = renew_server_certificate(home, settings, authority), read_file(home / settings.key)
+        # 2. The port is ours too, before anything is under way.
+        server, port = open_server(
+            settings.listen,
+            server_credentials(certificate=certificate, key=key, ca_certificate=authority.certificate),
+        )
+        address = settings.advertised(port)
+        # 3. The coordinator, and what performs its effects.
+        knowledge = _knowledge(home, settings, Endpoint(settings.knowledge, authority.certificate, certificate, key))
+        engine = LocalEngine()
+        workshop = Workshop(artifacts, engine)
+        coordinator = Coordinator(store, artifacts, clock, randomness, knowledge.check_task)
+        watchers = Watchers()
+        sessions = Sessions(lambda member: pump.put(ev.MemberLost(member)), grace_s=settings.member_grace_s)
+        pump = Pump(coordinator, _Outlets(sessions, watchers, workshop), clock)
+        # 4. The services, each behind the guard.
+        principals = Principals(store)
+        guard = Guard(principals, clock)
+        enrolment = Enrolment(store, authority, clock)
+        invitations = Invitations(store, authority, clock, randomness)
+        condition = _Condition(store, coordinator, pump, sessions, started=clock.now())
+        handlers = _handlers(
+            guard,
+            {
+                control_pb2.DESCRIPTOR: {
+                    "Control": ControlService(coordinator, pump, sessions, heartbeat_s=settings.heartbeat_s)
+                },
+                transfer_pb2.DESCRIPTOR: {"Transfer": TransferService(coordinator, pump, artifacts)},
+                identity_pb2.DESCRIPTOR: {
+                    "Enrolment": EnrolmentService(enrolment, principals, pump),
+                    "Owners": OwnersService(invitations, enrolment, principals, sessions, guard, pump, address),
+                    "Federations": FederationsService(store, clock, pump),
+                    "Health": HealthService(condition.report),
+                },
+                job_pb2.DESCRIPTOR: {"Jobs": JobsService(coordinator, pump, watchers, knowledge.check_task)},
+                kg_pb2.DESCRIPTOR: {"Knowledge": KnowledgeService(knowledge)},
+                health_pb2.DESCRIPTOR: {"Health": StandardHealthService(lambda: condition.report().ready)},
+            },
+        )
+        try:
+            # 5. Jobs that ran go on; then members and people may come.
+            await pump.start()
+            async with serving(server, handlers):
+                _tell_address(home, address)
+                _log.info("ready", address=address, database=store.description)
+                if ready is not None:
+                    ready(address)
+                await stopped.wait()
+                # 6. Streams end, calls finish, what has arrived is taken in.
+                condition.stopping = True
+                sessions.end_all()
+        finally:
+            await pump.stop()
+            await engine.close()
+            workshop.close()
+            await knowledge.close()
+            _log.info("stopped")
+
+
+@dataclass(frozen=True)
+class _Outlets:
+    """Where the pump's effects go."""
+
+    sessions: Sessions
+    watchers: Watchers
+    workshop: Workshop
+
+    def tell(self, member: MemberId, command: ServerCommand) -> None:
+        self.sessions.push(member, command)
+
+    def announce(self, event: JobEvent) -> None:
+        self.watchers.ring(JobId(event.job))
+
+    async def work(self, effect: Work) -> ev.WorkDone:
+        return await self.workshop.run(effect)
+
+    async def forget(self, effect: ev.ForgetPayloads) -> None:
+        await self.workshop.forget(effect)
+
+
+@dataclass
+class _Condition:
+    """How the coordinator is."""
+
+    store: SqlStore
+    coordinator: Coordinator
+    pump: Pump
+    sessions: Sessions
+    started: float
+    stopping: bool = False
+
+    def report(self) -> HealthView:
+        problems = [self.pump.problem] if self.pump.problem else []
+        if self.stopping:
+            problems.append("stopping")
+        return HealthView(
+            ready=not problems,
+            software_version=__version__,
+            protocol_version=PROTOCOL_VERSION,
+            database=self.store.description,
+            connected_members=self.sessions.count(),
+            running_jobs=self.coordinator.running_jobs,
+            started=self.started,
+            problems=tuple(problems),
+        )
+
+
+def _handlers(guard: Guard, servicers: dict[Any, dict[str, object]]) -> Sequence[grpc.GenericRpcHandler[Any, Any]]:
+    """A handler a service; a service of a file without a servicer is a mistake that stops the start."""
+    return [
+        guard.handler(service, servicers[file][name])
+        for file in servicers
+        for name, service in file.services_by_name.items()
+    ]
+
+
+def _knowledge(home: Path, settings: CoordinatorSettings, endpoint: Endpoint) -> KnowledgeSource:
+    if settings.knowledge:
+        return RemoteKnowledge(endpoint)
+    folder = home / settings.ontologies
+    try:
+        return EmbeddedKnowledge(folder, SystemClock())
+    except OSError as error:
+        raise FaultError(
+            "the folder of ontologies cannot be used", where=str(folder), got=error.strerror or type(error).__name__
+        ) from None
+
+
+@contextlib.contextmanager
+def _sole_user(home: Path) -> Iterator[None]:
+    """Hold the folder's lock, so that no second coordinator runs on the same state."""
+    path = home / "lock"
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise FaultError(
+            "the coordinator's folder cannot be written to",
+            where=str(home),
+            got=error.strerror or type(error).__name__,
+            hint="correct its owner and mode",
+            reason="UNWRITABLE",
+        ) from None
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise FaultError(
+                "another coordinator runs in this folder", where=str(home), hint="stop it first", reason="LOCKED"
+            ) from None
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _tell_address(home: Path, address: str) -> None:
+    """Write the address where programs and the operator's profile find it."""
+    new = home / "address.new"
+    new.write_text(f"{address}\n", encoding="utf-8")
+    new.replace(home / "address")
+    try:
+        profile = load_endpoint(home / "operator")
+    except InputError:
+        return  # the operator keeps it elsewhere
+    if profile.address != address:
+        save_endpoint(home / "operator", Endpoint(address, profile.ca_certificate, profile.certificate, profile.key))
