@@ -1,0 +1,528 @@
+"""Does an owner keep its promises: through whole rounds, repetitions, restarts and a coordinator that cheats?"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from lepton_client.effects import Forget, ForgetJob, Match, SendReport, Train, Upload
+from lepton_core.errors import DataError, FaultError, MatchRefusal
+from lepton_core.ids import JobId, ModelVersion, RoundNumber
+from lepton_core.privacy.ledger import ChargeState
+from lepton_core.secagg.messages import Advert, ConsistencySignature, InputTrailer, ShareMessage, SurvivorSet, Unmasking
+from lepton_core.session import (
+    JobClosed,
+    MatchAnswer,
+    MatchRequest,
+    RoundClosed,
+    RoundCommand,
+    RoundInvite,
+    RoundOutcome,
+    RoundRefusal,
+    RoundReport,
+)
+from tests.unit.client.owners import JOB_ID, PLAN, VOCABULARY, Federation, make_job, make_list, make_updates, reports
+
+ONE = RoundNumber(1)
+
+
+def refusal_to(federation: Federation, outcome=PLAN, request: MatchRequest | None = None):
+    (report,) = reports(federation.first().match(request or federation.request, outcome))
+    assert isinstance(report, MatchAnswer)
+    return report.refusal
+
+
+# A whole round ----------------------------------------------------------------------------------------------------
+
+
+def test_four_owners_give_the_mean_of_their_updates_and_nothing_else() -> None:
+    federation = Federation()
+    federation.match_all()
+    updates = make_updates(federation)
+    done = federation.round(1, 0, updates)
+    assert done.refusals == {}
+    assert done.rejected == []
+    assert len(done.result.survivors) == 4
+    seed = next(iter(done.trains.values())).codec_seed
+    assert done.mean(seed) == pytest.approx(np.mean(list(updates.values()), axis=0), abs=2e-3)
+
+
+@pytest.mark.parametrize("step", [Advert, ShareMessage, InputTrailer, ConsistencySignature, Unmasking])
+def test_one_of_four_lost_at_any_step_leaves_the_exact_sum_of_the_survivors(step: type) -> None:
+    federation = Federation()
+    federation.match_all()
+    lost = federation.identities[1].member
+    updates = make_updates(federation)
+    done = federation.round(1, 0, updates, lose={lost: step})
+    assert done.result is not None
+    survived = step in (ConsistencySignature, Unmasking)
+    assert (lost in done.result.survivors) is survived
+    seed = next(train for member, train in done.trains.items() if member != lost).codec_seed
+    expected = np.mean([updates[member] for member in done.result.survivors], axis=0)
+    assert done.mean(seed) == pytest.approx(expected, abs=2e-3)
+
+
+def test_each_round_is_reserved_then_spent_and_answered_once_a_model_version() -> None:
+    federation = Federation()
+    federation.match_all()
+    for number in (1, 2):
+        federation.round(number, number - 1, make_updates(federation))
+    owner = federation.first()
+    assert [entry.state for entry in owner.ledger.entries] == [ChargeState.RESERVED, ChargeState.SPENT] * 2
+    assert [entry.charge.round for entry in owner.ledger.entries] == [1, 1, 2, 2]
+    assert {entry.charge.plan for entry in owner.ledger.entries} == {PLAN}
+    assert owner.records.answered(JOB_ID) == {0, 1}
+
+
+def test_training_is_asked_with_public_numbers_only() -> None:
+    federation = Federation()
+    federation.match_all()
+    done = federation.round(1, 0, make_updates(federation))
+    train = done.trains[federation.first().identity.member]
+    assert train.expected_batch == 100 * 0.25
+    assert train.model_digest == "6d" * 32
+    assert train.model_version == 0
+
+
+def test_the_charge_is_durable_before_training_is_asked_and_spent_before_the_upload_is() -> None:
+    federation = Federation()
+    federation.match_all()
+    seen: dict[str, int] = {}
+    owner = federation.first()
+    participant = owner.participant
+    handle, trained = participant.handle, participant.trained
+
+    def watched_handle(command):
+        effects = handle(command)
+        if any(isinstance(effect, Train) for effect in effects):
+            seen["reserved"] = sum(entry.state is ChargeState.RESERVED for entry in owner.ledger.entries)
+            seen["spent early"] = sum(entry.state is ChargeState.SPENT for entry in owner.ledger.entries)
+        return effects
+
+    def watched_trained(*arguments):
+        effects = trained(*arguments)
+        assert any(isinstance(effect, Upload) for effect in effects)
+        seen["spent"] = sum(entry.state is ChargeState.SPENT for entry in owner.ledger.entries)
+        return effects
+
+    participant.handle, participant.trained = watched_handle, watched_trained
+    federation.round(1, 0, make_updates(federation))
+    assert seen == {"reserved": 1, "spent early": 0, "spent": 1}
+
+
+# Matching ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_request_is_answered_after_the_data_were_checked_and_again_the_same() -> None:
+    federation = Federation()
+    owner = federation.first()
+    effects = owner.participant.handle(federation.request)
+    assert [type(effect) for effect in effects] == [Match]
+    assert owner.participant.handle(federation.request) == ()
+    answer = (SendReport(MatchAnswer(JOB_ID, None)),)
+    assert owner.participant.matched(JOB_ID, PLAN) == answer
+    assert owner.participant.handle(federation.request) == answer
+
+
+def test_a_restarted_owner_remembers_what_it_accepted_and_checks_its_data_before_the_next_round() -> None:
+    federation = Federation()
+    federation.match_all()
+    owner = federation.first()
+    owner.restart()
+    assert owner.participant.handle(federation.request) == (SendReport(MatchAnswer(JOB_ID, None)),)
+    effects = owner.participant.handle(RoundInvite(federation.setup(1)))
+    assert [type(effect) for effect in effects] == [Match]
+    (report,) = reports(owner.participant.matched(JOB_ID, PLAN))
+    assert isinstance(report.message, Advert)
+
+
+def test_a_restarted_owner_whose_data_are_gone_refuses_the_round_and_says_why() -> None:
+    federation = Federation()
+    federation.match_all()
+    owner = federation.first()
+    owner.restart()
+    owner.participant.handle(RoundInvite(federation.setup(1)))
+    gone = DataError("the source file is missing", where="/secret/path.csv", reason="MISSING_FILE")
+    (report,) = reports(owner.participant.matched(JOB_ID, gone))
+    assert isinstance(report, RoundRefusal)
+    assert (report.refusal.code, report.refusal.reason, report.refusal.subject) == ("data", "MISSING_FILE", "")
+
+
+def test_a_refusal_of_the_data_names_the_concept_and_nothing_of_the_owner() -> None:
+    missing = MatchRefusal("no column", where=VOCABULARY + "radius", reason="MISSING_CONCEPT", got="column Radius_cm")
+    refusal = refusal_to(Federation(), missing)
+    assert (refusal.code, refusal.reason, refusal.subject) == (
+        "refused.match",
+        "MISSING_CONCEPT",
+        VOCABULARY + "radius",
+    )
+    other = MatchRefusal("two columns", where="https://hospital.example/private", reason="AMBIGUOUS_MAPPING")
+    assert refusal_to(Federation(), other).subject == ""
+
+
+def test_a_refusal_is_repeated_without_looking_at_the_data_again() -> None:
+    federation = Federation()
+    first = refusal_to(federation, MatchRefusal("no column", reason="MISSING_CONCEPT"))
+    assert reports(federation.first().participant.handle(federation.request)) == [MatchAnswer(JOB_ID, first)]
+
+
+def test_a_fault_that_may_pass_is_looked_at_anew() -> None:
+    federation = Federation()
+    assert refusal_to(federation, FaultError("no answer")).code == "fault"
+    assert refusal_to(federation) is None
+
+
+def test_another_job_under_an_accepted_jobs_id_is_refused() -> None:
+    federation = Federation()
+    federation.match_all()
+    other = replace(federation.request, canonical_job=make_job(name="other").canonical())
+    assert refusal_to(federation, request=other).reason == "JOB_CHANGED"
+
+
+def test_a_job_that_cannot_be_read_is_refused() -> None:
+    federation = Federation()
+    assert refusal_to(federation, request=replace(federation.request, canonical_job=b"{")).code == "job"
+
+
+def test_noise_below_the_jobs_own_promise_is_refused() -> None:
+    federation = Federation(job=make_job(privacy={"noise_multiplier": 0.5, "epsilon": 1.0}))
+    assert refusal_to(federation).reason == "NOISE_TOO_LOW"
+
+
+def test_a_job_over_the_budget_is_refused_before_the_data_are_looked_at() -> None:
+    # One such job costs 1.61, two cost 2.43; what the first has yet to spend counts as spent.
+    federation = Federation(
+        populations=[_population(epsilon=2.0)], job=make_job(training={"rounds": 40}, privacy={"epsilon": 1.7})
+    )
+    federation.match_all()
+    owner = federation.first()
+    (report,) = reports(owner.participant.handle(replace(federation.request, job=JobId("job-2"))))
+    assert (report.refusal.code, report.refusal.reason) == ("refused.budget", "BUDGET_EXCEEDED")
+    owner.participant.handle(JobClosed(JOB_ID, "aborted", ""))
+    assert refusal_to(federation, request=replace(federation.request, job=JobId("job-3"))) is None
+
+
+def test_a_policy_that_forbids_a_job_is_told_by_its_key() -> None:
+    federation = Federation(jobs={"models": ["mlp"]})
+    refusal = refusal_to(federation)
+    assert (refusal.code, refusal.reason, refusal.subject) == ("refused.policy", "MODEL", "policy.jobs.models")
+
+
+def _population(**changes) -> dict:
+    return {
+        "name": "patients",
+        "mapping": "mapping.yaml",
+        "declared_rows": 100,
+        "epsilon": 8.0,
+        "delta": 1e-3,
+    } | changes
+
+
+# Peers ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_changed_membership_list_stops_the_job_until_the_owner_accepts_it() -> None:
+    federation = Federation()
+    newer = make_list(federation.identities, federation.key, version=2)
+    request = replace(federation.request, membership_list=newer.to_json())
+    assert refusal_to(federation, request=request).reason == "MEMBERSHIP_CHANGED"
+    federation.first().accepted = newer
+    assert refusal_to(federation, request=request) is None
+
+
+def test_a_list_that_another_key_signed_is_refused() -> None:
+    federation = Federation()
+    forged = make_list(federation.identities, federation.identities[0])
+    request = replace(federation.request, membership_list=forged.to_json())
+    assert refusal_to(federation, request=request).reason == "BAD_SIGNATURE"
+
+
+def test_an_owner_that_has_accepted_no_list_refuses() -> None:
+    federation = Federation()
+    federation.first().accepted = None
+    assert refusal_to(federation).reason == "MEMBERSHIP_NOT_ACCEPTED"
+
+
+def test_an_owner_that_is_not_listed_refuses() -> None:
+    federation = Federation()
+    shorter = make_list(federation.identities[1:], federation.key)
+    federation.first().accepted = shorter
+    request = replace(federation.request, membership_list=shorter.to_json())
+    assert refusal_to(federation, request=request).reason == "NOT_LISTED"
+
+
+def test_an_expired_list_ends_rounds_of_a_job_accepted_before() -> None:
+    federation = Federation()
+    federation.signed = make_list(federation.identities, federation.key, expires=int(federation.clock.now()) + 60)
+    federation.request = replace(federation.request, membership_list=federation.signed.to_json())
+    for owner in federation.owners.values():
+        owner.accepted = federation.signed
+    federation.match_all()
+    federation.clock.time += 61
+    (report,) = reports(federation.first().participant.handle(RoundInvite(federation.setup(1))))
+    assert report.refusal.reason == "EXPIRED"
+
+
+def test_a_member_that_the_newest_accepted_list_leaves_out_is_no_peer_even_in_an_older_job() -> None:
+    federation = Federation()
+    federation.match_all()
+    outcast = federation.identities[3]
+    federation.first().accepted = make_list(federation.identities[:3], federation.key, version=2)
+    done = federation.round(1, 0, make_updates(federation))
+    assert set(done.refusals) == {federation.first().identity.member}
+    assert outcast.member in done.result.survivors
+
+
+def test_pinned_members_need_no_list_to_be_accepted_but_admit_nobody_else() -> None:
+    federation = Federation()
+    pins = [key.public.hex() for key in federation.identities[:3]]
+    owner = federation.first()
+    owner.policy = federation.policy.model_copy(
+        update={"peers": federation.policy.peers.model_copy(update={"federation_key": None, "members": tuple(pins)})}
+    )
+    owner.accepted = None
+    owner.restart()
+    federation.match_all()
+    done = federation.round(1, 0, make_updates(federation))
+    # The roster holds a fourth member that this owner has not pinned.
+    assert set(done.refusals) == {owner.identity.member}
+
+
+# A coordinator that cheats, repeats and forgets -------------------------------------------------------------------
+
+
+def test_terms_other_than_the_jobs_are_refused_before_a_secret_is_made() -> None:
+    federation = Federation()
+    federation.match_all()
+    setup = federation.setup(1)
+    for changed in (
+        replace(setup.terms, min_cohort=4),
+        replace(setup.terms, step_deadline_s=11.0),
+        replace(setup.terms, job_digest=b"x" * 32),
+        replace(setup.terms, membership_digest=b"x" * 32),
+    ):
+        owner = federation.first()
+        owner.restart()
+        owner.match(federation.request)
+        owner.participant.handle(RoundInvite(replace(setup, terms=changed)))
+        (report, *_) = reports(owner.participant.matched(JOB_ID, PLAN))
+        assert isinstance(report, RoundRefusal)
+        assert report.refusal.reason == "TERMS"
+
+
+def test_an_invitation_to_an_unknown_job_is_refused() -> None:
+    federation = Federation()
+    (report,) = reports(federation.first().participant.handle(RoundInvite(federation.setup(1))))
+    assert report.refusal.reason == "UNKNOWN_JOB"
+
+
+def test_a_repeated_invitation_gets_the_same_advert_and_a_different_one_ends_the_round() -> None:
+    federation = Federation()
+    federation.match_all()
+    participant = federation.first().participant
+    invite = RoundInvite(federation.setup(1))
+    first = participant.handle(invite)
+    assert participant.handle(invite) == first
+    (report,) = reports(participant.handle(RoundInvite(federation.setup(1, nonce_commitment=b"y" * 32))))
+    assert report.refusal.reason == "DIFFERENT_REPETITION"
+    assert reports(participant.handle(invite)) == [report]
+
+
+def test_a_message_of_a_round_whose_secrets_died_with_a_process_is_refused() -> None:
+    federation = Federation()
+    federation.match_all()
+    owner = federation.first()
+    owner.participant.handle(RoundInvite(federation.setup(1)))
+    owner.restart()
+    (report,) = reports(owner.participant.handle(RoundCommand(JOB_ID, ONE, SurvivorSet(()))))
+    assert report.refusal.reason == "SECRETS_LOST"
+
+
+def test_a_newer_round_ends_the_older_and_an_older_one_is_ignored() -> None:
+    federation = Federation()
+    federation.match_all()
+    participant = federation.first().participant
+    participant.handle(RoundInvite(federation.setup(1)))
+    effects = participant.handle(RoundInvite(federation.setup(2)))
+    assert Forget(JOB_ID, ONE) in effects
+    assert participant.handle(RoundInvite(federation.setup(1))) == ()
+    assert participant.handle(RoundCommand(JOB_ID, ONE, SurvivorSet(()))) == ()
+
+
+def test_a_model_version_is_answered_once_for_ever() -> None:
+    federation = Federation()
+    federation.match_all()
+    federation.round(1, 0, make_updates(federation))
+    for owner in federation.owners.values():
+        owner.restart()
+    again = federation.round(2, 0, make_updates(federation))
+    assert {refusal.refusal.reason for refusal in again.refusals.values()} == {"ALREADY_ANSWERED"}
+    assert again.result is None
+    assert len(federation.first().ledger.entries) == 2
+
+
+def test_a_round_number_used_again_after_a_restart_is_never_charged_twice() -> None:
+    federation = Federation()
+    federation.match_all()
+    federation.round(1, 0, make_updates(federation))
+    owner = federation.first()
+    for other in federation.owners.values():
+        other.restart()
+    again = federation.round(1, 1, make_updates(federation))
+    assert again.refusals[owner.identity.member].refusal.reason == "CHARGED_TWICE"
+
+
+def test_rounds_charged_beyond_those_planned_are_capped_and_stay_within_the_budget() -> None:
+    federation = Federation(job=make_job(training={"rounds": 2}))
+    federation.match_all()
+    reasons = []
+    for number in range(1, 6):
+        done = federation.round(number, number + 10, make_updates(federation))
+        reasons += [refusal.refusal.reason for refusal in list(done.refusals.values())[:1]]
+    # Two planned, and one for 5 % of them rounded up.
+    assert reasons == ["TOO_MANY_CHARGES", "TOO_MANY_CHARGES"]
+    assert federation.first().ledger.charged_rounds(federation.first().ledger.entries[0].charge.job) == 3
+
+
+@pytest.mark.parametrize("bad", ["nan", "inf", "short", "long", "double"])
+def test_an_update_that_cannot_be_encoded_ends_the_round_and_nothing_is_uploaded(bad: str) -> None:
+    federation = Federation()
+    federation.match_all()
+    updates = make_updates(federation)
+    member = federation.first().identity.member
+    match bad:
+        case "nan":
+            updates[member][1] = np.nan
+        case "inf":
+            updates[member][0] = np.inf
+        case "short":
+            updates[member] = updates[member][:-1]
+        case "long":
+            updates[member] = np.append(updates[member], np.float32(0))
+        case "double":
+            updates[member] = updates[member].astype(np.float64)
+    done = federation.round(1, 0, updates)
+    assert done.refusals[member].refusal.code == "codec"
+    assert member not in done.payloads
+    assert member not in done.result.survivors
+    assert [entry.state for entry in federation.first().ledger.entries] == [ChargeState.RESERVED]
+
+
+def test_a_training_that_fails_ends_the_round_and_tells_only_its_code() -> None:
+    federation = Federation()
+    federation.match_all()
+    participant = federation.first().participant
+    participant.handle(RoundInvite(federation.setup(1)))
+    effects = participant.training_failed(JOB_ID, ONE, FaultError("worker died", where="/path", got="row 17"))
+    assert reports(effects)[0].refusal.code == "fault"
+    assert "17" not in str(effects)
+    assert "/path" not in str(effects)
+    assert Forget(JOB_ID, ONE) in effects
+
+
+def test_an_upload_that_fails_ends_the_round() -> None:
+    federation = Federation()
+    federation.match_all()
+    owner = federation.first()
+    owner.participant.uploaded = lambda job, number: owner.participant.upload_failed(
+        job, number, FaultError("no answer", reason="DEADLINE")
+    )
+    done = federation.round(1, 0, make_updates(federation))
+    assert done.refusals[owner.identity.member].refusal.reason == "DEADLINE"
+    assert len(done.result.survivors) == 3
+
+
+def test_completions_of_a_round_that_is_over_change_nothing() -> None:
+    federation = Federation()
+    federation.match_all()
+    participant = federation.first().participant
+    participant.handle(RoundInvite(federation.setup(1)))
+    participant.handle(RoundClosed(JOB_ID, ONE, RoundOutcome.ABORTED, ""))
+    update = make_updates(federation)[federation.first().identity.member]
+    assert participant.trained(JOB_ID, ONE, update) == ()
+    assert participant.uploaded(JOB_ID, ONE) == ()
+    assert participant.training_failed(JOB_ID, ONE, FaultError("late")) == ()
+    assert participant.upload_failed(JOB_ID, ONE, FaultError("late")) == ()
+
+
+def test_a_round_that_nothing_moves_expires_and_is_told_of() -> None:
+    federation = Federation()
+    federation.match_all()
+    participant = federation.first().participant
+    participant.handle(RoundInvite(federation.setup(1)))
+    federation.clock.time += 59
+    assert participant.tick() == ()
+    federation.clock.time += 2
+    assert reports(participant.tick())[0].refusal.reason == "EXPIRED"
+    assert participant.tick() == ()
+
+
+def test_a_closed_job_is_forgotten_and_opens_no_more_rounds() -> None:
+    federation = Federation()
+    federation.match_all()
+    owner = federation.first()
+    owner.participant.handle(RoundInvite(federation.setup(1)))
+    effects = owner.participant.handle(JobClosed(JOB_ID, "finished", ""))
+    assert effects == (Forget(JOB_ID, ONE), ForgetJob(JOB_ID))
+    (report,) = reports(owner.participant.handle(RoundInvite(federation.setup(2))))
+    assert report.refusal.reason == "JOB_CLOSED"
+    owner.restart()
+    assert refusal_to(federation).reason == "JOB_CLOSED"
+
+
+def test_an_expired_policy_ends_rounds_of_a_job_accepted_before() -> None:
+    federation = Federation()
+    federation.match_all()
+    federation.clock.time = 1_893_542_400.0  # the second of January 2030
+    (report,) = reports(federation.first().participant.handle(RoundInvite(federation.setup(1))))
+    assert (report.refusal.reason, report.refusal.subject) == ("EXPIRED", "policy.jobs.expires")
+
+
+def test_no_secret_and_no_update_is_in_what_an_upload_shows() -> None:
+    upload = Upload(JOB_ID, ONE, b"\x01" * 100, PLAN, 1.0)
+    assert "\\x01" not in repr(upload)
+
+
+def test_the_same_calls_give_the_same_bytes() -> None:
+    def payloads() -> list[bytes]:
+        federation = Federation()
+        federation.match_all()
+        return list(federation.round(1, 0, make_updates(federation)).payloads.values())
+
+    assert payloads() == payloads()
+
+
+def test_a_job_without_privacy_needs_permission_twice_and_is_charged_nothing() -> None:
+    job = make_job(privacy={"mode": "none", "noise_multiplier": None})
+    assert refusal_to(Federation(job=job)).reason == "UNPROTECTED"
+    assert refusal_to(Federation(job=job, jobs={"allow_unprotected": True})).reason == "MODE"
+    allowed = Federation(
+        job=job, jobs={"allow_unprotected": True}, populations=[_population(modes=["record-local", "none"])]
+    )
+    allowed.match_all()
+    done = allowed.round(1, 0, make_updates(allowed))
+    assert len(done.result.survivors) == 4
+    assert allowed.first().ledger.entries == ()
+
+
+def test_a_repeated_certificate_gets_the_stored_unmasking() -> None:
+    federation = Federation()
+    federation.match_all()
+    owner = federation.first()
+    certificates = []
+    handle = owner.participant.handle
+
+    def watched(command):
+        if isinstance(command, RoundCommand) and type(command.message).__name__ == "Certificate":
+            certificates.append(command)
+        return handle(command)
+
+    owner.participant.handle = watched
+    federation.round(1, 0, make_updates(federation))
+    (first,) = certificates
+    (report,) = reports(handle(first))
+    assert isinstance(report, RoundReport)
+    assert isinstance(report.message, Unmasking)
+    assert owner.records.answered(JOB_ID) == {ModelVersion(0)}

@@ -1,0 +1,150 @@
+"""Does every rule of the policy refuse by its own key, and is a wrong policy told of whole?"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from lepton_client.policy import Policy, admit, load_policy, most_charges, policy_json_schema
+from lepton_core.errors import InputError, PolicyRefusal, SettingsError
+from lepton_core.settings import parse_settings
+from tests.unit.client.owners import NOW, VOCABULARY, make_job, make_policy, policy_document
+
+JULY_2040 = 2_225_000_000.0
+
+
+def refused(policy_changes: dict, job_changes: dict, now: float = NOW) -> PolicyRefusal:
+    with pytest.raises(PolicyRefusal) as refusal:
+        admit(make_policy(**policy_changes), make_job(**job_changes), now)
+    return refusal.value
+
+
+def population(**changes) -> dict:
+    return policy_document()["populations"][0] | changes
+
+
+@pytest.mark.parametrize(
+    ("policy_changes", "job_changes", "reason", "key"),
+    [
+        ({}, {"purpose": "marketing"}, "PURPOSE", "jobs.purposes"),
+        ({"jobs": {"models": ["mlp"]}}, {}, "MODEL", "jobs.models"),
+        ({"jobs": {"max_rounds": 2}}, {}, "ROUNDS", "jobs.max_rounds"),
+        ({"jobs": {"concepts": [VOCABULARY + "radius"]}}, {}, "CONCEPT", "jobs.concepts"),
+        ({"jobs": {"concepts": ["https://elsewhere.example/*"]}}, {}, "CONCEPT", "jobs.concepts"),
+        ({"peers": {"minimum_cohort": 4}}, {}, "COHORT", "peers.minimum_cohort"),
+        ({"peers": {"corruption": 0.2}}, {}, "CORRUPTION", "peers.corruption"),
+        ({}, {"population": "staff"}, "POPULATION", "populations"),
+        ({"populations": [population(modes=["none"])]}, {}, "MODE", "populations.patients.modes"),
+        ({"populations": [population(epsilon=3.9)]}, {}, "EPSILON", "populations.patients.epsilon"),
+        ({"populations": [population(delta=1e-4)]}, {}, "DELTA", "populations.patients.delta"),
+        ({}, {"privacy": {"mode": "none", "noise_multiplier": None}}, "UNPROTECTED", "jobs.allow_unprotected"),
+        ({"jobs": {"expires": "2020-01-01"}}, {}, "EXPIRED", "jobs.expires"),
+    ],
+)
+def test_a_job_that_the_policy_forbids_is_refused_by_the_key(policy_changes, job_changes, reason, key) -> None:
+    refusal = refused(policy_changes, job_changes)
+    assert (refusal.reason, refusal.where) == (reason, f"policy.{key}")
+    assert refusal.expected
+    assert refusal.got
+
+
+def test_a_job_within_the_policy_gets_its_population() -> None:
+    assert admit(make_policy(), make_job(), NOW).declared_rows == 100
+
+
+def test_a_policy_holds_through_its_last_day_and_no_longer() -> None:
+    policy = make_policy(jobs={"expires": "2027-01-15"})  # the day of NOW
+    admit(policy, make_job(), NOW)
+    with pytest.raises(PolicyRefusal, match="expired"):
+        admit(policy, make_job(), NOW + 86_400)
+    assert refused({}, {}, JULY_2040).reason == "EXPIRED"
+
+
+def test_the_target_is_a_concept_like_any_other() -> None:
+    only_features = [VOCABULARY + name for name in ("radius", "texture", "area")]
+    assert refused({"jobs": {"concepts": only_features}}, {}).got == VOCABULARY + "diagnosis"
+    admit(make_policy(jobs={"concepts": [*only_features, VOCABULARY + "diagnosis"]}), make_job(), NOW)
+
+
+def test_rounds_that_may_be_charged_are_the_planned_and_a_small_share() -> None:
+    assert most_charges(make_policy(), make_job(training={"rounds": 20})) == 21
+    assert most_charges(make_policy(jobs={"max_unreleased_fraction": 0.0}), make_job(training={"rounds": 20})) == 20
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "told"),
+    [
+        (("peers", "minimum_cohort"), 2, "peers.minimum_cohort"),
+        (("peers", "corruption"), 0.5, "peers.corruption"),
+        (("peers", "federation_key"), "abc", "Ed25519 public key"),
+        (("peers", "federation_key"), None, "either federation_key or members"),
+        (("peers", "members"), [digit * 64 for digit in "abc"], "either federation_key or members"),
+        (("populations", 0, "epsilon"), 0, "populations.0.epsilon"),
+        (("populations", 0, "delta"), 1, "populations.0.delta"),
+        (("populations", 0, "declared_rows"), 0, "populations.0.declared_rows"),
+        (("populations", 0, "modes"), [], "at least one privacy mode"),
+        (("populations", 0, "modes"), ["central"], "populations.0.modes"),
+        (("jobs", "concepts"), ["*"], "names a host"),
+        (("jobs", "concepts"), ["https://*"], "names a host"),
+        (("jobs", "concepts"), ["https://a.example/*/b"], "names a host"),
+        (("jobs", "concepts"), [], "jobs.concepts"),
+        (("jobs", "expires"), "never", "jobs.expires"),
+        (("jobs", "max_rounds"), 0, "jobs.max_rounds"),
+        (("populations",), [population(), population()], "one name"),
+    ],
+)
+def test_a_wrong_policy_is_told_by_its_key(path, value, told) -> None:
+    document = policy_document()
+    place = document
+    for part in path[:-1]:
+        place = place[part]
+    place[path[-1]] = value
+    with pytest.raises(SettingsError) as refused_settings:
+        parse_settings(Policy, document, source="policy.toml")
+    assert told in str(refused_settings.value)
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "meant"),
+    [("peers", "minimum_cohrt", "minimum_cohort"), ("jobs", "purpose", "purposes"), (None, "job", "jobs")],
+)
+def test_an_unknown_key_is_refused_with_what_may_have_been_meant(section, key, meant) -> None:
+    document = policy_document()
+    (document if section is None else document[section])[key] = 1
+    with pytest.raises(SettingsError) as unknown:
+        parse_settings(Policy, document, source="policy.toml")
+    assert f"did you mean '{meant}'" in str(unknown.value)
+
+
+def test_pinned_members_are_at_least_three_and_different() -> None:
+    keys = [digit * 64 for digit in "abc"]
+    make_policy(peers={"federation_key": None, "members": keys})
+    for wrong in (keys[:2], [*keys, keys[0]]):
+        with pytest.raises(ValueError, match=r"pinned twice|fewer than 3"):
+            make_policy(peers={"federation_key": None, "members": wrong})
+
+
+def test_a_policy_file_that_is_missing_or_not_toml_is_told(tmp_path) -> None:
+    with pytest.raises(InputError) as missing:
+        load_policy(tmp_path / "policy.toml")
+    assert str(tmp_path) in missing.value.where
+    (tmp_path / "policy.toml").write_text("peers = [")
+    with pytest.raises(SettingsError, match="not TOML"):
+        load_policy(tmp_path / "policy.toml")
+
+
+def test_the_documented_policy_loads(tmp_path) -> None:
+    import lepton_client.policy as module
+
+    example = module.__doc__.split(":\n\n", 1)[1]
+    example = "\n".join(line.removeprefix("    ") for line in example.splitlines())
+    example = example.replace("…64 hex digits…", "f" * 64, 1)
+    (tmp_path / "policy.toml").write_text(example)
+    assert load_policy(tmp_path / "policy.toml").jobs.max_rounds == 100
+
+
+def test_the_shipped_schema_is_the_models_own() -> None:
+    shipped = Path(__file__).parents[3] / "client/lepton_client/policy.schema.json"
+    assert json.loads(shipped.read_text()) == policy_json_schema()
