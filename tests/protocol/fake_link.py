@@ -12,21 +12,14 @@ from lepton_core.secagg import client_events as told
 from lepton_core.secagg import client_phases as member_phases
 from lepton_core.secagg import server_events as heard
 from lepton_core.secagg.client_checks import Admission
+from lepton_core.secagg.server_status import step_of
 from lepton_core.secagg.simulate import event_of, member_event_of
-from lepton_core.secagg.steps import Step
 from lepton_core.secagg.terms import Setup, commit_nonce
 from lepton_core.secagg.unmask import sum_words, unmask
 from tests.protocol.seeded import SeededRandomness, draw_values, make_identities, make_terms, pack_values
 
 NONCE = b"n" * 32
 MODEL_DIGEST = b"d" * 32
-CURRENT_STEP = {
-    server_phases.AwaitingAdverts: Step.ADVERT,
-    server_phases.AwaitingShares: Step.SHARE,
-    server_phases.AwaitingInputs: Step.INPUT,
-    server_phases.AwaitingSignatures: Step.CONSISTENCY,
-    server_phases.AwaitingUnmaskings: Step.UNMASK,
-}
 
 
 class FakeRound:
@@ -86,7 +79,7 @@ class FakeRound:
                 return self
             self.deadlines += 1
             assert self.deadlines < 10, "the round does not end"
-            self.hear(heard.DeadlinePassed(CURRENT_STEP[type(self.phase)]))
+            self.hear(heard.DeadlinePassed(step_of(self.phase)))
 
     def lose(self, member):
         """The member is gone, and the coordinator knows."""

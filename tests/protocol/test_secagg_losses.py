@@ -11,6 +11,8 @@ from lepton_core.secagg import client_phases, server, server_phases
 from lepton_core.secagg import server_events as heard
 from lepton_core.secagg.graph import threshold
 from lepton_core.secagg.messages import InputTrailer
+from lepton_core.secagg.server_status import step_of as step_of_phase
+from lepton_core.secagg.server_status import waiting_for
 from lepton_core.secagg.simulate import event_of, member_event_of, run_round, step_of
 from lepton_core.secagg.steps import Step
 from tests.protocol.fake_link import FakeRound
@@ -140,6 +142,22 @@ def test_a_lost_message_is_told_again_as_outstanding():
                 fake.tell(member, member_event_of(again))
     fake.assert_exact()
     assert fake.deadlines == 0
+
+
+def test_the_status_names_the_step_and_whom_it_waits_for():
+    fake = FakeRound(5, up=vanishing(Step.SHARE, {make_identities(5)[3].member}))
+    assert (step_of_phase(fake.phase), waiting_for(fake.phase)) == (Step.ADVERT, tuple(fake.ids))
+    fake.hear(heard.MemberLost(fake.ids[0], "stream gone"))
+    assert waiting_for(fake.phase) == tuple(fake.ids[1:])
+    while fake.queue:
+        kind, member, message = fake.queue.pop(0)
+        if kind == "up":
+            fake.hear(event_of(message))
+        else:
+            fake.tell(member, member_event_of(message))
+    assert (step_of_phase(fake.phase), waiting_for(fake.phase)) == (Step.SHARE, (fake.ids[3],))
+    fake.run()
+    assert (step_of_phase(fake.phase), waiting_for(fake.phase)) == (Step.UNMASK, ())
 
 
 def test_the_setup_is_awaited_until_the_advert_and_answered_the_same():

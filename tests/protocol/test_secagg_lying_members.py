@@ -205,6 +205,25 @@ def test_a_dealer_that_seals_rubbish_for_one_holder_does_not_stop_the_round():
     assert fake.result.plan.mask_keys_reconstructed == 1
 
 
+def test_the_round_ends_before_anything_is_revealed_when_a_lost_dealer_s_masks_cannot_be_taken_away():
+    spared = {make_identities(COUNT)[0].member, make_identities(COUNT)[2].member}
+
+    def up(member, message):
+        if member != LIAR.member or not isinstance(message, ShareMessage):
+            return [message]
+        sealed = tuple(
+            entry if entry.holder in spared else SealedShares(entry.holder, b"\0" * CIPHERTEXT_BYTES)
+            for entry in message.sealed
+        )
+        return [replace(message, sealed=sealed)]
+
+    fake = FakeRound(COUNT, up=up).run()
+    assert fake.result is None
+    assert fake.error.reason == "UNRECOVERABLE"
+    assert fake.error.where == f"member {LIAR.member.hex()}"
+    assert not any(isinstance(event, heard.SignatureReceived | heard.UnmaskingReceived) for event in fake.journal)
+
+
 FORGED_SHARE_MESSAGES = {
     "a ciphertext too long": lambda m: reseal(m, b"\0" * (CIPHERTEXT_BYTES + 1)),
     "a holder left out": lambda m: replace(m, sealed=m.sealed[1:]),
