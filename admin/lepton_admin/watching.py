@@ -182,8 +182,6 @@ def line_of(event: JobEvent) -> str:
     if event.round > 0:
         parts.append(f"round {event.round:<3}")
     parts.append(event.message)
-    if event.accuracy >= 0 and event.kind == "model":
-        parts.append(f"accuracy {event.accuracy:.3f} AUC {event.auc:.3f} epsilon {event.epsilon:.2f}")
     if event.bytes_up > 0 and event.kind == "round":
         parts.append(f"{event.bytes_up:,} bytes up")
     return "  ".join(parts)
