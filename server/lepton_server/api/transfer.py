@@ -120,6 +120,9 @@ class TransferService:
             if chunk.HasField("header"):
                 raise InputError("a second header", where="UploadChunk.header", reason="HEADER")
             at = await self._keep(upload, chunk, at, writer)
+        if at < upload.size:
+            # A connection that broke looks like an early end; what has come stays, so that the upload can go on.
+            raise _wrong_length(upload, f"{at} bytes")
         await asyncio.to_thread(self._artifacts.finish, upload.slot, upload.digest, upload.size)
 
     async def _keep(self, upload: _Upload, chunk: pb.UploadChunk, at: int, writer: object) -> int:
@@ -143,14 +146,18 @@ class TransferService:
             )
         if end > upload.size:
             await asyncio.to_thread(self._artifacts.discard, upload.slot)
-            raise InputError(
-                "an upload of another length than announced",
-                where=upload.digest,
-                expected=f"{upload.size} bytes",
-                got=f"at least {end} bytes",
-                reason="LENGTH",
-            )
+            raise _wrong_length(upload, f"at least {end} bytes")
         if self._writers.get(upload.slot) is not writer:
             raise ConflictError("another stream goes on with this upload", where=upload.digest, reason="NEWER_UPLOAD")
         await asyncio.to_thread(self._artifacts.write_at, upload.slot, chunk.offset, chunk.data)
         return end
+
+
+def _wrong_length(upload: _Upload, got: str) -> InputError:
+    return InputError(
+        "an upload of another length than announced",
+        where=upload.digest,
+        expected=f"{upload.size} bytes",
+        got=got,
+        reason="LENGTH",
+    )
