@@ -204,6 +204,21 @@ def test_a_member_given_up_for_lost_counts_when_its_message_comes_in_time():
     assert fake.ids[0] in fake.result.survivors
 
 
+def test_a_member_that_came_back_is_waited_for_again():
+    fake = FakeRound(5)
+    back = fake.ids[0]
+    fake.hear(heard.MemberLost(back, "stream gone"))
+    fake.up = lambda member, message: [] if member == back else [message]
+    while fake.queue:
+        kind, member, message = fake.queue.pop(0)
+        if kind == "up":
+            fake.hear(event_of(message))
+        else:
+            fake.tell(member, member_event_of(message))
+    assert isinstance(fake.phase, server_phases.AwaitingShares)
+    assert waiting_for(fake.phase) == (back,)
+
+
 def test_the_round_in_memory_gives_the_exact_sum_of_the_survivors():
     terms, identities = make_terms(), make_identities(5)
     fake = FakeRound(5, terms=terms)

@@ -84,6 +84,46 @@ def test_a_holder_is_named_that_reveals(name):
     assert LIAR.member in fake.result.survivors
 
 
+def test_a_true_share_of_the_kind_that_was_not_asked_for_is_refused():
+    fake = FakeRound(COUNT)
+    held = {}
+
+    def up(member, message):
+        if member == LIAR.member and isinstance(message, ConsistencySignature):
+            held.update(fake.members[member].round.held)
+        if member == LIAR.member and isinstance(message, Unmasking):
+            first = message.revealed[0]
+            true_share = held[first.dealer].reveal(first.dealer, ShareKind.MASK_KEY)
+            return [resigned(fake, replace(message, revealed=(true_share, *message.revealed[1:])))]
+        return [message]
+
+    fake.up = up
+    fake.run()
+    assert [(r.member, r.error.reason) for r in fake.rejected] == [(LIAR.member, "WRONG_KIND")]
+    fake.assert_exact()
+
+
+@pytest.mark.parametrize("field", ["mask_key", "self_seed"])
+def test_a_dealer_whose_sealed_share_is_not_the_one_it_signed_is_treated_as_absent(field):
+    """The ciphertext opens; one digest of the victim's pair is of another share."""
+    victim = make_identities(8)[6].member
+
+    def up(member, message):
+        if member != make_identities(8)[1].member or not isinstance(message, ShareMessage):
+            return [message]
+        digests = tuple(
+            replace(entry, **{field: b"x" * 32}) if entry.holder == victim else entry for entry in message.digests
+        )
+        forged = replace(message, digests=digests)
+        signed = forged.signed_bytes(fake.setup.setup_id(), fake.phase.cohort.root)
+        return [replace(forged, signature=make_identities(8)[1].sign(signed))]
+
+    fake = FakeRound(8, up=up)
+    fake.run()
+    fake.assert_exact()
+    assert [(drop.member, drop.step) for drop in fake.dropped] == [(victim, Step.INPUT)]
+
+
 @pytest.mark.parametrize(
     "forge",
     [

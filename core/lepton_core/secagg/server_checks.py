@@ -98,7 +98,6 @@ def require_trailer(
     if (
         any(left >= right for left, right in pairwise(trailer.paired))
         or not set(trailer.paired) <= set(dealers)
-        or trailer.member in trailer.paired
         or len(trailer.paired) + 1 < threshold
     ):
         raise PeerViolation(
