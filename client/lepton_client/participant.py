@@ -47,7 +47,7 @@ from lepton_core.secagg import client_events as secagg
 from lepton_core.secagg.client_phases import Failed, Training, Uploaded, Uploading
 from lepton_core.secagg.messages import ServerMessage
 from lepton_core.secagg.payload import encode_payload
-from lepton_core.secagg.terms import Setup
+from lepton_core.secagg.terms import Setup, labelled_hash
 from lepton_core.session import (
     JobClosed,
     MatchAnswer,
@@ -65,6 +65,11 @@ from lepton_pool.terms import derive_ring_plan
 
 #: A round has five steps; one that nothing moves for longer than all of them is over, told or not.
 _STEPS_BEFORE_EXPIRY = 6
+
+#: Jobs whose data are checked at once; further requests are taken when the coordinator repeats them.
+_MOST_MATCHING = 16
+#: Refusals remembered; an older job is looked at anew.
+_MOST_REFUSALS = 256
 
 Effects = tuple[Effect, ...]
 
@@ -101,8 +106,8 @@ class Participant:
         #: Jobs whose data were checked by this process.
         self._prepared: set[JobId] = set()
         self._matching: dict[JobId, Matching] = {}
-        #: Refusals given, by job, with the request they answer.
-        self._refused: dict[JobId, tuple[MatchRequest, Refusal]] = {}
+        #: The newest refusals given, by job, with the digest of the request they answer.
+        self._refused: dict[JobId, tuple[Digest, Refusal]] = {}
         self._rounds: dict[JobId, CurrentRound] = {}
 
     # Commands and completions -----------------------------------------------------------------------------------------
@@ -190,10 +195,11 @@ class Participant:
 
     def _asked(self, request: MatchRequest) -> Effects:
         job_id = request.job
-        if job_id in self._matching:
+        if job_id in self._matching or len(self._matching) >= _MOST_MATCHING:
             return ()
-        if job_id in self._refused and self._refused[job_id][0] == request:
-            return (SendReport(MatchAnswer(job_id, self._refused[job_id][1])),)
+        asked, refusal = self._refused.get(job_id, (None, None))
+        if refusal is not None and asked == _digest_of_request(request):
+            return (SendReport(MatchAnswer(job_id, refusal)),)
         job: Job | None = None
         try:
             job = parse_job(request.canonical_job)
@@ -221,7 +227,10 @@ class Participant:
         refusal = leaving(error, job)
         # What the owner or time can change is looked at anew when the coordinator asks again.
         if not error.retryable and not error.reason.startswith("MEMBERSHIP_"):
-            self._refused[request.job] = request, refusal
+            self._refused.pop(request.job, None)
+            self._refused[request.job] = _digest_of_request(request), refusal
+            while len(self._refused) > _MOST_REFUSALS:
+                del self._refused[next(iter(self._refused))]
         return (SendReport(MatchAnswer(request.job, refusal)),)
 
     def _close_job(self, job_id: JobId, state: str) -> Effects:
@@ -369,3 +378,7 @@ class Participant:
     @staticmethod
     def _refuse_round(job_id: JobId, number: RoundNumber, refusal: Refusal) -> SendReport:
         return SendReport(RoundRefusal(job_id, number, refusal))
+
+
+def _digest_of_request(request: MatchRequest) -> Digest:
+    return digest_of(labelled_hash(b"lepton/match/v1", request.canonical_job, request.membership_list))

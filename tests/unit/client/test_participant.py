@@ -6,12 +6,26 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from lepton_client.effects import Forget, ForgetJob, Match, SendReport, Train, Upload
 from lepton_core.errors import DataError, FaultError, MatchRefusal
-from lepton_core.ids import JobId, ModelVersion, RoundNumber
+from lepton_core.ids import JobId, MemberId, ModelVersion, RoundNumber
 from lepton_core.privacy.ledger import ChargeState
-from lepton_core.secagg.messages import Advert, ConsistencySignature, InputTrailer, ShareMessage, SurvivorSet, Unmasking
+from lepton_core.secagg.messages import (
+    Advert,
+    Certificate,
+    ConsistencySignature,
+    DealtShares,
+    Delivery,
+    InputTrailer,
+    Leaf,
+    Roster,
+    ShareMessage,
+    SurvivorSet,
+    Unmasking,
+)
 from lepton_core.session import (
     JobClosed,
     MatchAnswer,
@@ -526,3 +540,71 @@ def test_a_repeated_certificate_gets_the_stored_unmasking() -> None:
     assert isinstance(report, RoundReport)
     assert isinstance(report.message, Unmasking)
     assert owner.records.answered(JOB_ID) == {ModelVersion(0)}
+
+
+# Whatever comes ---------------------------------------------------------------------------------------------------
+
+
+def _garbage(number: RoundNumber):
+    """Commands and completions in their form, with contents that no honest coordinator sends."""
+    member, digest = MemberId(b"m" * 16), b"d" * 32
+    signature = ConsistencySignature(member, b"s" * 64)
+    advert = Advert(member, digest, digest, digest, digest, digest, b"s" * 64)
+    messages = (
+        Roster((), digest, ()),
+        Roster((Leaf(member, digest),) * 2, digest, (advert,)),
+        Delivery((), ModelVersion(0), digest),
+        Delivery((DealtShares(member, b"", (), b"s" * 64),), ModelVersion(1), digest),
+        SurvivorSet(()),
+        SurvivorSet((member, member)),
+        Certificate(()),
+        Certificate((signature,)),
+    )
+    return (
+        *(RoundCommand(JOB_ID, number, message) for message in messages),
+        RoundClosed(JOB_ID, number, RoundOutcome.LEFT_OUT, "x"),
+    )
+
+
+@given(script=st.lists(st.tuples(st.integers(0, 13), st.integers(1, 3)), max_size=25))
+@settings(max_examples=60, deadline=None)
+def test_whatever_order_things_come_in_nothing_is_raised_charged_or_revealed(script) -> None:
+    federation = Federation(3)
+    owner = federation.first()
+    owner.match(federation.request)
+    participant = owner.participant
+    for kind, raw in script:
+        number = RoundNumber(raw)
+        garbage = _garbage(number)
+        if kind < len(garbage):
+            effects = participant.handle(garbage[kind])
+        elif kind == 9:
+            effects = participant.handle(RoundInvite(federation.setup(raw)))
+        elif kind == 10:
+            effects = participant.trained(JOB_ID, number, np.zeros(4, np.float32))
+        elif kind == 11:
+            effects = participant.uploaded(JOB_ID, number)
+        elif kind == 12:
+            effects = participant.tick()
+        else:
+            effects = participant.handle(federation.request)
+        for report in reports(effects):
+            assert isinstance(report, MatchAnswer | RoundRefusal) or isinstance(report.message, Advert)
+        assert not any(isinstance(effect, Train | Upload) for effect in effects)
+    assert owner.ledger.entries == ()
+    assert owner.records.answered(JOB_ID) == frozenset()
+
+
+def test_a_flood_of_jobs_is_checked_a_few_at_a_time() -> None:
+    federation = Federation()
+    participant = federation.first().participant
+    asked = [
+        effect
+        for index in range(100)
+        for effect in participant.handle(replace(federation.request, job=JobId(f"job-{index}")))
+        if isinstance(effect, Match)
+    ]
+    assert len(asked) == 16
+    participant.matched(JobId("job-0"), MatchRefusal("no column", reason="MISSING_CONCEPT"))
+    (next_one,) = participant.handle(replace(federation.request, job=JobId("job-99")))
+    assert isinstance(next_one, Match)
