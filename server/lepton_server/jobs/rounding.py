@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import assert_never
 
 from lepton_core.errors import LeptonError
-from lepton_core.ids import Digest, ModelVersion, RoundNumber
+from lepton_core.ids import Digest, MemberId, ModelVersion, RoundNumber
 from lepton_core.secagg import server as protocol
 from lepton_core.secagg import server_events as pe
 from lepton_core.secagg.messages import (
@@ -23,7 +23,7 @@ from lepton_core.secagg.messages import (
 )
 from lepton_core.secagg.server_status import step_of, waiting_for
 from lepton_core.secagg.steps import Step
-from lepton_core.session import RoundCommand, RoundInvite, RoundOutcome
+from lepton_core.session import Refusal, RoundCommand, RoundInvite, RoundOutcome
 from lepton_core.views import DroppedMember, JobState, ModelView
 from lepton_server.jobs import events as ev
 from lepton_server.jobs.draft import Draft
@@ -123,8 +123,10 @@ def _translate(
                 draft.audit("coordinator", "round.sum", f"round {number}: {', '.join(facts.owners(result.survivors))}")
                 draft.add(aggregate_effect(facts, next_phase))
                 return replace(next_phase, roll=draft.roll), draft.effects
-            case pe.Aborted(error, _):
+            case pe.Aborted(error, blamed):
                 draft.add(ev.CancelTimer(round_key(facts, number, step_name(before))))
+                if blamed is not None:
+                    _leave_out(draft, blamed, error)
                 return _round_aborted(draft, replace(phase, record=record), before, error)
             case _:
                 assert_never(effect)
@@ -136,6 +138,15 @@ def _translate(
         waiting_for=waiting_for(phase.protocol),
     )
     return phase, draft.effects
+
+
+def _leave_out(draft: Draft, member: MemberId, error: LeptonError) -> None:
+    """A member that broke the protocol for all takes no part in later rounds of this job."""
+    blame = Refusal(error.code, error.reason, "")
+    draft.roll = replace(draft.roll, answers={**draft.roll.answers, member: blame})
+    owner = draft.facts.owner(member)
+    draft.announce("refused", f"{owner} is left out of later rounds: {error.message}", owner=owner)
+    draft.audit("coordinator", "job.leave-out", f"{owner}: {error.reason}")
 
 
 def _round_aborted(draft: Draft, phase: Rounding, at: Step, error: LeptonError) -> Result:
