@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lepton_admin.files import read_text, read_toml
-from lepton_core.errors import JobError, NotFoundError
+from lepton_core.errors import JobError, LeptonError, NotFoundError
 from lepton_core.ids import Digest, JobId, digest_of
 from lepton_core.job import Job, JobFile, Task
 from lepton_core.settings import parse_settings
@@ -73,6 +74,18 @@ def submit_job(ready: ReadyJob, link: CoordinatorLink) -> JobId:
     if ready.evaluation is not None:
         link.upload(ready.evaluation)
     return link.submit(ready.job.canonical())
+
+
+def warm_up(job_file: Path) -> None:
+    """Load what resolving a job needs and derive its noise once, which the accountant remembers.
+
+    A program that has to wait anyway does this meanwhile. Whatever is wrong is told when the job is resolved.
+    """
+    import lepton_kg.plan  # noqa: F401 - takes a third of a second
+
+    with contextlib.suppress(LeptonError):
+        document = read_toml(job_file, "job file")
+        _noise_multiplier(parse_settings(JobFile, document, source=str(job_file)))
 
 
 def find_ontology(version: str, link: CoordinatorLink) -> Ontology:

@@ -38,7 +38,7 @@ def die_with(parent: int) -> None:
 
 
 def main() -> None:
-    """Run the command lines; the first that fails ends the process with its exit code."""
+    """Run the command lines up to the first that fails; its exit code is the process's."""
     die_with(int(sys.argv[1]))
     if sys.argv[2] in {"--file", "--module"}:
         kind, sys.argv = sys.argv[2], sys.argv[3:]
@@ -49,10 +49,13 @@ def main() -> None:
         return
     from lepton_admin.cli.main import run
 
+    code = 0
     for line in command_lines(sys.argv[2:]):
-        code = run(line)
-        if code != 0:
-            sys.exit(code)
+        code = code or run(line)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Everything is closed and durable; tearing down the interpreter would wait about 2 s for gRPC's threads.
+    os._exit(code)
 
 
 if __name__ == "__main__":

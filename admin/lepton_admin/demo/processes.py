@@ -121,17 +121,13 @@ class Processes:
                 raise _died(running, code)
 
     def end(self) -> None:
-        """Ask every process to end, then kill what is left, children included; returns when all are gone."""
-        for running in self._running.values():
-            if running.process.poll() is None:
-                _signal_group(running.process, signal.SIGTERM)
-        deadline = time.monotonic() + GRACE_S
-        for running in self._running.values():
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                running.process.wait(max(0.0, deadline - time.monotonic()))
-        for running in self._running.values():
-            _signal_group(running.process, signal.SIGKILL)
-            running.process.wait()
+        """Ask every process to end, then kill what is left, children included; returns when all are gone.
+
+        The first one, on which the others depend, is asked last, so that it need not wait for their sessions.
+        """
+        running = list(self._running.values())
+        _end(running[1:])
+        _end(running[:1])
         self._running.clear()
 
 
@@ -141,6 +137,19 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def _end(wave: Sequence[Running]) -> None:
+    for running in wave:
+        if running.process.poll() is None:
+            _signal_group(running.process, signal.SIGTERM)
+    deadline = time.monotonic() + GRACE_S
+    for running in wave:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            running.process.wait(max(0.0, deadline - time.monotonic()))
+    for running in wave:
+        _signal_group(running.process, signal.SIGKILL)
+        running.process.wait()
 
 
 def _signal_group(process: subprocess.Popen[bytes], number: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,13 +14,13 @@ from types import FrameType
 from lepton_admin.cli.options import OutputFormat
 from lepton_admin.demo import stage
 from lepton_admin.demo.baselines import load_baselines
-from lepton_admin.demo.folder import DemoFolder
+from lepton_admin.demo.folder import DemoFolder, example_folder
 from lepton_admin.demo.power_loss import PowerLoss
 from lepton_admin.demo.processes import Processes
 from lepton_admin.demo.report import Findings
 from lepton_admin.link import CoordinatorLink
 from lepton_admin.models import export_model, remember_job, sidecar_of
-from lepton_admin.submission import ReadyJob, load_job_file, resolve_job, submit_job
+from lepton_admin.submission import ReadyJob, load_job_file, resolve_job, submit_job, warm_up
 from lepton_admin.watching import Watcher, follow
 from lepton_core.errors import AbortedError, FaultError, InputError
 from lepton_core.ids import JobId
@@ -110,6 +111,7 @@ def _start(scene: _Scene, *, reuse: bool) -> None:
     else:
         stage.start_coordinator(folder, processes)
         stage.write_data(folder, processes, scene.options.seed)
+    threading.Thread(target=warm_up, args=(example_folder() / "job.toml",), daemon=True).start()
     processes.wait_until(address.is_file, "the coordinator's start", "coordinator")
 
 
