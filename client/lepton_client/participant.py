@@ -23,6 +23,7 @@ Rules
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import assert_never
 
@@ -111,6 +112,18 @@ class Participant:
         self._rounds: dict[JobId, CurrentRound] = {}
 
     # Commands and completions -----------------------------------------------------------------------------------------
+
+    def resume(self) -> Effects:
+        """Check the data of open jobs again after a restart; optional, as a round's invitation does it too."""
+        effects: list[Effect] = []
+        for job_id, accepted in self._records.jobs().items():
+            if accepted.closed or job_id in self._prepared or job_id in self._matching:
+                continue
+            with contextlib.suppress(LeptonError):  # what forbids the job now is told when a round asks
+                population = self._consent.population(accepted.job)
+                self._matching[job_id] = Matching(accepted.job, accepted.membership, None, None)
+                effects.append(Match(job_id, accepted.job, population))
+        return tuple(effects)
 
     def handle(self, command: ServerCommand) -> Effects:
         """What a command of the coordinator asks of this owner."""

@@ -70,6 +70,7 @@ class Pump:
         Raises:
             IdentityError, ConflictError: the coordinator does not want this owner, or speaks another version.
         """
+        await self._step(self._participant.resume)
         parts = [
             asyncio.create_task(self._session.run()),
             asyncio.create_task(self._take_commands()),

@@ -152,6 +152,23 @@ def test_a_restarted_owner_remembers_what_it_accepted_and_checks_its_data_before
     assert isinstance(report.message, Advert)
 
 
+def test_a_restarted_owner_may_check_its_data_before_it_is_asked() -> None:
+    federation = Federation()
+    federation.match_all()
+    owner = federation.first()
+    owner.restart()
+    (check,) = owner.participant.resume()
+    assert isinstance(check, Match)
+    assert owner.participant.resume() == ()
+    # An invitation that comes meanwhile waits for the same check.
+    assert owner.participant.handle(RoundInvite(federation.setup(1))) == ()
+    (report,) = reports(owner.participant.matched(JOB_ID, PLAN))
+    assert isinstance(report.message, Advert)
+    owner.participant.handle(JobClosed(JOB_ID, "finished", ""))
+    owner.restart()
+    assert owner.participant.resume() == ()
+
+
 def test_a_restarted_owner_whose_data_are_gone_refuses_the_round_and_says_why() -> None:
     federation = Federation()
     federation.match_all()
