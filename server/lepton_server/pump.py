@@ -7,6 +7,7 @@ crash or an error, is given again by `recover` or `outstanding`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, Protocol, TypeVar, assert_never
@@ -18,7 +19,6 @@ from lepton_core.ids import MemberId
 from lepton_core.ports import Clock
 from lepton_core.session import ServerCommand
 from lepton_core.views import JobEvent
-from lepton_server.coordinator import Coordinator
 from lepton_server.jobs import events as ev
 
 P = ParamSpec("P")
@@ -31,6 +31,18 @@ RETRY_S = 1.0
 
 Work = ev.RunInitialModel | ev.RunAggregate | ev.RunEvaluate
 _log = structlog.get_logger("lepton.pump")
+
+
+class Heart(Protocol):
+    """What the pump drives: a `Coordinator`."""
+
+    def handle(self, inputs: Sequence[ev.Input]) -> tuple[ev.Effect, ...]:
+        """Take in a batch, durably; FaultError if the store could not, and nothing was taken in."""
+        ...
+
+    def recover(self) -> tuple[ev.Effect, ...]:
+        """What must be under way after a start."""
+        ...
 
 
 class Outlets(Protocol):
@@ -56,7 +68,7 @@ class Outlets(Protocol):
 class Pump:
     """The one caller of a coordinator. Everything here but the coordinator's own calls runs on the event loop."""
 
-    def __init__(self, coordinator: Coordinator, outlets: Outlets, clock: Clock) -> None:
+    def __init__(self, coordinator: Heart, outlets: Outlets, clock: Clock) -> None:
         self._coordinator = coordinator
         self._outlets = outlets
         self._clock = clock
@@ -67,6 +79,7 @@ class Pump:
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._tasks: dict[object, asyncio.Task[None]] = {}
         self._drain: asyncio.Task[None] | None = None
+        self._stopping = asyncio.Event()
         #: Why inputs wait, in one sentence; empty while they do not.
         self.problem: str = ""
 
@@ -87,11 +100,11 @@ class Pump:
         for task in tuple(self._tasks.values()):
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        # Asked to end, not cancelled: a batch that is being committed must not be taken in twice.
+        self._stopping.set()
+        self._arrived.set()
         if self._drain is not None:
-            self._drain.cancel()
-            await asyncio.gather(self._drain, return_exceptions=True)
-        if self._inputs and not self.problem:
-            await self._take_batch()
+            await self._drain
         self._thread.shutdown(wait=True)
 
     async def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -117,10 +130,15 @@ class Pump:
     # ---- inputs ----------------------------------------------------------------------------------------------------
 
     async def _take_batches(self) -> None:
-        while True:
+        while self._inputs or not self._stopping.is_set():
             await self._arrived.wait()
+            if not self._inputs:
+                continue
             if not await self._take_batch():
-                await asyncio.sleep(RETRY_S)
+                if self._stopping.is_set():
+                    return
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._stopping.wait(), RETRY_S)
 
     async def _take_batch(self) -> bool:
         """One commit; False if the store could not take it, and the inputs still wait."""
@@ -136,7 +154,7 @@ class Pump:
             _log.info("the store takes inputs again")
             self.problem = ""
         del self._inputs[: len(batch)]
-        if not self._inputs:
+        if not self._inputs and not self._stopping.is_set():
             self._arrived.clear()
         self._perform(effects)
         for _, done in batch:

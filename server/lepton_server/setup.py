@@ -25,6 +25,7 @@ from lepton_server.identity.ca import (
 )
 from lepton_server.identity.roles import Role
 from lepton_server.settings import FILE_NAME, CoordinatorSettings, join_address, load_settings, split_address
+from lepton_server.store.database import parse_url
 from lepton_server.store.migrate import migrate
 from lepton_server.store.port import EnrolledParty, Store
 
@@ -48,6 +49,8 @@ def init_home(home: Path, *, listen: str, hosts: Sequence[str], database: str | 
         raise InputError("a coordinator needs a name or address that clients reach it by", where="hosts")
     document = {"listen": listen, "advertise": _advertise(listen, hosts[0]), "database": database or ""}
     settings = parse_settings(CoordinatorSettings, document, source="command line")
+    url = settings.database_url(home)
+    is_sqlite = parse_url(url).drivername == "sqlite"
     now = SystemClock().now()
     try:
         _require_free(home, settings)
@@ -60,8 +63,8 @@ def init_home(home: Path, *, listen: str, hosts: Sequence[str], database: str | 
         operator = authority.issue(
             operator_keys.public, Subject(Role.OPERATOR, OPERATOR), now=now, valid_s=PARTY_DAYS * DAY_S
         )
-        if settings.database_url(home).startswith("sqlite"):
-            migrate(settings.database_url(home))
+        if is_sqlite:
+            migrate(url)
         _write_new(home / settings.ca_key, authority.keys.to_pem())
         _write_new(home / settings.ca_certificate, authority.certificate)
         _write_new(home / settings.key, keys.to_pem())
@@ -115,6 +118,13 @@ def issue_service(home: Path, name: str, hosts: Sequence[str], folder: Path) -> 
         _write_new(folder / "key.pem", keys.to_pem())
         _write_new(folder / "cert.pem", issued.certificate)
         _write_new(folder / "ca.pem", authority.certificate)
+    except FileExistsError:
+        raise ConflictError(
+            "the folder holds credentials already",
+            where=str(folder),
+            hint="choose another folder",
+            reason="HOME_EXISTS",
+        ) from None
     except OSError as error:
         raise FaultError(
             "the service's folder cannot be written", where=str(folder), got=error.strerror or type(error).__name__

@@ -28,8 +28,9 @@ from lepton_server.identity.principals import Principal, Principals
 from lepton_server.identity.roles import ALLOWED, Role, require_complete, require_role
 
 _log = structlog.get_logger("lepton.api")
-#: gRPC carries 8 KiB of metadata; an error is cut to fit, field by field.
-_LONGEST_FIELD = 900
+#: gRPC carries 8 KiB of metadata, the details in it too; an error is cut to fit, field by field.
+_LONGEST_ERROR = 5_000
+_LONGEST_FIELD = 1_000
 
 
 @dataclass(frozen=True)
@@ -190,10 +191,19 @@ async def _reply(answer: Awaitable[Message]) -> Message:
 
 
 async def _abort(context: Any, error: LeptonError) -> NoReturn:
-    short = {key: value[:_LONGEST_FIELD] for key, value in error.as_dict().items()}
-    code, details, metadata = to_status(from_dict(short))
+    code, details, metadata = to_status(_shortened(error))
     await context.abort(code, details, metadata)
     raise AssertionError  # pragma: no cover - abort always raises
+
+
+def _shortened(error: LeptonError) -> LeptonError:
+    """The error, cut until its JSON, in which a letter can take six bytes, fits the metadata."""
+    length = _LONGEST_FIELD
+    short = error
+    while length == _LONGEST_FIELD or len(short.to_json()) > _LONGEST_ERROR:
+        short = from_dict({key: value[:length] for key, value in error.as_dict().items()})
+        length //= 2
+    return short
 
 
 def _parse(kind: type[Message], data: bytes) -> Message:

@@ -57,9 +57,7 @@ def _builder(kind: Any) -> Callable[[Any], Any]:
     if dataclasses.is_dataclass(kind):
         hints = get_type_hints(kind)
         builders = {name: _builder(hints[name]) for name in _names(make)}
-        return lambda plain: make(
-            **{name: build(plain[name]) for name, build in builders.items() if name in plain}
-        )
+        return lambda plain: make(**{name: build(plain[name]) for name, build in builders.items() if name in plain})
     if get_origin(kind) is tuple:
         build = _builder(get_args(kind)[0])
         return lambda plain: tuple(build(item) for item in plain)

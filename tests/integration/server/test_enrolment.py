@@ -178,9 +178,7 @@ async def test_a_certificate_of_another_authority_does_not_get_through_the_hands
 
     keys = KeyPair.generate()
     forged = other.issue(keys.public, Subject("operator", "operator"), now=aurora_time(aurora), valid_s=3_600.0)
-    endpoint = Endpoint(
-        aurora.endpoint.address, aurora.endpoint.ca_certificate, forged.certificate, keys.to_pem()
-    )
+    endpoint = Endpoint(aurora.endpoint.address, aurora.endpoint.ca_certificate, forged.certificate, keys.to_pem())
     with pytest.raises(grpc.RpcError) as failure:
         await health(Party("operator", endpoint))
     assert failure.value.code() == grpc.StatusCode.UNAVAILABLE
@@ -273,9 +271,7 @@ async def test_a_revocation_survives_a_restart(tmp_path: Path) -> None:
         async with calling(operator(home)) as channel:
             await identity_pb2_grpc.OwnersStub(channel).Revoke(idpb.RevokeRequest(name="aurora"), timeout=DEADLINE_S)
     async with running(home) as address:
-        endpoint = Endpoint(
-            address, aurora.endpoint.ca_certificate, aurora.endpoint.certificate, aurora.endpoint.key
-        )
+        endpoint = Endpoint(address, aurora.endpoint.ca_certificate, aurora.endpoint.certificate, aurora.endpoint.key)
         with refused(IdentityError, reason="REVOKED"):
             await health(Party("aurora", endpoint))
 

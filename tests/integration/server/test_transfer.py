@@ -141,7 +141,7 @@ async def test_an_upload_can_be_resumed_after_a_restart(tmp_path: Path) -> None:
         (lambda: [c for i, c in enumerate(chunks_of(DATA)) if i != 1], "GAP"),
         (lambda: [*chunks_of(DATA)][:1] * 2, "HEADER"),
         (lambda: [pb.UploadChunk(data=b"x")], "NO_HEADER"),
-        (lambda: [], "NO_HEADER"),
+        (list, "NO_HEADER"),
         (lambda: [pb.UploadChunk(header=header_of(DATA), data=DATA[: CHUNK_BYTES + 1])], "CHUNK"),
         (lambda: [pb.UploadChunk(header=header_of(DATA, size=10**12))], "TOO_LARGE"),
         (lambda: [pb.UploadChunk(header=header_of(DATA, digest="../../etc/passwd"))], ""),
