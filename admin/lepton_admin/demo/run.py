@@ -111,7 +111,8 @@ def _start(scene: _Scene, *, reuse: bool) -> None:
     else:
         stage.start_coordinator(folder, processes)
         stage.write_data(folder, processes, scene.options.seed)
-    threading.Thread(target=warm_up, args=(example_folder() / "job.toml",), daemon=True).start()
+    # Not a daemon thread: the interpreter must not end while one is inside a library.
+    threading.Thread(target=warm_up, args=(example_folder() / "job.toml",)).start()
     processes.wait_until(address.is_file, "the coordinator's start", "coordinator")
 
 

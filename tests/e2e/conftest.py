@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import json
+import signal
+import sys
+
+import pytest
+
+from lepton_admin.cli.main import run
+from tests.e2e.live import Live
+
+collect_ignore_glob = [] if sys.platform == "linux" else ["test_*.py"]
+#: Fewer than the job file's 20, to be quick; enough for the lost member to come back.
+ROUNDS = 12
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory):
+    """`lepton demo --keep --output json` with its federation still running; `result` is the object it printed."""
+    place = tmp_path_factory.mktemp("demo")
+    live = Live(place, "demo", "--keep", "--output", "json", "--rounds", str(ROUNDS), "--folder", str(place / "folder"))
+    try:
+        live.wait_for("\n}\n", 240.0)
+        live.folder = place / "folder"
+        live.result = json.loads(live.out.read_text("utf-8"))
+        yield live
+    finally:
+        live.process.send_signal(signal.SIGINT)
+        live.process.wait(30)
+        live.wait_until_nothing_is_left()
+
+
+@pytest.fixture
+def lepton(capsys):
+    """Run one command line with JSON output; gives (exit code, answer, error)."""
+
+    def call(*words):
+        code = run([*map(str, words), "--output", "json"])
+        told = capsys.readouterr()
+        # `job watch` answers with one object a line, everything else with one object.
+        whole = json.loads(told.out) if told.out and words[:2] != ("job", "watch") else None
+        return code, whole, json.loads(told.err) if told.err else None
+
+    return call

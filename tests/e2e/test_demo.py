@@ -1,0 +1,122 @@
+"""The real `lepton demo`, once: what it finds, and that nothing of it is left."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+
+import pytest
+
+from tests.e2e.conftest import ROUNDS
+from tests.e2e.live import Live
+
+pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("demo")]
+HOSPITALS = ["aurora", "birken", "changhe", "delta-clinic", "elm-park"]
+
+
+def test_every_round_is_completed_by_five_owners_and_the_sixth_is_refused_with_its_reason(demo):
+    result = demo.result
+    assert result["rounds_completed"] == ROUNDS
+    assert [owner["name"] for owner in result["owners"]] == HOSPITALS
+    assert result["refused"] == [
+        {
+            "name": "fjord",
+            "reason": "MISSING_CONCEPT",
+            "subject": "https://example.org/hospitals/worst-concave-points",
+        }
+    ]
+    # 398 patients less those with a planted fault.
+    assert sum(owner["rows"] + owner["rows_refused"] for owner in result["owners"]) == 398
+    assert sum(owner["rows_refused"] for owner in result["owners"]) == 9
+
+
+def test_the_model_has_learnt_within_the_promised_privacy(demo):
+    result = demo.result
+    assert result["accuracy_federated"] >= 0.85
+    assert result["auc_federated"] >= 0.93
+    assert 0 < result["epsilon"] <= 8
+    assert {owner["name"]: 0 < owner["epsilon"] <= 8 for owner in result["owners"]} == dict.fromkeys(HOSPITALS, True)
+    for name in ("accuracy_pooled", "auc_pooled"):
+        assert 0.85 <= result[name] <= 1
+    assert all(0.5 <= owner["accuracy_alone"] <= 1 for owner in result["owners"])
+
+
+def test_the_member_that_lost_power_was_taken_out_of_the_sum_exactly_and_came_back(demo, lepton):
+    result = demo.result
+    assert result["dropped_and_recovered"] == 1
+    (lost,) = result["lost"]
+    assert (lost["owner"], lost["step"]) == ("changhe", "input")
+    assert lost["survivors"] == [name for name in HOSPITALS if name != "changhe"]
+    # Its mask with each of the four others was rebuilt and taken off.
+    assert result["pair_masks_reconstructed"] == lost["pair_masks_reconstructed"] == 4
+    assert lost["came_back_in_round"] > lost["round"]
+
+    code, view, _ = lepton("round", "show", result["job"], lost["round"], "--profile", demo.folder / "researcher")
+    assert code == 0
+    assert view["state"] == "completed"
+    assert [member["owner"] for member in view["dropped"]] == ["changhe"]
+    back = lepton("round", "show", result["job"], lost["came_back_in_round"], "--profile", demo.folder / "researcher")
+    assert "changhe" in back[1]["survivors"]
+
+
+def test_a_member_uploads_at_most_eleven_tenths_of_a_byte_a_parameter(demo, lepton):
+    result = demo.result
+    assert 0 < result["bytes_per_parameter_up"] <= 1.1
+    code, view, _ = lepton("job", "show", result["job"], "--profile", demo.folder / "researcher")
+    assert code == 0
+    payloads = {entry["payload_bytes"] for entry in view["rounds"]}
+    assert payloads == {round(result["bytes_per_parameter_up"] * result["model_parameters"])}
+    assert result["protocol_message_bytes"] == sum(entry["message_bytes"] for entry in view["rounds"]) > 0
+
+
+def test_the_times_are_told(demo):
+    assert 0 < demo.result["seconds_first_round"] < demo.result["seconds_total"]
+
+
+def test_the_coordinator_holds_neither_federation_key_nor_any_owners_key(demo):
+    names = {path.name for path in (demo.folder / "coordinator").rglob("*")}
+    assert not names & {"federation.pem", "identity.pem"}
+    federation_key = (demo.folder / "researcher" / "federation" / "federation.pem").read_bytes()
+    holders = [path for path in (demo.folder / "coordinator").rglob("*") if path.is_file()]
+    assert not [path for path in holders if federation_key.strip() in path.read_bytes()]
+
+
+def test_no_private_key_or_invitation_can_be_read_by_others(demo):
+    secrets = [
+        path
+        for path in demo.folder.rglob("*")
+        if path.is_file() and (path.suffix == ".pem" and b"PRIVATE KEY" in path.read_bytes())
+    ]
+    secrets += list((demo.folder / "invitations").iterdir())
+    assert len(secrets) > 20
+    assert [str(path) for path in secrets if path.stat().st_mode & 0o077] == []
+
+
+def test_seven_processes_run_and_each_owner_is_one_of_its_own(demo):
+    running = demo.offspring()
+    assert len([line for line in running if "client run" in line]) == 6
+    assert len([line for line in running if "coordinator serve" in line]) == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
+def test_nothing_is_left_of_a_demo_that_is_ended_early(tmp_path, number):
+    live = Live(tmp_path, "demo", "--folder", str(tmp_path / "folder"))
+    try:
+        live.wait_for("starting six daemons", 120.0)
+        assert len(live.offspring()) > 1
+        live.process.send_signal(number)
+        code = live.process.wait(30)
+        live.wait_until_nothing_is_left()
+        assert code == (-signal.SIGKILL if number is signal.SIGKILL else 130)
+    finally:
+        if live.process.poll() is None:
+            os.killpg(live.process.pid, signal.SIGKILL)
+
+
+def test_a_folder_that_is_not_the_demos_is_left_alone(tmp_path, lepton):
+    (tmp_path / "thesis.txt").write_text("three years")
+    code, answer, error = lepton("demo", "--folder", tmp_path)
+    assert (code, answer, error["code"]) == (5, None, "conflict")
+    assert json.dumps(error["where"]) == json.dumps(str(tmp_path))
+    assert (tmp_path / "thesis.txt").read_text() == "three years"
