@@ -8,27 +8,32 @@ gives again what must be under way, and `outstanding` what a member should do ne
 from __future__ import annotations
 
 import hmac
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from lepton_core.errors import ConflictError, InputError, JobError, LeptonError, NotFoundError, PeerViolation
+from lepton_core.errors import ConflictError, LeptonError, NotFoundError, PeerViolation
 from lepton_core.ids import Digest, JobId, MemberId, OwnerName, RoundNumber
-from lepton_core.job import Job, Task, parse_job
-from lepton_core.membership import MembershipList, SignedList
+from lepton_core.job import Task, parse_job
 from lepton_core.ports import Clock, Randomness
 from lepton_core.secagg.messages import InputTrailer
-from lepton_core.session import MatchAnswer, RoundRefusal, RoundReport, ServerCommand
+from lepton_core.session import JobClosed, MatchAnswer, RoundRefusal, RoundReport, ServerCommand
 from lepton_core.views import JobEvent, JobState, JobView, ModelView, RoundView
-from lepton_pool.terms import derive_ring_plan, derive_terms, most_members
+from lepton_pool.terms import most_members
 from lepton_protos.convert import report_to_bytes
 from lepton_server.jobs import events as ev
 from lepton_server.jobs import machine
+from lepton_server.jobs.intake import draw_facts
 from lepton_server.jobs.journal import decode_checkpoint, decode_event, encode_checkpoint, encode_event
-from lepton_server.jobs.phases import Ended, Facts, Peer, Phase, Rounding, Waiting
+from lepton_server.jobs.phases import Ended, Facts, Phase, Rounding, Waiting
 from lepton_server.jobs.show import job_view
+from lepton_server.rounds.uploads import require_payload, require_upload
 from lepton_server.store.port import Artifacts, JobRecord, Store, Transaction
 
 TaskCheck = Callable[[Task], None]
+
+#: Ended jobs whose end is told again to a member that reconnects; an owner that missed an end holds budget back for it.
+ENDS_KEPT = 1_000
 
 
 @dataclass
@@ -57,6 +62,8 @@ class Coordinator:
         self._live: dict[JobId, _Live] = {}
         #: Members with an open session; not durable, since sessions are not.
         self._connected: set[MemberId] = set()
+        #: The newest ended jobs, with the owners that had taken part.
+        self._ends: deque[tuple[JobClosed, frozenset[str]]] = deque(maxlen=ENDS_KEPT)
 
     # ---- what people ask -------------------------------------------------------------------------------------------
 
@@ -70,7 +77,7 @@ class Coordinator:
         job = parse_job(canonical_job)
         self._check_task(job.task)
         with self._store.transaction() as tx:
-            facts = self._facts(tx, job, researcher)
+            facts = draw_facts(tx, self._artifacts, job, researcher, now=self._clock.now(), randomness=self._randomness)
             phase, effects = machine.start(facts)
             tx.put_checkpoint(facts.job_id, encode_checkpoint(facts, None))
             self._write(tx, facts, phase, effects)
@@ -159,7 +166,9 @@ class Coordinator:
             except LeptonError as error:
                 if isinstance(item, ev.Reported):
                     rejects.append(ev.Reject(item.member, error))
-        return (*rejects, *self._apply(events))
+        effects = self._apply(events)
+        returned = [item.member for item in inputs if isinstance(item, ev.MemberConnected)]
+        return (*rejects, *effects, *(tell for member in returned for tell in self._ends_for(member)))
 
     def recover(self) -> tuple[ev.Effect, ...]:
         """Rebuild every running job from the store; gives what must be under way."""
@@ -169,6 +178,9 @@ class Coordinator:
                 live = self._rebuild(tx, record.job)
                 self._live[record.job] = live
                 effects.extend(machine.resume(live.facts, live.phase, self._clock.now()))
+            ended = tx.jobs([JobState.FINISHED, JobState.FAILED, JobState.ABORTED])
+            for record in sorted(ended, key=lambda one: one.view.ended)[-ENDS_KEPT:]:
+                self._keep_end(record.view)
         return self._outward(tuple(effects))
 
     def outstanding(self, member: MemberId) -> tuple[ServerCommand, ...]:
@@ -191,19 +203,7 @@ class Coordinator:
             PeerViolation: not in that round, or the payload has another length.
         """
         live = self._live.get(job)
-        where = f"member {member.hex()}, job {job}, round {number}"
-        if live is None or not isinstance(live.phase, Rounding) or live.phase.record.number != number:
-            raise PeerViolation("an upload to a round that does not run", where=where, reason="ROUND_OVER")
-        if member not in live.phase.record.cohort:
-            raise PeerViolation("an upload by a member that is not in the round", where=where, reason="NOT_IN_ROUND")
-        if size != live.facts.terms.payload_bytes:
-            raise PeerViolation(
-                "an upload of another length",
-                where=where,
-                expected=f"{live.facts.terms.payload_bytes} bytes",
-                got=f"{size} bytes",
-                reason="WRONG_LENGTH",
-            )
+        require_upload(live.facts if live else None, live.phase if live else None, member, number, size)
 
     def may_download(self, role: str, name: OwnerName, member: MemberId | None, digest: Digest) -> None:
         """Return if this party may have these bytes: members the running model, researchers their own models.
@@ -224,39 +224,6 @@ class Coordinator:
         raise NotFoundError("no such artifact for this party", where=f"artifact {digest}")
 
     # ---- inside ----------------------------------------------------------------------------------------------------
-
-    def _facts(self, tx: Transaction, job: Job, researcher: OwnerName) -> Facts:
-        newest = tx.newest_membership()
-        if newest is None:
-            raise JobError(
-                "no membership list is published",
-                where="job",
-                hint="sign one with `lepton federation sign` and publish it with `lepton federation publish`",
-            )
-        signed = newest[2]
-        listed = SignedList.from_json(signed).members
-        peers = _enrolled_peers(tx, listed)
-        if len(peers) < job.aggregation.min_cohort:
-            raise JobError(
-                "the federation is smaller than the job's minimum cohort",
-                where="aggregation.min_cohort",
-                expected=f"at least {job.aggregation.min_cohort} enrolled owners on the membership list",
-                got=str(len(peers)),
-            )
-        if job.evaluation is not None and not self._artifacts.has(Digest(job.evaluation.digest)):
-            raise NotFoundError("the evaluation set was not uploaded", where=f"artifact {job.evaluation.digest}")
-        suffix = self._randomness.token(4).hex()
-        return Facts(
-            job_id=JobId(f"{job.name[:54].rstrip('-')}-{suffix}"),
-            job=job,
-            terms=derive_terms(job, listed.digest()),
-            membership=signed,
-            peers=peers,
-            secret=self._randomness.token(32),
-            researcher=researcher,
-            submitted=self._clock.now(),
-            bytes_per_parameter=derive_ring_plan(job).bytes_per_parameter,
-        )
 
     def _rebuild(self, tx: Transaction, job: JobId) -> _Live:
         checkpoint = tx.checkpoint(job)
@@ -308,22 +275,8 @@ class Coordinator:
                         reason="WRONG_SENDER",
                     )
                 if isinstance(message, InputTrailer):
-                    self._require_payload(live.facts, message)
+                    require_payload(live.facts, self._artifacts, message)
                 return job, ev.RoundMessage(member, number, message, len(report_to_bytes(report)))
-
-    def _require_payload(self, facts: Facts, trailer: InputTrailer) -> None:
-        digest = Digest(trailer.payload_digest.hex())
-        if not self._artifacts.has(digest):
-            raise InputError("the trailer's payload was not uploaded", where=f"artifact {digest}", reason="NO_PAYLOAD")
-        size = len(self._artifacts.get(digest))
-        if size != facts.terms.payload_bytes or trailer.payload_bytes != size:
-            raise PeerViolation(
-                "a masked input of another length",
-                where=f"member {trailer.member.hex()}",
-                expected=f"{facts.terms.payload_bytes} bytes",
-                got=f"{size} bytes",
-                reason="WRONG_LENGTH",
-            )
 
     def _apply(self, events: Sequence[tuple[JobId, ev.MachineEvent]]) -> tuple[ev.Effect, ...]:
         """Step the machines on the events, open the rounds that can be opened, commit, then take the new phases."""
@@ -338,6 +291,7 @@ class Coordinator:
                     effects.extend(self._step(tx, phases, job, ev.RoundOpened(cohort)))
         for job, phase in phases.items():
             if isinstance(phase, Ended):
+                self._keep_end(job_view(self._live[job].facts, phase))
                 del self._live[job]
             else:
                 self._live[job].phase = phase
@@ -357,6 +311,18 @@ class Coordinator:
             tx.append_journal(job, [encode_event(job, stamped)])
         self._write(tx, live.facts, after, effects)
         return effects
+
+    def _keep_end(self, view: JobView) -> None:
+        willing = frozenset(match.owner for match in view.owners if match.state == "can")
+        self._ends.append((JobClosed(JobId(view.job), view.state.value, view.reason), willing))
+
+    def _ends_for(self, member: MemberId) -> tuple[ev.Effect, ...]:
+        """Ends the member may have missed; one it knows already changes nothing."""
+        with self._store.transaction() as tx:
+            party = tx.party_of_member(member)
+        if party is None:
+            return ()
+        return tuple(ev.Tell(member, end) for end, owners in self._ends if party.name in owners)
 
     def _next_cohort(self, facts: Facts, phase: Phase) -> tuple[MemberId, ...]:
         """The members of the next round, sorted; empty while too few eligible members are connected."""
@@ -389,12 +355,3 @@ class Coordinator:
     def _outward(effects: tuple[ev.Effect, ...]) -> tuple[ev.Effect, ...]:
         """The effects that are still to be performed: rows are written already."""
         return tuple(effect for effect in effects if not isinstance(effect, ev.RecordModel | ev.RecordRound | ev.Audit))
-
-
-def _enrolled_peers(tx: Transaction, listed: MembershipList) -> dict[MemberId, Peer]:
-    peers: dict[MemberId, Peer] = {}
-    for member, identity in listed.admitted().items():
-        party = tx.party_of_member(member)
-        if party is not None and not party.revoked and party.identity == identity:
-            peers[member] = Peer(party.name, identity)
-    return peers

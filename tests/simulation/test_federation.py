@@ -6,6 +6,7 @@ import pytest
 
 from lepton_core.views import JobState, JobView
 from lepton_server.audit import verify_audit
+from lepton_server.jobs import events as ev
 from tests.simulation.federation import Faults, Federation
 
 HOSTILE = Faults(lost=0.03, doubled=0.05, late=0.02, coordinator_crash=0.02, member_crash=0.004, disconnect=0.01)
@@ -63,6 +64,17 @@ def test_a_private_job_charges_every_owner_before_training_and_for_every_round()
     for person in world.people.values():
         assert {entry.charge.round for entry in person.ledger.entries} == {1, 2, 3}
     require_invariants(world, view)
+
+
+def test_an_owner_that_was_away_at_the_end_is_told_when_it_is_back_even_by_a_new_coordinator() -> None:
+    world = Federation(seed=3, members=4, rounds=2, vanish={1: 4.0})
+    assert world.run().state is JobState.FINISHED
+    away = next(person.key.member for person in world.people.values() if person.index == 1)
+    reborn = world._make_coordinator()
+    reborn.recover()
+    for coordinator in (world.coordinator, reborn):
+        told = [effect.command for effect in coordinator.handle([ev.MemberConnected(away)])]
+        assert [(end.job, end.state) for end in told] == [(world.job_id, "finished")]
 
 
 @pytest.mark.parametrize("first", range(0, SEEDS, CHUNK))

@@ -1,0 +1,51 @@
+"""Which masked inputs a round takes: from whom, when, and of what length."""
+
+from __future__ import annotations
+
+from lepton_core.errors import InputError, PeerViolation
+from lepton_core.ids import Digest, MemberId, RoundNumber
+from lepton_core.secagg.messages import InputTrailer
+from lepton_server.jobs.phases import Facts, Phase, Rounding
+from lepton_server.store.port import Artifacts
+
+
+def require_upload(facts: Facts | None, phase: Phase | None, member: MemberId, number: RoundNumber, size: int) -> None:
+    """Return if the member may upload a masked input of this size to this round now; None means no running job.
+
+    Raises:
+        PeerViolation: not in that round, or the payload has another length.
+    """
+    where = f"member {member.hex()}, round {number}"
+    if facts is None or not isinstance(phase, Rounding) or phase.record.number != number:
+        raise PeerViolation("an upload to a round that does not run", where=where, reason="ROUND_OVER")
+    if member not in phase.record.cohort:
+        raise PeerViolation("an upload by a member that is not in the round", where=where, reason="NOT_IN_ROUND")
+    if size != facts.terms.payload_bytes:
+        raise PeerViolation(
+            "an upload of another length",
+            where=where,
+            expected=f"{facts.terms.payload_bytes} bytes",
+            got=f"{size} bytes",
+            reason="WRONG_LENGTH",
+        )
+
+
+def require_payload(facts: Facts, artifacts: Artifacts, trailer: InputTrailer) -> None:
+    """Return if the trailer's payload was uploaded, whole.
+
+    Raises:
+        InputError: it was not.
+        PeerViolation: it has another length.
+    """
+    digest = Digest(trailer.payload_digest.hex())
+    if not artifacts.has(digest):
+        raise InputError("the trailer's payload was not uploaded", where=f"artifact {digest}", reason="NO_PAYLOAD")
+    size = len(artifacts.get(digest))
+    if size != facts.terms.payload_bytes or trailer.payload_bytes != size:
+        raise PeerViolation(
+            "a masked input of another length",
+            where=f"member {trailer.member.hex()}",
+            expected=f"{facts.terms.payload_bytes} bytes",
+            got=f"{size} bytes",
+            reason="WRONG_LENGTH",
+        )
