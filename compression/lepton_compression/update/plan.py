@@ -51,9 +51,8 @@ class RingPlan:
     padded_length: int
     #: Whole bits a value carries: the most q with members_max * (2^q - 1) < 2^lane_bits.
     value_bits: int
-    #: Largest value of a lane before summing, L: floor((2^lane_bits - 1) / members_max), made even where above 1 so that
-    #: zero is a level.
-    #: A lane is in [0, L], a sum of `members` lanes in [0, members * L]; neither can wrap.
+    #: Largest value of a lane before summing, L: floor((2^lane_bits - 1) / members_max), made even where above 1, so
+    #: that zero is a level. A lane is in [0, L], a sum of `members` lanes in [0, members * L]; neither can wrap.
     max_value: int
     #: Bits of a lane in the ring.
     lane_bits: int
