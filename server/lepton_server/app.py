@@ -6,14 +6,11 @@ import asyncio
 import contextlib
 import fcntl
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import grpc
 import structlog
-from grpc_health.v1 import health_pb2
 
 from lepton_core import __version__
 from lepton_core.errors import FaultError, InputError
@@ -23,16 +20,15 @@ from lepton_core.session import PROTOCOL_VERSION, ServerCommand
 from lepton_core.views import HealthView, JobEvent
 from lepton_pool.local import LocalEngine
 from lepton_protos.channel import Endpoint, load_endpoint, save_endpoint, server_credentials
-from lepton_protos.v1 import control_pb2, identity_pb2, job_pb2, kg_pb2, transfer_pb2
-from lepton_server.api.control import ControlService
-from lepton_server.api.guard import Guard
-from lepton_server.api.health import HealthService, StandardHealthService
-from lepton_server.api.jobs import JobsService
-from lepton_server.api.knowledge import KnowledgeService
-from lepton_server.api.knowledge_source import EmbeddedKnowledge, KnowledgeSource, RemoteKnowledge
-from lepton_server.api.people import EnrolmentService, FederationsService, OwnersService
+from lepton_server.api.control_servicer import ControlService
+from lepton_server.api.guard import Guard, Servicer
+from lepton_server.api.health_servicer import HealthService, StandardHealthService
+from lepton_server.api.jobs_servicer import JobsService
+from lepton_server.api.knowledge_link import EmbeddedKnowledge, KnowledgeSource, RemoteKnowledge
+from lepton_server.api.knowledge_servicer import KnowledgeService
+from lepton_server.api.people_servicer import EnrolmentService, FederationsService, OwnersService
 from lepton_server.api.sessions import Sessions
-from lepton_server.api.transfer import TransferService
+from lepton_server.api.transfer_servicer import TransferService
 from lepton_server.api.watchers import Watchers
 from lepton_server.coordinator import Coordinator
 from lepton_server.identity.enrolment import Enrolment
@@ -100,24 +96,18 @@ async def serve(
         enrolment = Enrolment(store, authority, clock)
         invitations = Invitations(store, authority, clock, randomness)
         condition = _Condition(store, coordinator, pump, sessions, started=clock.now())
-        handlers = _handlers(
-            guard,
-            {
-                control_pb2.DESCRIPTOR: {
-                    "Control": ControlService(coordinator, pump, sessions, heartbeat_s=settings.heartbeat_s)
-                },
-                transfer_pb2.DESCRIPTOR: {"Transfer": TransferService(coordinator, pump, artifacts)},
-                identity_pb2.DESCRIPTOR: {
-                    "Enrolment": EnrolmentService(enrolment, principals, pump),
-                    "Owners": OwnersService(invitations, enrolment, principals, sessions, guard, pump, address),
-                    "Federations": FederationsService(store, clock, pump),
-                    "Health": HealthService(condition.report),
-                },
-                job_pb2.DESCRIPTOR: {"Jobs": JobsService(coordinator, pump, watchers, knowledge.check_task)},
-                kg_pb2.DESCRIPTOR: {"Knowledge": KnowledgeService(knowledge)},
-                health_pb2.DESCRIPTOR: {"Health": StandardHealthService(lambda: condition.report().ready)},
-            },
+        servicers: tuple[Servicer, ...] = (
+            ControlService(coordinator, pump, sessions, heartbeat_s=settings.heartbeat_s),
+            TransferService(coordinator, pump, artifacts),
+            EnrolmentService(enrolment, principals, pump),
+            OwnersService(invitations, enrolment, principals, sessions, guard, pump, address),
+            FederationsService(store, clock, pump),
+            JobsService(coordinator, pump, watchers, knowledge.check_task),
+            KnowledgeService(knowledge),
+            HealthService(condition.report),
+            StandardHealthService(lambda: condition.report().ready),
         )
+        handlers = [guard.handler(servicer) for servicer in servicers]
         try:
             # 5. Jobs that ran go on; then members and people may come.
             await pump.start()
@@ -184,15 +174,6 @@ class _Condition:
             started=self.started,
             problems=tuple(problems),
         )
-
-
-def _handlers(guard: Guard, servicers: dict[Any, dict[str, object]]) -> Sequence[grpc.GenericRpcHandler[Any, Any]]:
-    """A handler a service; a service of a file without a servicer is a mistake that stops the start."""
-    return [
-        guard.handler(service, servicers[file][name])
-        for file in servicers
-        for name, service in file.services_by_name.items()
-    ]
 
 
 def _knowledge(home: Path, settings: CoordinatorSettings, endpoint: Endpoint) -> KnowledgeSource:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 import grpc
 import grpc.aio
@@ -42,6 +42,15 @@ class Call:
     method: str
 
 
+class Servicer(Protocol):
+    """Implements one service, a method an RPC: `show_round(request, call)` for `ShowRound`."""
+
+    @property
+    def service(self) -> ServiceDescriptor:
+        """The service in its .proto file."""
+        ...
+
+
 class Guard:
     """Makes the handlers of services; open streams of a revoked party end at once."""
 
@@ -53,12 +62,13 @@ class Guard:
         self._allowed = allowed
         self._streams: dict[OwnerName, set[asyncio.Future[None]]] = {}
 
-    def handler(self, service: ServiceDescriptor, servicer: object) -> grpc.GenericRpcHandler[Any, Any]:
-        """The handler for the service; method `ShowRound` is the servicer's `show_round`.
+    def handler(self, servicer: Servicer) -> grpc.GenericRpcHandler[Any, Any]:
+        """The handler for the servicer's service; method `ShowRound` is the servicer's `show_round`.
 
         Raises:
             ConflictError: a method without an entry in the table of roles.
         """
+        service = servicer.service
         names = {method.name: f"/{service.full_name}/{method.name}" for method in service.methods}
         require_complete(names.values(), allowed=self._allowed)
         handlers = {
@@ -221,8 +231,3 @@ def _serialize(message: Message) -> bytes:
 
 def _snake_case(name: str) -> str:
     return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name).lstrip("_")
-
-
-def methods_of(services: Iterable[ServiceDescriptor]) -> list[str]:
-    """Full names of all methods of the services."""
-    return [f"/{service.full_name}/{method.name}" for service in services for method in service.methods]

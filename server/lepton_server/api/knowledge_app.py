@@ -8,16 +8,14 @@ from pathlib import Path
 from types import MappingProxyType
 
 import structlog
-from grpc_health.v1 import health_pb2
 
 from lepton_core.errors import FaultError, SettingsError
 from lepton_core.ports import SystemClock
 from lepton_protos.channel import server_credentials
-from lepton_protos.v1 import kg_pb2
 from lepton_server.api.guard import Guard
-from lepton_server.api.health import StandardHealthService
-from lepton_server.api.knowledge import KnowledgeService
-from lepton_server.api.knowledge_source import EmbeddedKnowledge
+from lepton_server.api.health_servicer import StandardHealthService
+from lepton_server.api.knowledge_link import EmbeddedKnowledge
+from lepton_server.api.knowledge_servicer import KnowledgeService
 from lepton_server.identity.principals import Principals
 from lepton_server.identity.roles import Role
 from lepton_server.listening import open_server, serving, stopped_by_signals
@@ -82,8 +80,8 @@ async def serve_knowledge(
         # Nobody is enrolled here: certificates of the role `service` are all that is let in.
         guard = Guard(Principals(MemoryStore()), clock, allowed=_ALLOWED)
         handlers = [
-            guard.handler(kg_pb2.DESCRIPTOR.services_by_name["Knowledge"], KnowledgeService(source)),
-            guard.handler(health_pb2.DESCRIPTOR.services_by_name["Health"], StandardHealthService(lambda: True)),
+            guard.handler(KnowledgeService(source)),
+            guard.handler(StandardHealthService(lambda: True)),
         ]
         async with serving(server, handlers):
             address = join_address(host, port)

@@ -18,7 +18,6 @@ from lepton_server.identity.principals import Principals
 from lepton_server.identity.roles import Role
 from lepton_server.store.memory import MemoryStore
 
-SERVICE = pb.DESCRIPTOR.services_by_name["Health"]
 METHOD = "/lepton.v1.Health/Report"
 
 
@@ -39,6 +38,8 @@ class Context:
 
 class Servicer:
     """Raises what the test wants."""
+
+    service = pb.DESCRIPTOR.services_by_name["Health"]
 
     def __init__(self, error: Exception | None = None) -> None:
         self._error = error
@@ -62,7 +63,7 @@ async def call(servicer: Servicer, context: Context, request: bytes = b"") -> An
         method = METHOD
         invocation_metadata = ()
 
-    handler = guard.handler(SERVICE, servicer).service(Details())  # type: ignore[arg-type]
+    handler = guard.handler(servicer).service(Details())  # type: ignore[arg-type]
     assert handler is not None
     return await handler.unary_unary(request, context)  # type: ignore[misc]
 
@@ -106,5 +107,5 @@ async def test_a_call_without_one_readable_certificate_is_refused(certificates: 
 def test_a_service_with_an_undecided_method_is_not_served() -> None:
     guard = Guard(Principals(MemoryStore()), SystemClock(), allowed={"/other/Method": frozenset({Role.OWNER})})
     with pytest.raises(ConflictError, match="Health/Report"):
-        guard.handler(SERVICE, Servicer())
+        guard.handler(Servicer())
     assert issubclass(ConflictError, LeptonError)

@@ -27,6 +27,8 @@ _MOST_REPORTS_A_POLL = 64
 class ControlService:
     """Commands out, reports in. The member is the one of the certificate."""
 
+    service = pb.DESCRIPTOR.services_by_name["Control"]
+
     def __init__(self, coordinator: Coordinator, pump: Pump, sessions: Sessions, *, heartbeat_s: float) -> None:
         self._coordinator = coordinator
         self._pump = pump

@@ -27,6 +27,8 @@ _HIGHEST_VERSION = 2**62
 class EnrolmentService:
     """Turns an invitation into a certificate, and a certificate into a newer one."""
 
+    service = pb.DESCRIPTOR.services_by_name["Enrolment"]
+
     def __init__(self, enrolment: Enrolment, principals: Principals, pump: Pump) -> None:
         self._enrolment = enrolment
         self._principals = principals
@@ -59,6 +61,8 @@ class EnrolmentService:
 @dataclass(frozen=True)
 class OwnersService:
     """Invites, lists and revokes."""
+
+    service = pb.DESCRIPTOR.services_by_name["Owners"]
 
     invitations: Invitations
     enrolment: Enrolment
@@ -111,6 +115,8 @@ class OwnersService:
 
 class FederationsService:
     """Carries the federation's signed list. Owners trust its signature, never this coordinator."""
+
+    service = pb.DESCRIPTOR.services_by_name["Federations"]
 
     def __init__(self, store: Store, clock: Clock, pump: Pump) -> None:
         self._store = store

@@ -33,6 +33,8 @@ class _Upload:
 class TransferService:
     """Uploads by owners (masked inputs of their rounds) and researchers, and downloads of what is one's own."""
 
+    service = pb.DESCRIPTOR.services_by_name["Transfer"]
+
     def __init__(self, coordinator: Coordinator, pump: Pump, artifacts: Spool) -> None:
         self._coordinator = coordinator
         self._pump = pump

@@ -7,7 +7,7 @@ from lepton_core.ids import require_digest
 from lepton_protos.channel import MESSAGE_BYTES
 from lepton_protos.v1 import kg_pb2 as pb
 from lepton_server.api.guard import Call
-from lepton_server.api.knowledge_source import KnowledgeSource
+from lepton_server.api.knowledge_link import KnowledgeSource
 
 #: Canonical bytes that fit one message, with room for its frame.
 LARGEST_ONTOLOGY = MESSAGE_BYTES - 1_024
@@ -15,6 +15,8 @@ LARGEST_ONTOLOGY = MESSAGE_BYTES - 1_024
 
 class KnowledgeService:
     """Ontology versions by hash, wherever they are kept."""
+
+    service = pb.DESCRIPTOR.services_by_name["Knowledge"]
 
     def __init__(self, source: KnowledgeSource) -> None:
         self._source = source

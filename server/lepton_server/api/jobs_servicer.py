@@ -26,6 +26,8 @@ _LONGEST_REASON = 300
 class JobsService:
     """What researchers and operators ask of jobs, rounds and models."""
 
+    service = pb.DESCRIPTOR.services_by_name["Jobs"]
+
     def __init__(
         self, coordinator: Coordinator, pump: Pump, watchers: Watchers, check_task: Callable[[Task], None]
     ) -> None:

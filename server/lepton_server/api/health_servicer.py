@@ -21,6 +21,8 @@ _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 class HealthService:
     """Lepton's own report."""
 
+    service = pb.DESCRIPTOR.services_by_name["Health"]
+
     def __init__(self, report: Callable[[], HealthView]) -> None:
         self._report = report
 
@@ -32,6 +34,8 @@ class HealthService:
 
 class StandardHealthService:
     """grpc.health.v1; every service is as healthy as the coordinator."""
+
+    service = health_pb2.DESCRIPTOR.services_by_name["Health"]
 
     def __init__(self, is_ready: Callable[[], bool]) -> None:
         self._is_ready = is_ready
