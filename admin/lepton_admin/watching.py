@@ -93,7 +93,9 @@ class Scoreboard:
     def table(self) -> Any:
         """The rich table of now."""
         from rich import box
+        from rich.console import Group
         from rich.table import Table
+        from rich.text import Text
 
         made = Table(title=f"{self.job}: {self.state}", box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
         made.add_column("round", justify="right")
@@ -113,10 +115,7 @@ class Scoreboard:
                 f"{row.epsilon:.2f}" if row.epsilon > 0 else "-",
                 f"{row.bytes_up:,}" if row.bytes_up else "-",
             )
-        if self.cannot:
-            made.caption = "left out: " + "; ".join(f"{owner}: {why}" for owner, why in self.cannot)
-            made.caption_justify = "left"
-        return made
+        return Group(made, *(Text(f"left out: {why}") for _, why in self.cannot))
 
 
 class Watcher:
@@ -146,6 +145,10 @@ class Watcher:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Leave the table as it is now, so that other lines may follow; a second close does nothing."""
         if self._live is not None:
             self._live.update(self.board.table())
             self._live.stop()

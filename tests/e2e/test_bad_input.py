@@ -167,7 +167,7 @@ def test_a_missing_job_file_is_told_with_what_lies_beside(demo, researcher, lept
 
 
 def test_a_job_over_the_owners_budget_is_refused_by_every_owner_and_fails(demo, researcher, lepton, tmp_path):
-    file = job_file(demo, tmp_path, (r"epsilon = 8\.0", "epsilon = 11.5"), ("rounds = 20", "rounds = 2"))
+    file = job_file(demo, tmp_path, (r"epsilon = 8\.0", "epsilon = 12.5"), ("rounds = 20", "rounds = 2"))
     code, answer, error = lepton("job", "submit", file, "--profile", researcher)
     assert code == 0, error
     code, _, error = lepton("job", "watch", answer["job"], "--profile", researcher)

@@ -17,7 +17,7 @@ from lepton_admin.demo.processes import free_port
 from tests.e2e.live import MARK, marked
 from tests.unit.admin.command_tree import walk
 
-pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("demo")]
+pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("quickstart")]
 OWNERS = 5
 
 

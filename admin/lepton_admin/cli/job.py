@@ -121,7 +121,7 @@ def watch(job: JobName, *, profile: Profile, output: Output = OutputFormat.TABLE
         follow(lambda after: link.watch(job, after), watcher.take, watcher.board)
     if watcher.board.state != "finished":
         raise AbortedError(
-            f"the job was {watcher.board.state}",
+            f"the job ended as {watcher.board.state}",
             where=job,
             got=watcher.board.reason,
             hint=f"lepton job show {job}",

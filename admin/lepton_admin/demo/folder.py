@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
+from lepton_admin.federations import SIGNED_FILE
 from lepton_core.errors import ConflictError, FaultError
 
 #: Marks a folder as the demo's own, so that a second run may replace it.
@@ -73,6 +74,10 @@ class DemoFolder:
     def is_demo(self) -> bool:
         """True if an earlier demo made it."""
         return (self.root / MARKER).is_file()
+
+    def is_set_up(self) -> bool:
+        """True if an earlier demo got as far as a signed federation over written data."""
+        return (self.federation / SIGNED_FILE).is_file() and (self.data / "job.toml").is_file()
 
     def replace(self) -> None:
         """Make it empty and mark it.

@@ -29,7 +29,7 @@ from lepton_core.settings import parse_settings
 from lepton_core.views import JobEvent
 
 #: The member that loses power, and after which share of the rounds.
-LOST_OWNER, LOST_AFTER = "changhe", 0.3
+LOST_OWNER, LOST_AFTER = "changhe", 0.25
 #: How long one look at the stream of events lasts, before the processes are looked at.
 LOOK_S = 5.0
 
@@ -68,7 +68,7 @@ def demo(options: DemoOptions, started: float) -> Iterator[Findings]:
         LeptonError: what went wrong, with the log to read.
     """
     folder = DemoFolder(options.folder.resolve())
-    reuse = options.reuse and folder.is_demo()
+    reuse = options.reuse and folder.is_demo() and folder.is_set_up()
     # 1. One folder for all state; an earlier demo's is replaced, anybody else's never.
     if not reuse:
         folder.replace()
@@ -152,9 +152,10 @@ def _watch(scene: _Scene, researcher: CoordinatorLink, ready: ReadyJob, job_id: 
     follow(
         lambda after: researcher.watch(job_id, after, timeout_s=LOOK_S), take, watcher.board, between=processes.check
     )
+    watcher.close()
     if watcher.board.state != "finished":
         raise AbortedError(
-            f"the demo's job was {watcher.board.state}",
+            f"the demo's job ended as {watcher.board.state}",
             where=job_id,
             got=watcher.board.reason,
             hint=f"read the logs in {scene.folder.logs}",

@@ -24,8 +24,8 @@ REFUSED = "fjord"
 OWNERS = (*HOSPITALS, REFUSED)
 #: Rounded, as a policy wants it: batch denominators come from these public numbers.
 DECLARED_ROWS = {"aurora": 100, "birken": 90, "changhe": 80, "delta-clinic": 70, "elm-park": 55, "fjord": 40}
-#: Budget of each population. A job of epsilon 8 fits, with the rounds that a policy allows to be lost on the way.
-BUDGET_EPSILON, BUDGET_DELTA = 12.0, 1e-4
+#: Budget of each population: the demo's job of epsilon 8 fits, and once more with `--reuse`; a third run is refused.
+BUDGET_EPSILON, BUDGET_DELTA = 13.0, 1e-4
 INVITATION_S = 600.0
 
 POLICY = """# What {owner} allows. `lepton client policy` tells it in words; unknown keys are refused.

@@ -1,0 +1,204 @@
+"""A federation of real processes that the tests share: a coordinator, four hospitals that learn and one that cannot.
+
+Between each daemon and the coordinator stands a recording proxy, from the enrolment on. The populations of every
+policy beside `patients` are for what goes wrong; at `aurora` their mappings are wrong ones.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from lepton_admin.demo import stage
+from lepton_admin.demo.folder import DemoFolder
+from lepton_admin.demo.processes import Processes
+from lepton_admin.federations import SIGNED_FILE, add_members, create_federation, sign_members
+from lepton_admin.link import CoordinatorLink
+from lepton_admin.submission import resolve_job, submit_job
+from lepton_client.enrol import enrol, enrol_owner
+from lepton_client.home import Home
+from lepton_client.membership import accept
+from lepton_core.ids import JobId
+from lepton_core.job import JobFile
+from lepton_core.settings import parse_settings
+from lepton_core.views import Invitation, JobView
+from lepton_protos.channel import load_endpoint
+from tests.e2e.recording_proxy import RecordingProxy
+
+LEARNING = ("aurora", "birken", "changhe", "elm-park")
+REFUSING = "fjord"
+OWNERS = (*LEARNING, REFUSING)
+ROUNDS = 4
+#: Budget of the population `patients`: room for one job of epsilon 8 with a lost round, and not for two.
+BUDGET = 10.0
+DELTA = 1e-4
+
+POPULATION = """
+[[populations]]
+name = "{name}"
+mapping = "{mapping}"
+declared_rows = {rows}
+epsilon = {epsilon}
+delta = {delta}
+"""
+
+
+@dataclass(frozen=True)
+class Federation:
+    """What runs, and whom to ask."""
+
+    folder: DemoFolder
+    processes: Processes
+    operator: CoordinatorLink
+    researcher: CoordinatorLink
+    proxies: dict[str, RecordingProxy]
+    invitations: dict[str, Invitation]
+
+    def job_file(self, **changes: Any) -> JobFile:
+        """The hospitals' job, shorter and on a wider model; `changes` replace keys of its tables."""
+        document: dict[str, Any] = {
+            "name": "hospitals",
+            "population": "patients",
+            "task": job_task(self.folder.data / "job.toml"),
+            "model": {"kind": "mlp", "hidden": [32]},
+            "training": {"rounds": ROUNDS, "local_steps": 4, "sampling_rate": 0.5, "learning_rate": 1.0},
+            "privacy": {"epsilon": 8.0, "delta": DELTA},
+            "aggregation": {"min_cohort": 4, "max_cohort": 8, "kept_fraction": 0.5, "update_norm": 8.0},
+        }
+        for key, value in changes.items():
+            document[key] = {**document[key], **value} if isinstance(value, dict) else value
+        return parse_settings(JobFile, document, source="test")
+
+    def submit(self, **changes: Any) -> JobId:
+        """Hand the job in."""
+        return submit_job(resolve_job(self.job_file(**changes), self.folder.data, self.researcher), self.researcher)
+
+    def ended(self, job: JobId) -> JobView:
+        """The job once it has ended."""
+        for _ in self.researcher.watch(job, timeout_s=60.0):
+            pass
+        return self.researcher.job(job)
+
+    def home(self, owner: str) -> Home:
+        """The owner's folder."""
+        return Home(self.folder.home(owner))
+
+    def pid(self, name: str) -> int:
+        """The process, which leads a process group of its own."""
+        return self.processes._running[name].process.pid
+
+    def processes_of(self, name: str) -> list[int]:
+        """The ids of all processes of its group: itself and what it started."""
+        return processes_of_group(self.pid(name))
+
+
+@contextlib.contextmanager
+def running(root: Path) -> Iterator[Federation]:
+    """The federation in the folder, its daemons connected. Afterwards every process group of it has ended."""
+    folder = DemoFolder(root)
+    with contextlib.ExitStack() as stack:
+        processes = Processes(folder.logs)
+        # 1. A coordinator, and the hospitals' data meanwhile.
+        groups: list[int] = []
+        stack.callback(_require_ended, groups)
+        stack.enter_context(processes)
+        stage.start_coordinator(folder, processes)
+        stage.write_data(folder, processes, 0)
+        processes.wait_until((folder.coordinator / "address").is_file, "the coordinator", "coordinator")
+        operator = stack.enter_context(CoordinatorLink.of_profile(folder.operator))
+        enrol(operator.invite("rosa", "researcher", 600.0), folder.researcher, None)
+        researcher = stack.enter_context(CoordinatorLink.of_profile(folder.researcher))
+        # 2. Every owner enrols through a proxy of its own, whose address it keeps.
+        proxies, invitations = {}, {}
+        for owner in OWNERS:
+            invitations[owner] = invitation = operator.invite(owner, "owner", 600.0)
+            proxy = proxies[owner] = RecordingProxy(folder.coordinator)
+            stack.callback(proxy.close)
+            proxy.dial(_bootstrap(invitation, root / "bootstrap" / owner))
+            enrol_owner(replace(invitation, address=proxy.address), folder.home(owner))
+            proxy.dial(replace(load_endpoint(folder.home(owner) / "tls"), address=operator.address))
+        # 3. Who may be a peer, and what each owner allows.
+        key = create_federation(folder.federation, "hospitals")
+        add_members(folder.federation, [Home(folder.home(owner)).card for owner in OWNERS])
+        sign_members(folder.federation, days=1)
+        researcher.publish_membership((folder.federation / SIGNED_FILE).read_bytes())
+        processes.finish("data", 60.0)
+        for owner in OWNERS:
+            _write_policy(folder, owner, key)
+            accept(Home(folder.home(owner)), folder.federation / SIGNED_FILE)
+        # 4. Their daemons.
+        stage.start_owners(folder, processes, OWNERS)
+        groups += [running.process.pid for running in processes._running.values()]
+        researcher.publish_ontology((folder.data / "ontology.ttl").read_bytes(), "turtle", "hospitals")
+        processes.wait_until(lambda: operator.health().connected_members == len(OWNERS), "connecting", *OWNERS)
+        yield Federation(folder, processes, operator, researcher, proxies, invitations)
+
+
+def job_task(path: Path) -> dict[str, Any]:
+    """The task of the example's job file."""
+    import tomllib
+
+    task: dict[str, Any] = tomllib.loads(path.read_text("utf-8"))["task"]
+    return task
+
+
+def processes_of_group(group: int) -> list[int]:
+    """Ids of all processes of a group that have not ended."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            state, _, number = (folder / "stat").read_text().rpartition(")")[2].split()[:3]
+            if folder.name.isdigit() and int(number) == group and state != "Z":
+                found.append(int(folder.name))
+    return found
+
+
+def _require_ended(groups: list[int]) -> None:
+    left = {group: processes_of_group(group) for group in groups}
+    assert groups
+    assert {group: found for group, found in left.items() if found} == {}
+
+
+def _bootstrap(invitation: Invitation, folder: Path):
+    from lepton_protos.channel import Endpoint
+
+    return Endpoint(
+        invitation.address,
+        invitation.ca_certificate.encode(),
+        invitation.bootstrap_certificate.encode(),
+        invitation.bootstrap_key.encode(),
+    )
+
+
+def _write_policy(folder: DemoFolder, owner: str, federation_key: str) -> None:
+    """The demo's policy with the populations of the tests."""
+    stage.write_policy(folder, owner, federation_key)
+    path = folder.home(owner) / "policy.toml"
+    text = re.sub(r"^epsilon = .*$", f"epsilon = {BUDGET}", path.read_text("utf-8"), flags=re.MULTILINE)
+    data = folder.data / owner
+    mapping = (data / "mapping.yaml").read_text("utf-8")
+    wrong = {
+        # An area in a unit of concentration.
+        "unit": mapping.replace("unit: mm2", "unit: mg/dL"),
+        "version": re.sub(r"^ontology: .*$", f"ontology: {'0' * 64}", mapping, flags=re.MULTILINE),
+        "file": mapping,
+    }
+    for name in ("trial", *wrong):
+        place = data
+        if owner == "aurora" and name in wrong:
+            place = folder.data / f"{owner}-{name}"
+            place.mkdir()
+            if name != "file":
+                shutil.copy(data / "data.csv", place)
+                assert wrong[name] != mapping
+            (place / "mapping.yaml").write_text(wrong[name], "utf-8")
+        relative = os.path.relpath(place / "mapping.yaml", path.parent)
+        rows = stage.DECLARED_ROWS[owner]
+        text += POPULATION.format(name=name, mapping=relative, rows=rows, epsilon=1000.0, delta=DELTA)
+    path.write_text(text, "utf-8")
