@@ -60,7 +60,7 @@ def test_piped_every_event_is_one_line(capsys):
             watcher.take(entry)
     lines = capsys.readouterr().out.splitlines()
     assert lines == [line_of(entry) for entry in STORY]
-    assert "accuracy 0.910 AUC 0.970 epsilon 1.25" in lines[8]
+    assert lines[7].endswith("round 1 completed  4,096 bytes up")
 
 
 def test_as_json_every_event_is_one_object_and_nothing_else_is_said(capsys):
