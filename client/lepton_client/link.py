@@ -119,10 +119,10 @@ class ControlSession:
                 for task in done:
                     task.result()
             finally:
-                for task in (reading, writing):
-                    task.cancel()
-                    with contextlib.suppress(asyncio.CancelledError, LeptonError, grpc.RpcError):
-                        await task
+                reading.cancel()
+                writing.cancel()
+                # Unlike awaiting each, this lets the session's own cancellation through.
+                await asyncio.gather(reading, writing, return_exceptions=True)
         except grpc.RpcError as failure:
             raise error_from_rpc(failure) from None
         except asyncio.InvalidStateError:
@@ -174,11 +174,13 @@ class ControlSession:
             if not self._outbox:
                 self._outbox_filled.clear()
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._outbox_filled.wait(), heartbeat_s)
+                    async with asyncio.timeout(heartbeat_s):
+                        await self._outbox_filled.wait()
             report = self._outbox[0] if self._outbox else Heartbeat()
             envelope = convert.report_to_proto(report, acknowledged=taken_in.sequence)
             try:
-                await asyncio.wait_for(call.write(envelope), WRITE_DEADLINE_S)
+                async with asyncio.timeout(WRITE_DEADLINE_S):
+                    await call.write(envelope)
             except TimeoutError:
                 raise FaultError(
                     "the coordinator takes nothing in", expected=f"within {WRITE_DEADLINE_S:g} s"
