@@ -29,6 +29,8 @@ from lepton_pool.weights import decode_weights
 
 #: How often the participant looks for rounds that the coordinator has forgotten, in seconds.
 _TICK_S = 5.0
+#: Longest a restarted daemon prepares open jobs before it connects all the same, in seconds.
+_CATCH_UP_S = 60.0
 #: A model file is its parameters and a header; a header larger than this is no model's.
 _MODEL_HEADER_BYTES = 2**20
 
@@ -70,7 +72,7 @@ class Pump:
         Raises:
             IdentityError, ConflictError: the coordinator does not want this owner, or speaks another version.
         """
-        await self._step(self._participant.resume)
+        await self._catch_up()
         parts = [
             asyncio.create_task(self._session.run()),
             asyncio.create_task(self._take_commands()),
@@ -83,6 +85,22 @@ class Pump:
                 task.result()
         finally:
             await _cancel(parts)
+
+    async def _catch_up(self) -> None:
+        """After a restart, make open jobs ready before connecting.
+
+        A member that is not ready would be put into the next round, and the others would wait for it.
+        """
+        await self._step(self._participant.resume)
+        if not self._tasks:
+            return
+        await asyncio.wait(tuple(self._tasks), timeout=_CATCH_UP_S)
+        for job_id, prepared in tuple(self._prepared.items())[:1]:
+            try:
+                await self._trainer.load(prepared.features, prepared.target)
+                self._loaded = job_id
+            except LeptonError as error:
+                self._log.warning("the training worker is not ready", code=error.code, told=str(error))
 
     async def close(self) -> None:
         """End everything under way and wait for it."""
