@@ -13,6 +13,13 @@ from lepton_admin.cli.options import Output, OutputFormat, Profile, noun_app, ve
 app = noun_app("Set up and run the coordinator.")
 
 Home = Annotated[Path, typer.Argument(help="The coordinator's folder.")]
+DatabaseFile = Annotated[
+    Path | None,
+    typer.Option("--database-file", help="File with the SQLAlchemy URL, for a URL with a password."),
+]
+KnowledgeAddress = Annotated[
+    str, typer.Option("--knowledge", help="host:port of a knowledge service; ontologies are kept here by default.")
+]
 
 
 @verb(app, "init", example="lepton coordinator init coordinator --listen 0.0.0.0:8443 --host lepton.example.org")
@@ -26,13 +33,15 @@ def init(
     database: Annotated[
         str | None, typer.Option("--database", help="SQLAlchemy URL; an SQLite file in HOME by default.")
     ] = None,
+    database_file: DatabaseFile = None,
+    knowledge: KnowledgeAddress = "",
     output: Output = OutputFormat.TABLE,
 ) -> None:
     """Make a CA, a server certificate, an empty store, and the operator's profile."""
     from lepton_server.setup import init_home
 
     hosts = host or ["localhost", "127.0.0.1"]
-    init_home(home, listen=listen, hosts=hosts, database=database)
+    init_home(home, listen=listen, hosts=hosts, database=database, database_file=database_file, knowledge=knowledge)
     answer_record(
         output,
         {"home": str(home), "operator": str(home / "operator")},
@@ -45,8 +54,18 @@ def init(
 
 
 @verb(app, "serve", example="lepton coordinator serve coordinator")
-def serve(home: Home, *, output: Output = OutputFormat.TABLE) -> None:
-    """Run the coordinator until SIGTERM or Ctrl-C; running jobs go on at the next start."""
+def serve(
+    home: Home,
+    *,
+    listen: Annotated[str, typer.Option("--listen", help="host:port; port 0 takes a free one.")] = "",
+    database_file: DatabaseFile = None,
+    knowledge: KnowledgeAddress = "",
+    output: Output = OutputFormat.TABLE,
+) -> None:
+    """Run the coordinator until SIGTERM or Ctrl-C; running jobs go on at the next start.
+
+    What is given here stands above the settings in HOME.
+    """
     import asyncio
 
     from lepton_server.app import serve as serve_coordinator
@@ -59,15 +78,17 @@ def serve(home: Home, *, output: Output = OutputFormat.TABLE) -> None:
         else:
             write_line(f"coordinator ready at {address}")
 
-    asyncio.run(serve_coordinator(home, ready=ready))
+    asyncio.run(
+        serve_coordinator(home, ready=ready, listen=listen, database_file=_absolute(database_file), knowledge=knowledge)
+    )
 
 
 @verb(app, "migrate", example="lepton coordinator migrate coordinator")
-def migrate(home: Home, *, output: Output = OutputFormat.TABLE) -> None:
+def migrate(home: Home, *, database_file: DatabaseFile = None, output: Output = OutputFormat.TABLE) -> None:
     """Bring the database to this version's schema."""
     from lepton_server.setup import migrate_home
 
-    migrate_home(home)
+    migrate_home(home, database_file=_absolute(database_file))
     answer_record(output, {"home": str(home), "migrated": True}, title="migrated", fields={"home": str(home)})
 
 
@@ -94,3 +115,8 @@ def health(*, profile: Profile, output: Output = OutputFormat.TABLE) -> None:
     )
     if not view.ready:
         raise typer.Exit(8)
+
+
+def _absolute(path: Path | None) -> str:
+    """The path as the settings want it, which take a relative one from the coordinator's folder."""
+    return str(path.resolve()) if path else ""

@@ -38,6 +38,9 @@ def serve(
     folder: Annotated[Path, typer.Argument(help="The service's folder.")],
     *,
     listen: Annotated[str, typer.Option("--listen", help="host:port; port 0 takes a free one.")] = "127.0.0.1:8444",
+    store: Annotated[
+        Path | None, typer.Option("--store", help="Folder of the versions; FOLDER/ontologies by default.")
+    ] = None,
 ) -> None:
     """Serve ontology versions until SIGTERM or Ctrl-C."""
     import asyncio
@@ -45,5 +48,24 @@ def serve(
     from lepton_server.api.knowledge_app import serve_knowledge
 
     asyncio.run(
-        serve_knowledge(folder, listen=listen, ready=lambda address: write_line(f"knowledge ready at {address}"))
+        serve_knowledge(
+            folder,
+            listen=listen,
+            store=store,
+            ready=lambda address: write_line(f"knowledge ready at {address}"),
+        )
     )
+
+
+@verb(app, "health", example="lepton kg health knowledge --address localhost:8444")
+def health(
+    folder: Annotated[Path, typer.Argument(help="The service's folder, whose certificate asks.")],
+    *,
+    address: Annotated[str, typer.Option("--address", help="host:port of the service.")] = "localhost:8444",
+    output: Output = OutputFormat.TABLE,
+) -> None:
+    """Ask the knowledge service whether it serves; exit code 8 if it does not."""
+    from lepton_admin.service_link import require_serving
+
+    require_serving(folder, address)
+    answer_record(output, {"address": address, "ready": True}, title="knowledge service", fields={"ready": address})

@@ -34,6 +34,7 @@ class PowerLoss:
     rounds: list[int] = field(default_factory=list)
     #: Step in which the coordinator noticed, by round.
     noticed: dict[int, str] = field(default_factory=dict)
+    #: True from the kill until the coordinator has noticed it, or the round has ended.
     is_down: bool = False
 
     def take(self, event: JobEvent) -> None:
@@ -45,6 +46,8 @@ class PowerLoss:
             self.is_down = True
             self.rounds.append(event.round)
             self.say(f"--- SIGKILL to {self.owner}: its shares are dealt, its upload is not here")
+            self.restart()
+            self.say(f"--- {self.owner} starts again from its disk; its secrets of round {event.round} are gone")
 
     def happened(self) -> bool:
         """True once a member was lost before its upload."""
@@ -66,12 +69,9 @@ class PowerLoss:
         if event.kind == "dropped" and event.owner == self.owner:
             self.noticed[event.round] = event.step
             self.is_down = False
-            self.restart()
-            self.say(f"--- {self.owner} starts again, from what it had on disk")
         elif event.kind in {"round", "aborted-round"}:
             # The round ended before its loss was noticed: the kill came after its last message.
             self.is_down = False
-            self.restart()
 
 
 def recovered(rounds: tuple[RoundView, ...], owner: str) -> list[RoundView]:

@@ -29,7 +29,7 @@ from lepton_core.settings import parse_settings
 from lepton_core.views import JobEvent
 
 #: The member that loses power, and after which share of the rounds.
-LOST_OWNER, LOST_AFTER = "changhe", 0.25
+LOST_OWNER, LOST_AFTER = "changhe", 0.1
 #: How long one look at the stream of events lasts, before the processes are looked at.
 LOOK_S = 5.0
 
