@@ -34,10 +34,19 @@ OPERATOR = OwnerName("operator")
 COORDINATOR = "coordinator"
 
 
-def init_home(home: Path, *, listen: str, hosts: Sequence[str], database: str | None = None) -> CoordinatorSettings:
+def init_home(
+    home: Path,
+    *,
+    listen: str,
+    hosts: Sequence[str],
+    database: str | None = None,
+    database_file: Path | None = None,
+    knowledge: str = "",
+) -> CoordinatorSettings:
     """A coordinator's folder. `hosts` are the names and addresses that clients reach it by; the first is advertised.
 
-    Private keys are readable by their owner only. An SQLite database is made at once; a PostgreSQL one by
+    `database` is a URL, `database_file` a file that holds one; `knowledge` is the address of a knowledge service of
+    its own. Private keys are readable by their owner only. An SQLite database is made at once; a PostgreSQL one by
     `migrate_home`. Settings are written last: a folder with settings is a whole one.
 
     Raises:
@@ -47,7 +56,13 @@ def init_home(home: Path, *, listen: str, hosts: Sequence[str], database: str | 
     """
     if not hosts:
         raise InputError("a coordinator needs a name or address that clients reach it by", where="hosts")
-    document = {"listen": listen, "advertise": _advertise(listen, hosts[0]), "database": database or ""}
+    document = {
+        "listen": listen,
+        "advertise": _advertise(listen, hosts[0]),
+        "database": database or "",
+        "database_file": str(database_file.resolve()) if database_file else "",
+        "knowledge": knowledge,
+    }
     settings = parse_settings(CoordinatorSettings, document, source="command line")
     url = settings.database_url(home)
     is_sqlite = parse_url(url).drivername == "sqlite"
