@@ -32,12 +32,28 @@ def commands_in_line(line: str) -> Iterator[list[str]]:
         yield command
 
 
+def whole_lines(block: str) -> Iterator[str]:
+    """The lines of a shell block; one that ends within quotation marks or by a backslash goes on in the next."""
+    begun = ""
+    for line in block.replace("\\\n", " ").splitlines():
+        begun += line
+        try:
+            shlex.split(begun, comments=True)
+        except ValueError:
+            begun += "\n"
+        else:
+            yield begun
+            begun = ""
+    if begun:
+        yield begun
+
+
 def shown_commands() -> list[tuple[str, tuple[str, ...]]]:
     """Where, and the words of every command shown in pages and run by the compose file."""
     found: list[tuple[str, tuple[str, ...]]] = []
     for page in pages():
         text = page.read_text(encoding="utf-8")
-        lines = [line for block in FENCE.findall(text) for line in block.replace("\\\n", " ").splitlines()]
+        lines = [line for block in FENCE.findall(text) for line in whole_lines(block)]
         lines += CODE_SPAN.findall(FENCE.sub("", text))
         found += [
             (page.relative_to(ROOT).as_posix(), tuple(words)) for line in lines for words in commands_in_line(line)
