@@ -81,6 +81,7 @@ def show(found: Findings) -> None:
     """The findings as a table, and what to try next."""
     told = as_document(found)
     screen = console()
+    whole_job = f"{max(found.job.models, key=lambda model: model.version).epsilon:.2f}"
     epsilon = f"{told['epsilon']:.2f}"
     rows: list[tuple[object, ...]] = [
         (
@@ -89,7 +90,7 @@ def show(found: Findings) -> None:
             owner["rows_refused"],
             score(owner["accuracy_alone"]),
             score(owner["auc_alone"]),
-            f"{owner['epsilon']:.2f}",
+            whole_job,
         )
         for owner in told["owners"]
     ]
@@ -101,7 +102,7 @@ def show(found: Findings) -> None:
             pooled.rows_refused,
             score(pooled.accuracy),
             score(pooled.auc),
-            epsilon,
+            whole_job,
         )
     )
     rows.append(
@@ -121,7 +122,9 @@ def show(found: Findings) -> None:
     lines = [
         "* computed by the demo beside the federation: no real site would release these models, as they spend every",
         "  owner's privacy budget a second time.",
-        f"Privacy: each record's epsilon is at most {epsilon} at delta {told['delta']:g}, by each owner's own ledger.",
+        f"Privacy: epsilon spent a record, at delta {told['delta']:g}, by each owner's own ledger: "
+        + ", ".join(f"{owner['name']} {owner['epsilon']:.2f}" for owner in told["owners"])
+        + ".",
         f"Upload: {told['bytes_per_parameter_up']:.2f} bytes a parameter, where float32 takes 4.00.",
         f"Protocol messages: {told['protocol_message_bytes_per_member_and_round']:,.0f} bytes a member and round.",
         *(f"Left out: {owner['name']}: {owner['reason']} {owner['subject']}" for owner in told["refused"]),
