@@ -209,7 +209,7 @@ def _roster(phase: AwaitingAdverts, *, over: bool = False) -> Outcome:
     absent, gone = _drop(phase.absent, opening.invited, phase.adverts, Step.ADVERT)
     members = tuple(sorted(phase.adverts))
     if len(members) < terms.min_cohort:
-        return _too_few(Step.ADVERT, opening.setup, members, opening.invited, terms.min_cohort)
+        return _too_few(Step.ADVERT, opening.setup, gone, len(members), terms.min_cohort)
     leaves = tuple(Leaf(member, phase.adverts[member].digest(opening.setup_id)) for member in members)
     roster = Roster(leaves, opening.nonce, ())
     root = roster.root()
@@ -272,7 +272,7 @@ def _deliver(phase: AwaitingShares, *, over: bool = False) -> Outcome:
         return phase, ()
     absent, gone = _drop(phase.absent, cohort.members, phase.shares, Step.SHARE)
     if len(phase.shares) < cohort.least:
-        return _too_few(Step.SHARE, cohort.opening.setup, phase.shares, cohort.members, cohort.least)
+        return _too_few(Step.SHARE, cohort.opening.setup, gone, len(phase.shares), cohort.least)
     return _next(AwaitingInputs(cohort, absent, phase.shares, {}), gone, Step.INPUT, sorted(phase.shares))
 
 
@@ -331,7 +331,8 @@ def _freeze(phase: AwaitingInputs, *, over: bool = False) -> Outcome:
         if member not in survivors
     )
     if len(survivors) < cohort.least:
-        return _too_few(Step.INPUT, cohort.opening.setup, survivors, phase.shares, cohort.least)
+        lost = (*gone, *map(_told, unpaired))
+        return _too_few(Step.INPUT, cohort.opening.setup, lost, len(survivors), cohort.least)
     lost_for_good = unrecoverable(survivors, paired, cohort.threshold)
     if lost_for_good:
         return _unrecoverable(cohort, lost_for_good)
@@ -389,7 +390,7 @@ def _certify(phase: AwaitingSignatures, *, over: bool = False) -> Outcome:
         return phase, ()
     absent, gone = _drop(phase.absent, survivors, phase.signatures, Step.CONSISTENCY)
     if len(phase.signatures) < cohort.threshold:
-        return _too_few(Step.CONSISTENCY, cohort.opening.setup, phase.signatures, survivors, cohort.threshold)
+        return _too_few(Step.CONSISTENCY, cohort.opening.setup, gone, len(phase.signatures), cohort.threshold)
     signers = sorted(phase.signatures)
     certificate = Certificate(tuple(phase.signatures[member] for member in signers))
     waiting = AwaitingUnmaskings(
@@ -459,7 +460,8 @@ def _recover(phase: AwaitingUnmaskings, *, over: bool = False) -> Outcome:
     )
     short = shares_short(recovery)
     if short and len(phase.unmaskings) < cohort.threshold:
-        return _too_few(Step.UNMASK, opening.setup, phase.unmaskings, phase.signatures, cohort.threshold)
+        _, gone = _drop(phase.absent, phase.signatures, phase.unmaskings, Step.UNMASK)
+        return _too_few(Step.UNMASK, opening.setup, gone, len(phase.unmaskings), cohort.threshold)
     if short:
         return _unrecoverable(cohort, short)
     plan = derive_plan(recovery)
@@ -569,19 +571,17 @@ def _stranger(member: MemberId) -> Rejected:
     )
 
 
-def _too_few(
-    which: Step, setup: Setup, answered: Collection[MemberId], expected: Iterable[MemberId], least: int
-) -> Outcome:
-    missing = [member.hex() for member in sorted(expected) if member not in answered]
+def _too_few(which: Step, setup: Setup, gone: tuple[Dropped, ...], answered: int, least: int) -> Outcome:
+    """The round ends here; who is missing, and why, is told first."""
     error = AbortedError(
         f"too few members completed step {which.name} of round {setup.round} of {setup.job}",
         where=f"step {which.name}",
         expected=f"at least {least}",
-        got=f"{len(answered)}; missing: {', '.join(missing)}",
+        got=f"{answered}; missing: {', '.join(dropped.member.hex() for dropped in gone)}",
         hint="the round's number is not used again; the next round can try with the members that are there",
         reason="TOO_FEW_MEMBERS",
     )
-    return Failed(error), (Aborted(error),)
+    return Failed(error), (*gone, Aborted(error))
 
 
 def _unrecoverable(cohort: Cohort, dealers: Iterable[MemberId]) -> Outcome:

@@ -156,12 +156,14 @@ def _round_aborted(draft: Draft, phase: Rounding, at: Step, error: LeptonError) 
     draft.announce("aborted-round", f"round {record.number} aborted in step {step_name(at)}: {error}", record=record)
     draft.audit("coordinator", "round.abort", f"round {record.number}: {step_name(at)}: {error.code} {error.reason}")
     draft.forget_payloads(record)
+    dropped = {lost.owner for lost in record.dropped}
     for member in record.cohort:
-        draft.close_round(member, record.number, RoundOutcome.ABORTED, error.message)
+        if facts.owner(member) not in dropped:
+            draft.close_round(member, record.number, RoundOutcome.ABORTED, error.message)
     if at is Step.UNMASK:
         draft.roll = replace(draft.roll, answered=draft.roll.answered | frozenset(record.cohort))
     draft.roll = replace(draft.roll, aborted_in_row=draft.roll.aborted_in_row + 1)
-    if not record.payloads and record.refusals:
+    if not record.payloads and {member for member, _ in record.refusals} >= set(record.cohort):
         told = "; ".join(f"{facts.owner(member)}: {no.reason} {no.subject}".strip() for member, no in record.refusals)
         return end(draft, phase, JobState.FAILED, f"round {record.number}: nothing usable was contributed: {told}")
     if draft.roll.aborted_in_row >= MOST_ABORTED_IN_ROW:

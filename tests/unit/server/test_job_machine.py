@@ -153,6 +153,36 @@ def test_a_round_lost_before_unmasking_is_retried_with_a_new_number() -> None:
     assert after.roll.next_round == 2
 
 
+def test_a_round_that_some_left_by_a_refusal_is_retried_and_says_who_left_and_why() -> None:
+    facts = make_facts()
+    phase: Phase = rounding_phase(facts)
+    first, *others = sorted(facts.peers)
+    phase = play(facts, phase, *(ev.MemberLeft(member, RoundNumber(1), None) for member in others))
+    restarted = ev.MemberLeft(first, RoundNumber(1), Refusal("aborted", "SECRETS_LOST", ""))
+    phase, effects = machine.step(facts, phase, ev.Stamped(NOW, restarted))
+    assert isinstance(phase, Waiting)
+    assert phase.roll.eligible == frozenset(facts.peers)
+    (view,) = [effect.view for effect in effects if isinstance(effect, ev.RecordRound)]
+    assert view.state == "aborted"
+    assert {lost.owner: lost.reason for lost in view.dropped} == {
+        facts.owner(first): "refused: SECRETS_LOST",
+        **dict.fromkeys(map(facts.owner, others), "connection lost"),
+    }
+    closed = [effect.member for effect in effects if isinstance(effect, ev.Tell)]
+    assert sorted(closed) == sorted(facts.peers), "each is told once that the round is over"
+
+
+def test_a_round_that_everybody_refuses_ends_the_job_at_once() -> None:
+    facts = make_facts()
+    refusal = Refusal("fault", "DIVERGED", "")
+    phase = play(
+        facts, rounding_phase(facts), *(ev.MemberLeft(member, RoundNumber(1), refusal) for member in facts.peers)
+    )
+    assert isinstance(phase, Ended)
+    assert phase.reason.startswith("round 1: nothing usable was contributed")
+    assert phase.reason.count("DIVERGED") == len(facts.peers)
+
+
 def test_an_old_rounds_message_and_a_strangers_are_ignored() -> None:
     facts = make_facts()
     phase = rounding_phase(facts)
