@@ -96,6 +96,7 @@ def _resolve_feature(feature: Feature, task: Task, ontology: Ontology) -> Numeri
                 where=concept.iri,
                 expected=error.expected,
                 got=error.got,
+                hint=f"leave the unit out to take the concept's own, {concept.unit}",
                 reason="UNIT_MISMATCH",
             ) from None
     imputed = minimum if feature.impute == "minimum" else (minimum + maximum) / 2
@@ -130,6 +131,7 @@ def _find(iri: str, ontology: Ontology) -> Concept:
         raise JobError(
             "the job asks for a concept that the ontology does not have",
             where=error.where,
+            expected=f"a concept of ontology version {ontology.digest[:16]}",
             got=error.got,
             hint=error.hint,
             reason="UNKNOWN_CONCEPT",

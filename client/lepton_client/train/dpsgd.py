@@ -86,7 +86,11 @@ def train_round(
         update: Vector = (end - start).astype(np.float32)
     if not bool(np.isfinite(update).all()):
         raise FaultError(
-            "local training diverged", where="update", expected="finite values", hint="lower training.learning_rate"
+            "local training diverged",
+            where="update",
+            expected="finite values",
+            hint="lower training.learning_rate",
+            reason="DIVERGED",
         )
     return update
 
