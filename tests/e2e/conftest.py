@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from lepton_admin.cli.main import run
+from tests.e2e.hospitals import run_job, running
 from tests.e2e.live import Live
 
 collect_ignore_glob = [] if sys.platform == "linux" else ["test_*.py"]
@@ -42,3 +43,16 @@ def lepton(capsys):
         return code, whole, json.loads(told.err) if told.err else None
 
     return call
+
+
+@pytest.fixture(scope="session")
+def hospitals(tmp_path_factory):
+    """A federation of real processes behind recording proxies."""
+    with running(tmp_path_factory.mktemp("hospitals")) as federation:
+        yield federation
+
+
+@pytest.fixture(scope="session")
+def learnt(hospitals):
+    """The job that the hospitals have finished together, and whom their daemons were connected with meanwhile."""
+    return run_job(hospitals)

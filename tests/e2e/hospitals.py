@@ -10,6 +10,8 @@ import contextlib
 import os
 import re
 import shutil
+import subprocess
+import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,7 +30,7 @@ from lepton_core.ids import JobId
 from lepton_core.job import JobFile
 from lepton_core.settings import parse_settings
 from lepton_core.views import Invitation, JobView
-from lepton_protos.channel import load_endpoint
+from lepton_protos.channel import Endpoint, load_endpoint
 from tests.e2e.recording_proxy import RecordingProxy
 
 LEARNING = ("aurora", "birken", "changhe", "elm-park")
@@ -105,8 +107,8 @@ def running(root: Path) -> Iterator[Federation]:
     with contextlib.ExitStack() as stack:
         processes = Processes(folder.logs)
         # 1. A coordinator, and the hospitals' data meanwhile.
-        groups: list[int] = []
-        stack.callback(_require_ended, groups)
+        started: list[subprocess.Popen[bytes]] = []
+        stack.callback(_require_ended, started)
         stack.enter_context(processes)
         stage.start_coordinator(folder, processes)
         stage.write_data(folder, processes, 0)
@@ -120,7 +122,7 @@ def running(root: Path) -> Iterator[Federation]:
             invitations[owner] = invitation = operator.invite(owner, "owner", 600.0)
             proxy = proxies[owner] = RecordingProxy(folder.coordinator)
             stack.callback(proxy.close)
-            proxy.dial(_bootstrap(invitation, root / "bootstrap" / owner))
+            proxy.dial(_bootstrap(invitation))
             enrol_owner(replace(invitation, address=proxy.address), folder.home(owner))
             proxy.dial(replace(load_endpoint(folder.home(owner) / "tls"), address=operator.address))
         # 3. Who may be a peer, and what each owner allows.
@@ -134,16 +136,56 @@ def running(root: Path) -> Iterator[Federation]:
             accept(Home(folder.home(owner)), folder.federation / SIGNED_FILE)
         # 4. Their daemons.
         stage.start_owners(folder, processes, OWNERS)
-        groups += [running.process.pid for running in processes._running.values()]
+        started += [running.process for running in processes._running.values()]
         researcher.publish_ontology((folder.data / "ontology.ttl").read_bytes(), "turtle", "hospitals")
         processes.wait_until(lambda: operator.health().connected_members == len(OWNERS), "connecting", *OWNERS)
         yield Federation(folder, processes, operator, researcher, proxies, invitations)
 
 
+@dataclass(frozen=True)
+class Learnt:
+    """A job that has ended."""
+
+    view: JobView
+    #: Owner -> whom its processes were connected with in the middle of the job; `listening` for an open port.
+    connections: dict[str, set[str]]
+
+
+def run_job(federation: Federation) -> Learnt:
+    """Run the hospitals' job to its end."""
+    job = federation.submit()
+    connections: dict[str, set[str]] = {}
+    for event in federation.researcher.watch(job, timeout_s=60.0):
+        if event.kind == "round" and not connections:
+            connections = {owner: connections_of(federation.processes_of(owner)) for owner in OWNERS}
+    return Learnt(federation.researcher.job(job), connections)
+
+
+def connections_of(processes: list[int]) -> set[str]:
+    """`host:port` of every peer of the processes' TCP and UDP sockets; `listening` for one that takes connections."""
+    sockets = set()
+    for process in processes:
+        for handle in Path(f"/proc/{process}/fd").iterdir():
+            with contextlib.suppress(OSError):
+                sockets.add(handle.readlink().name)
+    found = set()
+    for table in ("tcp", "tcp6", "udp", "udp6"):
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            _, _, remote, state, *_ = fields = line.split()
+            if f"socket:[{fields[9]}]" in sockets:
+                found.add("listening" if state == "0A" else _address(remote))
+    return found
+
+
+def _address(remote: str) -> str:
+    """`0100007F:1F90` as `127.0.0.1:8080`; an IPv4 address may stand in an IPv6 one."""
+    host, _, port = remote.partition(":")
+    octets = bytes.fromhex(host[-8:])[::-1]
+    return f"{'.'.join(map(str, octets))}:{int(port, 16)}"
+
+
 def job_task(path: Path) -> dict[str, Any]:
     """The task of the example's job file."""
-    import tomllib
-
     task: dict[str, Any] = tomllib.loads(path.read_text("utf-8"))["task"]
     return task
 
@@ -159,15 +201,13 @@ def processes_of_group(group: int) -> list[int]:
     return found
 
 
-def _require_ended(groups: list[int]) -> None:
-    left = {group: processes_of_group(group) for group in groups}
-    assert groups
-    assert {group: found for group, found in left.items() if found} == {}
+def _require_ended(started: list[subprocess.Popen[bytes]]) -> None:
+    """All have ended by themselves when they were asked to, and nothing that they started is left."""
+    assert [process.returncode for process in started] == [0] * (len(OWNERS) + 2)
+    assert [left for process in started for left in processes_of_group(process.pid)] == []
 
 
-def _bootstrap(invitation: Invitation, folder: Path):
-    from lepton_protos.channel import Endpoint
-
+def _bootstrap(invitation: Invitation) -> Endpoint:
     return Endpoint(
         invitation.address,
         invitation.ca_certificate.encode(),

@@ -22,6 +22,9 @@ from lepton_server.identity.roles import Role
 from lepton_server.settings import load_settings
 from lepton_server.setup import COORDINATOR, load_authority
 
+#: gRPC tells a call without a deadline as one with hundreds of years left.
+_NO_DEADLINE_S = 1e6
+
 #: Changes a request's bytes on their way to the coordinator; gets the method and the bytes.
 Alter = Callable[[str, bytes], bytes]
 
@@ -91,7 +94,8 @@ class RecordingProxy(grpc.GenericRpcHandler):
         headers = tuple((key, value) for key, value in details.invocation_metadata)
 
         def forward(requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
-            call = Call(details.method, headers, context.time_remaining())
+            left_s = context.time_remaining()
+            call = Call(details.method, headers, left_s if left_s is not None and left_s < _NO_DEADLINE_S else None)
             self.calls.append(call)
             return self._forward(call, requests, context)
 

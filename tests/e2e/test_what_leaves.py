@@ -1,0 +1,393 @@
+"""What leaves a site in a whole private job of real processes: the claims of `docs/what-leaves.md`.
+
+Each of five daemons, enrolment included, talks to the coordinator through a proxy that takes the TLS off with the
+test's keys and keeps every byte. The record holds what the other tests of this federation made the daemons say, too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from collections import Counter, defaultdict
+
+import numpy as np
+import pytest
+from google.protobuf.descriptor import FieldDescriptor
+
+from lepton_client.home import load_identity
+from lepton_compression.update import encode
+from lepton_core import ring
+from lepton_core.identity import require_signature
+from lepton_core.ports import SystemRandomness
+from lepton_core.secagg.messages import ConsistencySignature
+from lepton_core.secagg.payload import encode_payload
+from lepton_core.secagg.sharing import share_digest
+from lepton_core.secagg.terms import derive_sid, survivors_digest
+from lepton_core.session import RoundReport
+from lepton_kg.ontology import load_canonical
+from lepton_pool.models import model_layout
+from lepton_pool.terms import derive_ring_plan
+from lepton_protos import convert
+from lepton_protos.v1 import control_pb2, transfer_pb2
+from tests.e2e.allowed_fields import KINDS, REQUESTS, Told, kinds_of_message, parse, values, violations
+from tests.e2e.hospitals import LEARNING, OWNERS, REFUSING, ROUNDS
+from tests.e2e.leak_search import secrets_of, secrets_of_a_refusing_owner
+
+pytestmark = [pytest.mark.timeout(120), pytest.mark.xdist_group("hospitals")]
+
+#: Standard deviations of chi-square beyond which bytes are not uniform; chance goes there once in 10^10 times.
+FAR = 8.0
+
+
+@pytest.fixture(scope="module")
+def record(hospitals, learnt):
+    """Owner -> its calls so far, each as it was when the job had ended."""
+    assert learnt.view.state.value == "finished", learnt.view.reason
+    assert [entry.state for entry in learnt.view.rounds] == ["completed"] * ROUNDS
+    return {owner: list(proxy.calls) for owner, proxy in hospitals.proxies.items()}
+
+
+@pytest.fixture(scope="module")
+def told(hospitals, record):
+    """Owner -> what it was told in its sessions."""
+    identities = {owner: load_identity(hospitals.home(owner)) for owner in OWNERS}
+    members = frozenset(identity.member for identity in identities.values())
+    return {
+        owner: Told(owner, hospitals.invitations[owner].token, identity.public, identity.member, members)
+        for owner, identity in identities.items()
+    }
+
+
+@pytest.fixture(scope="module")
+def found(record, told):
+    """Owner -> what left it and is not on the table; afterwards `told` is complete."""
+    return {owner: violations(record[owner], told[owner]) for owner in OWNERS}
+
+
+@pytest.fixture(scope="module")
+def payloads(record, learnt):
+    """Owner -> the masked words it uploaded, by round."""
+    uploads = defaultdict(dict)
+    for owner in LEARNING:
+        for call in calls_of(record[owner], "Upload"):
+            header = transfer_pb2.UploadChunk.FromString(call.sent[0]).header
+            if header.job == learnt.view.job:
+                data = b"".join(transfer_pb2.UploadChunk.FromString(chunk).data for chunk in call.sent)
+                assert uploads[owner].setdefault(header.round, data) == data
+    return uploads
+
+
+def calls_of(calls, name):
+    return [call for call in calls if call.method.endswith(f"/{name}")]
+
+
+def reports(calls, job):
+    """Round and message of every distinct report of the job's rounds, with its bytes."""
+    seen = {}
+    for call in calls_of(calls, "Session"):
+        for raw in call.sent:
+            envelope = control_pb2.MemberReport.FromString(raw)
+            if envelope.round_report.job == job:
+                report = convert.report_from_proto(envelope)[1]
+                seen[envelope.round_report.SerializeToString()] = report
+    return seen
+
+
+def deviation(data):
+    """How far the bytes are from uniform: chi-square over the 256 values, in standard deviations from its mean."""
+    counts = np.bincount(np.frombuffer(data, np.uint8), minlength=256)
+    expected = len(data) / 256
+    return (float(((counts - expected) ** 2 / expected).sum()) - 255) / math.sqrt(2 * 255)
+
+
+def words(payload):
+    return np.frombuffer(payload, "<u8")
+
+
+def test_daemons_call_six_rpcs_of_the_coordinator_and_nobody_else(hospitals, record, learnt):
+    for owner in OWNERS:
+        assert {call.method for call in record[owner]} <= set(REQUESTS)
+        assert learnt.connections[owner] == {hospitals.proxies[owner].address}
+    assert {call.method for owner in LEARNING for call in record[owner]} == set(REQUESTS)
+
+
+def test_headers_tell_the_grpc_library_and_fixed_deadlines_and_nothing_else(record):
+    for owner in OWNERS:
+        for call in record[owner]:
+            ((name, value),) = call.headers
+            assert name == "user-agent"
+            assert re.fullmatch(r"grpc-python(-asyncio)?/[\d.]+ grpc-c/[\d.]+ \(linux; chttp2\)", value)
+            assert call.timeout_s is None or math.ceil(call.timeout_s - 0.5) in {20, 30}
+
+
+def test_every_message_is_the_one_encoding_of_known_fields(record):
+    for owner in OWNERS:
+        for call in record[owner]:
+            for raw in call.sent:
+                message = parse(call, raw)
+                message.DiscardUnknownFields()
+                assert message.SerializeToString() == raw
+
+
+def test_every_value_that_left_is_what_the_table_allows(found):
+    assert found == {owner: [] for owner in OWNERS}
+
+
+def test_a_value_that_the_table_does_not_allow_is_found(record, told, found):
+    call = calls_of(record["aurora"], "Session")[0]
+    for altered in (
+        control_pb2.MemberReport(acknowledged=100_000),
+        control_pb2.MemberReport(hello=control_pb2.Hello(software_version="97 rows")),
+        control_pb2.MemberReport(match_answer=control_pb2.MatchAnswer(job="radius-mean")),
+        control_pb2.MemberReport(round_refusal=control_pb2.RoundRefusal(round=97)),
+        control_pb2.MemberReport(
+            match_answer=control_pb2.MatchAnswer(refusal=control_pb2.Refusal(reason="RADIUS_MEAN_IS_17"))
+        ),
+    ):
+        forged = type(call)(call.method, (), None, [*call.messages, (True, altered.SerializeToString())])
+        assert len(violations([forged], told["aurora"])) == 1
+
+
+def test_the_table_of_the_page_is_the_one_that_is_checked(repository):
+    page = (repository / "docs/what-leaves.md").read_text("utf-8")
+    section = page.partition("## What the recorded job is held to")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| ([^|`]+) \| (`[^|]*) \|", section, re.MULTILINE)
+    assert {name.strip(): set(re.findall(r"`([\w.]+)`", fields)) for name, fields in rows} == {
+        kind.name: set(kind.fields) for kind in KINDS
+    }
+    assert set(re.findall(r"`/([\w.]+/\w+)`", section)) == {method.removeprefix("/") for method in REQUESTS}
+
+
+def test_no_message_of_a_daemon_has_a_field_for_a_real_number():
+    real = {FieldDescriptor.TYPE_FLOAT, FieldDescriptor.TYPE_DOUBLE}
+    waiting, seen = [kind.DESCRIPTOR for kind in REQUESTS.values()], set()
+    while waiting:
+        kind = waiting.pop()
+        if kind.name not in seen:
+            seen.add(kind.name)
+            assert [entry.name for entry in kind.fields if entry.type in real] == []
+            waiting += [entry.message_type for entry in kind.fields if entry.message_type is not None]
+    assert len(seen) > 15
+
+
+def test_every_upload_is_exactly_as_long_as_the_terms_say(payloads, told, found, learnt):
+    (length,) = {told[owner].setups[learnt.view.job, 1].terms.payload_bytes for owner in LEARNING}
+    for owner in LEARNING:
+        assert {number: len(data) for number, data in payloads[owner].items()} == dict.fromkeys(
+            range(1, ROUNDS + 1), length
+        )
+
+
+def test_the_digests_that_left_are_those_of_the_masked_words(record, payloads, learnt):
+    for owner in LEARNING:
+        digests = {number: hashlib.sha256(data).digest() for number, data in payloads[owner].items()}
+        trailers = {
+            report.round: report.message.payload_digest
+            for report in reports(record[owner], learnt.view.job).values()
+            if type(report.message).__name__ == "InputTrailer"
+        }
+        headers = {
+            parse(call, call.sent[0]).header.round: bytes.fromhex(parse(call, call.sent[0]).header.digest)
+            for name in ("Status", "Upload")
+            for call in calls_of(record[owner], name)
+            if parse(call, call.sent[0]).header.job == learnt.view.job
+        }
+        assert digests == trailers == headers
+
+
+def test_masked_words_and_ciphertexts_are_uniform_and_no_mask_is_used_twice(record, payloads, learnt):
+    everything = b"".join(data for owner in LEARNING for data in payloads[owner].values())
+    assert len(everything) > 16_000
+    assert deviation(everything) < FAR
+    for place in range(8):
+        assert deviation(everything[place::8]) < FAR
+    for owner in LEARNING:
+        differences = [words(payloads[owner][n + 1]) - words(payloads[owner][n]) for n in range(1, ROUNDS)]
+        assert deviation(b"".join(change.tobytes() for change in differences)) < FAR
+    across = [words(payloads[a][n]) - words(payloads["aurora"][n]) for a in LEARNING[1:] for n in range(1, ROUNDS + 1)]
+    assert deviation(b"".join(change.tobytes() for change in across)) < FAR
+    sealed = b"".join(
+        entry.ciphertext
+        for owner in LEARNING
+        for report in reports(record[owner], learnt.view.job).values()
+        if type(report.message).__name__ == "ShareMessage"
+        for entry in report.message.sealed
+    )
+    assert len(sealed) > 5_000
+    assert deviation(sealed) < FAR
+
+
+def test_words_without_masks_and_masks_used_twice_would_be_found(told, found, payloads, learnt):
+    job = told["aurora"].jobs[learnt.view.job]
+    plan, randomness = derive_ring_plan(job), SystemRandomness()
+    length = model_layout(job.model, len(job.task.features)).length
+    updates = [np.random.default_rng(seed).normal(0, 0.01, length).astype(np.float32) for seed in range(8)]
+    bare = [ring.pack(encode(update, plan, bytes(32), randomness), plan.lane_bits) for update in updates]
+    assert deviation(b"".join(encode_payload(each) for each in bare)) > 10 * FAR
+    masked = words(payloads["aurora"][1])
+    twice = [(masked + bare[n + 1]) - (masked + bare[n]) for n in range(7)]
+    assert deviation(b"".join(change.tobytes() for change in twice)) > 10 * FAR
+
+
+def test_a_message_is_as_long_in_every_round_and_at_owners_of_different_size(record, learnt):
+    lengths = {}
+    for owner in LEARNING:
+        sizes, numbers = defaultdict(set), Counter()
+        for raw, report in reports(record[owner], learnt.view.job).items():
+            kind = type(report.message).__name__
+            sizes[kind].add(len(raw))
+            numbers[kind] += 1
+        for name in ("Status", "Upload", "Download", "Get"):
+            sizes[name] = {len(message) for call in calls_of(record[owner], name) for message in call.sent}
+        assert numbers == dict.fromkeys(
+            ("Advert", "ShareMessage", "InputTrailer", "ConsistencySignature", "Unmasking"), ROUNDS
+        )
+        lengths[owner] = dict(sizes)
+    # One length each, over four rounds of a hundred, ninety, eighty and fifty-eight patients.
+    assert {kind: len(each) for kind, each in lengths["aurora"].items()} == dict.fromkeys(lengths["aurora"], 1)
+    assert all(lengths[owner] == lengths["aurora"] for owner in LEARNING)
+
+
+def test_every_signature_is_the_members_over_what_was_told_to_all(record, told, found, learnt):
+    job = learnt.view.job
+    for owner in LEARNING:
+        site = told[owner]
+        for report in reports(record[owner], job).values():
+            assert isinstance(report, RoundReport)
+            place, message = (job, report.round), report.message
+            setup_id, root = site.setups[place].setup_id(), site.rosters[place].root()
+            sid = derive_sid(setup_id, root, site.deliveries[place].model_digest)
+            match type(message).__name__:
+                case "Advert":
+                    signed = message.signed_bytes(setup_id)
+                case "ShareMessage":
+                    signed = message.signed_bytes(setup_id, root)
+                case "ConsistencySignature":
+                    assert isinstance(message, ConsistencySignature)
+                    signed = survivors_digest(sid, site.survivors[place].survivors)
+                case _:
+                    signed = message.signed_bytes(sid)
+            require_signature(site.identity, message.signature, signed, who=owner, what=type(message).__name__)
+
+
+def test_every_share_revealed_is_the_one_whose_hash_its_dealer_signed(record, told, found, learnt):
+    job = learnt.view.job
+    for owner in LEARNING:
+        messages = {(type(r.message).__name__, r.round): r.message for r in reports(record[owner], job).values()}
+        for number in range(1, ROUNDS + 1):
+            own = messages["ShareMessage", number]
+            dealt = {entry.dealer: entry.digests for entry in told[owner].deliveries[job, number].dealt}
+            dealt[own.dealer] = own.digests
+            revealed = messages["Unmasking", number].revealed
+            # Nobody was lost: of every member exactly the share of its self-mask seed.
+            assert {(share.dealer, share.kind.name) for share in revealed} == {(who, "SELF_SEED") for who in dealt}
+            for share in revealed:
+                (promised,) = [entry for entry in dealt[share.dealer] if entry.holder == told[owner].member]
+                assert share_digest(share.salt, share.share) == promised.self_seed
+
+
+def test_what_must_be_random_never_comes_twice(record, learnt):
+    fresh = {"mask_public", "encryption_public", "seed_commitment", "nonce", "signature", "ciphertext", "salt"}
+    for owner in LEARNING:
+        seen = Counter(
+            value
+            for raw in reports(record[owner], learnt.view.job)
+            for name, value in values(control_pb2.RoundReport.FromString(raw))
+            if name.partition(".")[2] in fresh
+        )
+        assert seen
+        assert set(seen.values()) == {1}
+
+
+def bytes_that_left(calls):
+    """Everything that an owner sent, headers and names of RPCs included, as one byte string."""
+    parts = [f"{call.method} {call.headers}".encode() for call in calls]
+    return b"\0".join([*parts, *(message for call in calls for message in call.sent)])
+
+
+@pytest.fixture(scope="module")
+def secrets(hospitals, learnt, told, found):
+    """Learning owner -> what it keeps."""
+    job = told["aurora"].jobs[learnt.view.job]
+    ontology = load_canonical(hospitals.researcher.ontology(job.task.ontology), job.task.ontology)
+    data = hospitals.folder.data
+    return {
+        owner: secrets_of(hospitals.home(owner), data / owner / "mapping.yaml", job.task, ontology)
+        for owner in LEARNING
+    }
+
+
+@pytest.mark.parametrize("owner", LEARNING)
+def test_nothing_of_records_mapping_policy_plan_or_ledger_is_in_the_bytes(record, secrets, owner):
+    assert len(secrets[owner].windows) > 10_000
+    # The codes of two hospitals, such as M and B, are too short to look for.
+    assert {what for what, needles in secrets[owner].texts.items() if not needles} <= {"code"}
+    assert secrets[owner].found_in(bytes_that_left(record[owner])) == []
+
+
+@pytest.mark.parametrize(
+    "leak",
+    [
+        b"radius_mean",
+        "radius_mean".encode("utf-16-le"),
+        b"data steward of aurora",
+        b"declared_rows = 100",
+        np.float64(17.99).tobytes(),
+        np.float64(17.99).astype(">f8").tobytes(),
+        np.array([17.99, 10.38], "<f4").tobytes(),
+        np.array([17990, 10380], ">i4").tobytes(),
+    ],
+    ids=["column", "column in UTF-16", "approver", "policy", "float64", "big-endian", "float32", "int32"],
+)
+def test_the_search_finds_what_is_planted(record, secrets, leak):
+    left = bytes_that_left(record["aurora"])
+    middle = len(left) // 2 + 1
+    assert secrets["aurora"].found_in(left[:middle] + leak + left[middle:])
+
+
+def test_the_search_finds_hashes_rows_scaled_values_and_labels(hospitals, record, secrets):
+    left = bytes_that_left(record["aurora"])
+    source = (hospitals.folder.data / "aurora" / "data.csv").read_bytes()
+    home = hospitals.home("aurora")
+    ledger_line = home.ledger.read_bytes().splitlines()[1]
+    plan = re.search(rb'"plan":"([0-9a-f]{64})"', ledger_line)[1]
+    planted = {
+        "plan": plan,
+        "raw plan": bytes.fromhex(plan.decode()),
+        "ledger": re.search(rb'"previous":"([0-9a-f]{64})"', ledger_line)[1],
+        "source": hashlib.sha256(source).hexdigest().encode(),
+        "row": source.splitlines()[5],
+        "path": str(home.folder).encode(),
+        "labels": next(iter(secrets["aurora"].labels)),
+        "number": next(iter(secrets["aurora"].windows)),
+    }
+    missed = [what for what, leak in planted.items() if not secrets["aurora"].found_in(left + leak)]
+    assert missed == []
+
+
+def test_the_hospital_that_refuses_sends_its_enrolment_and_a_refusal_in_fixed_words(hospitals, record, learnt):
+    said = {" ".join(kinds_of_message(parse(call, raw))) for call in record[REFUSING] for raw in call.sent} - {
+        "MemberReport Heartbeat"
+    }
+    assert said == {
+        "EnrolRequest",
+        "MemberReport Hello",
+        "GetOntologyRequest",
+        "MemberReport MatchAnswer Refusal",
+    }
+    answers = [
+        convert.report_from_proto(control_pb2.MemberReport.FromString(raw))[1]
+        for call in calls_of(record[REFUSING], "Session")
+        for raw in call.sent
+    ]
+    refusals = {
+        (answer.refusal.code, answer.refusal.reason, answer.refusal.subject)
+        for answer in answers
+        if getattr(answer, "job", None) == learnt.view.job
+    }
+    assert refusals == {
+        ("refused.match", "MISSING_CONCEPT", "https://example.org/hospitals/worst-concave-points"),
+    }
+    kept = secrets_of_a_refusing_owner(hospitals.home(REFUSING), hospitals.folder.data / REFUSING / "mapping.yaml")
+    assert kept.found_in(bytes_that_left(record[REFUSING])) == []
