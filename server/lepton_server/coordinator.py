@@ -10,7 +10,7 @@ from __future__ import annotations
 import hmac
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from lepton_core.errors import ConflictError, LeptonError, NotFoundError, PeerViolation
 from lepton_core.ids import Digest, JobId, MemberId, OwnerName, RoundNumber
@@ -24,24 +24,15 @@ from lepton_protos.convert import report_to_bytes
 from lepton_server.jobs import events as ev
 from lepton_server.jobs import machine
 from lepton_server.jobs.intake import draw_facts
-from lepton_server.jobs.journal import decode_checkpoint, decode_event, encode_checkpoint, encode_event
+from lepton_server.jobs.live import Live, Steps, rebuild
 from lepton_server.jobs.phases import Ended, Facts, Phase, Rounding, Waiting
-from lepton_server.jobs.show import job_view
 from lepton_server.rounds.uploads import require_payload, require_upload
-from lepton_server.store.port import Artifacts, JobRecord, Store, Transaction
+from lepton_server.store.port import Artifacts, Store
 
 TaskCheck = Callable[[Task], None]
 
 #: Ended jobs whose end is told again to a member that reconnects; an owner that missed an end holds budget back for it.
 ENDS_KEPT = 1_000
-
-
-@dataclass
-class _Live:
-    """A job in memory: what the store's checkpoint and journal rebuild."""
-
-    facts: Facts
-    phase: Phase
 
 
 class Coordinator:
@@ -59,7 +50,7 @@ class Coordinator:
         self._randomness = randomness
         #: Raises OntologyError or JobError if the task's ontology or concepts are not known.
         self._check_task = check_task
-        self._live: dict[JobId, _Live] = {}
+        self._live: dict[JobId, Live] = {}
         #: Members with an open session; not durable, since sessions are not.
         self._connected: set[MemberId] = set()
         #: The newest ended jobs, with the owners that had taken part.
@@ -78,11 +69,10 @@ class Coordinator:
         self._check_task(job.task)
         with self._store.transaction() as tx:
             facts = draw_facts(tx, self._artifacts, job, researcher, now=self._clock.now(), randomness=self._randomness)
-            phase, effects = machine.start(facts)
-            tx.put_checkpoint(facts.job_id, encode_checkpoint(facts, None))
-            self._write(tx, facts, phase, effects)
-        self._live[facts.job_id] = _Live(facts, phase)
-        return facts.job_id, self._outward(effects)
+            begun = Steps.begin(facts)
+            begun.write(tx, self._clock.now())
+        self._live[facts.job_id] = begun.live
+        return facts.job_id, begun.outward
 
     def abort(self, job: JobId, reason: str, by: OwnerName) -> tuple[ev.Effect, ...]:
         """End a job; what it has learnt so far stays.
@@ -106,7 +96,8 @@ class Coordinator:
             record = tx.job(job)
             if record is None:
                 raise NotFoundError("no such job", where=f"job {job}", hint="`lepton job list` names them")
-            return replace(record.view, rounds=tuple(tx.rounds(job)), models=tuple(tx.models(job)))
+            rounds = tuple(self._as_of_now(view) for view in tx.rounds(job))
+            return replace(record.view, rounds=rounds, models=tuple(tx.models(job)))
 
     def list_jobs(self) -> tuple[JobView, ...]:
         """All jobs, oldest first, without their rounds and models."""
@@ -127,7 +118,7 @@ class Coordinator:
             if newest is None:
                 which = "any round" if number is None else f"round {number}"
                 raise NotFoundError(f"the job has not had {which} yet", where=f"job {job}")
-            return newest
+            return self._as_of_now(newest)
 
     def models(self, job: JobId) -> tuple[ModelView, ...]:
         """The job's model versions.
@@ -151,9 +142,11 @@ class Coordinator:
     # ---- what members and workers report ---------------------------------------------------------------------------
 
     def handle(self, inputs: Sequence[ev.Input]) -> tuple[ev.Effect, ...]:
-        """Take in a batch, durably, in one transaction.
+        """Take in a batch, in one transaction.
 
-        A fault of one input becomes a `Reject`; it never keeps the others back.
+        What only adds to a step that goes on, and that its sender repeats when asked again, is kept in memory until the
+        step ends; inputs and unmaskings are durable at once. A fault of one input becomes a `Reject`; it never keeps
+        the others back.
 
         Raises:
             FaultError: the store failed; nothing was taken in, and the same batch may be tried again.
@@ -175,13 +168,13 @@ class Coordinator:
         effects: list[ev.Effect] = []
         with self._store.transaction() as tx:
             for record in tx.jobs([JobState.MATCHING, JobState.RUNNING]):
-                live = self._rebuild(tx, record.job)
+                live = rebuild(tx, record.job)
                 self._live[record.job] = live
                 effects.extend(machine.resume(live.facts, live.phase, self._clock.now()))
             ended = tx.jobs([JobState.FINISHED, JobState.FAILED, JobState.ABORTED])
             for record in sorted(ended, key=lambda one: one.view.ended)[-ENDS_KEPT:]:
                 self._keep_end(record.view)
-        return self._outward(tuple(effects))
+        return tuple(effects)
 
     def outstanding(self, member: MemberId) -> tuple[ServerCommand, ...]:
         """What the member should do next in each running job."""
@@ -225,15 +218,11 @@ class Coordinator:
 
     # ---- inside ----------------------------------------------------------------------------------------------------
 
-    def _rebuild(self, tx: Transaction, job: JobId) -> _Live:
-        checkpoint = tx.checkpoint(job)
-        if checkpoint is None:
-            raise NotFoundError("a job without a checkpoint", where=f"job {job}")
-        facts, waiting = decode_checkpoint(checkpoint)
-        phase: Phase = waiting if waiting is not None else machine.start(facts)[0]
-        for entry in tx.journal(job):
-            phase, _ = machine.step(facts, phase, decode_event(entry))
-        return _Live(facts, phase)
+    def _as_of_now(self, written: RoundView) -> RoundView:
+        """The round's row, or what memory knows of it: whom a step waits for is written when the step ends only."""
+        live = self._live.get(JobId(written.job))
+        newer = live.round if live is not None else None
+        return newer if newer is not None and newer.round == written.round else written
 
     def _events_of(self, item: ev.Input) -> Iterator[tuple[JobId, ev.MachineEvent]]:
         match item:
@@ -279,38 +268,30 @@ class Coordinator:
                 return job, ev.RoundMessage(member, number, message, len(report_to_bytes(report)))
 
     def _apply(self, events: Sequence[tuple[JobId, ev.MachineEvent]]) -> tuple[ev.Effect, ...]:
-        """Step the machines on the events, open the rounds that can be opened, commit, then take the new phases."""
-        phases: dict[JobId, Phase] = {}
-        effects: list[ev.Effect] = []
-        with self._store.transaction() as tx:
-            for job, event in events:
-                effects.extend(self._step(tx, phases, job, event))
-            for job, live in self._live.items():
-                cohort = self._next_cohort(live.facts, phases.get(job, live.phase))
-                if cohort:
-                    effects.extend(self._step(tx, phases, job, ev.RoundOpened(cohort)))
-        for job, phase in phases.items():
-            if isinstance(phase, Ended):
-                self._keep_end(job_view(self._live[job].facts, phase))
+        """Step the machines on the events, open the rounds that can be opened, commit, then take the new states."""
+        steps: dict[JobId, Steps] = {}
+        for job, event in events:
+            self._step(steps, job, event)
+        for job, live in self._live.items():
+            cohort = self._next_cohort(live.facts, steps[job].live.phase if job in steps else live.phase)
+            if cohort:
+                self._step(steps, job, ev.RoundOpened(cohort))
+        if not all(taken.may_wait for taken in steps.values()):
+            with self._store.transaction() as tx:
+                for taken in steps.values():
+                    taken.write(tx, self._clock.now())
+        for job, taken in steps.items():
+            if isinstance(taken.live.phase, Ended):
+                self._keep_end(taken.live.view)
                 del self._live[job]
             else:
-                self._live[job].phase = phase
-        return self._outward(tuple(effects))
+                self._live[job] = taken.live
+        return tuple(effect for taken in steps.values() for effect in taken.outward)
 
-    def _step(
-        self, tx: Transaction, phases: dict[JobId, Phase], job: JobId, event: ev.MachineEvent
-    ) -> tuple[ev.Effect, ...]:
-        live = self._live[job]
-        before = phases.get(job, live.phase)
-        stamped = ev.Stamped(self._clock.now(), event)
-        after, effects = machine.step(live.facts, before, stamped)
-        phases[job] = after
-        if isinstance(after, Waiting) and not isinstance(before, Waiting):
-            tx.put_checkpoint(job, encode_checkpoint(live.facts, after))
-        else:
-            tx.append_journal(job, [encode_event(job, stamped)])
-        self._write(tx, live.facts, after, effects)
-        return effects
+    def _step(self, steps: dict[JobId, Steps], job: JobId, event: ev.MachineEvent) -> None:
+        if job not in steps:
+            steps[job] = Steps(self._live[job])
+        steps[job].take(ev.Stamped(self._clock.now(), event))
 
     def _keep_end(self, view: JobView) -> None:
         willing = frozenset(match.owner for match in view.owners if match.state == "can")
@@ -334,24 +315,3 @@ class Coordinator:
         nonce = facts.nonce(phase.roll.next_round)
         drawn = sorted(ready, key=lambda member: hmac.digest(nonce, member, "sha256"))
         return tuple(sorted(drawn[: most_members(facts.job)]))
-
-    def _write(self, tx: Transaction, facts: Facts, phase: Phase, effects: Sequence[ev.Effect]) -> None:
-        for effect in effects:
-            match effect:
-                case ev.RecordModel(view):
-                    tx.put_model(view)
-                case ev.RecordRound(view):
-                    tx.put_round(view)
-                case ev.Announce(event):
-                    tx.add_event(event)
-                case ev.Audit(actor, action, detail):
-                    tx.append_audit(self._clock.now(), actor, action, f"job {facts.job_id}", detail)
-                case _:
-                    pass
-        membership = Digest(facts.terms.membership_digest.hex())
-        tx.put_job(JobRecord(facts.job_id, facts.job.canonical(), membership, job_view(facts, phase)))
-
-    @staticmethod
-    def _outward(effects: tuple[ev.Effect, ...]) -> tuple[ev.Effect, ...]:
-        """The effects that are still to be performed: rows are written already."""
-        return tuple(effect for effect in effects if not isinstance(effect, ev.RecordModel | ev.RecordRound | ev.Audit))

@@ -52,7 +52,9 @@ class Faults:
     lost: float = 0.0
     doubled: float = 0.0
     late: float = 0.0
+    #: At any input, and at one whose transition was committed.
     coordinator_crash: float = 0.0
+    durable_crash: float = 0.0
     member_crash: float = 0.0
     disconnect: float = 0.0
     quiet_after_s: float = 240.0
@@ -297,7 +299,8 @@ class Federation:
         before = self._written()
         effects = self.coordinator.handle(inputs)
         self.transitions += 1
-        if self._written() != before and self._happens(self.faults.coordinator_crash):
+        chance = self.faults.durable_crash if self._written() != before else self.faults.coordinator_crash
+        if self._happens(max(chance, self.faults.coordinator_crash)):
             self._crash_coordinator()  # committed, and none of its effects performed
             return
         self._perform(effects)

@@ -1,0 +1,86 @@
+"""A member process of the rounds benchmark: the daemon's own parts, but for data and training, which cost nothing here.
+
+`python -m benchmarks.rounds_member HOME`; everything else is production: links, participant, ledger, records, pump.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import sys
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from lepton_client.binding import Binding, Prepared
+from lepton_client.home import Home, load_home_policy, load_identity, load_settings
+from lepton_client.ledger import FileLedger
+from lepton_client.link import ControlSession
+from lepton_client.logs import open_log
+from lepton_client.membership import load_accepted
+from lepton_client.participant import Participant
+from lepton_client.policy import Population
+from lepton_client.pump import Pump
+from lepton_client.records import FileRecords
+from lepton_client.train.trainer import Trainer
+from lepton_client.transfer_link import Transfers
+from lepton_core.ids import Digest
+from lepton_core.job import Job
+from lepton_core.layout import Vector
+from lepton_core.ports import SystemClock, SystemRandomness
+from lepton_protos.channel import load_endpoint, open_aio_channel
+
+
+class _NoData:
+    """Answers that the data can serve every job."""
+
+    async def prepare(self, job: Job, population: Population) -> Prepared:
+        rows = np.zeros((1, len(job.task.features)), dtype=np.float32)
+        return Prepared(features=rows, target=np.zeros(1, dtype=np.float32), plan=Digest("1" * 64))
+
+
+class _NoTraining:
+    """Gives the same small update at once."""
+
+    async def load(self, features: object, target: object) -> None:
+        """Nothing to load."""
+
+    async def train(self, job: Job, model: Vector, kept: npt.NDArray[np.int64], expected_batch: float) -> Vector:
+        return np.full(len(model), 1e-4, dtype=np.float32)
+
+
+async def run(folder: Path) -> None:
+    """Take part until SIGTERM."""
+    home, stop, log = Home(folder), asyncio.Event(), open_log()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    settings, identity = load_settings(home), load_identity(home)
+    async with contextlib.AsyncExitStack() as stack:
+        channel = await stack.enter_async_context(open_aio_channel(load_endpoint(home.tls)))
+        session = ControlSession(channel, identity.member, log)
+        participant = Participant(
+            identity=identity,
+            policy=load_home_policy(home, settings),
+            accepted_list=lambda: load_accepted(home),
+            ledger=stack.enter_context(contextlib.closing(FileLedger(home.ledger, identity, SystemClock()))),
+            records=stack.enter_context(contextlib.closing(FileRecords(home.jobs, home.answers))),
+            randomness=SystemRandomness(),
+            clock=SystemClock(),
+        )
+        pump = Pump(
+            participant=participant,
+            session=session,
+            transfers=Transfers(channel),
+            binding=cast("Binding", cast("Any", _NoData())),
+            trainer=cast("Trainer", cast("Any", _NoTraining())),
+            training_deadline_s=60.0,
+            log=log,
+        )
+        stack.push_async_callback(pump.close)
+        await pump.run_until(stop)
+
+
+if __name__ == "__main__":
+    asyncio.run(run(Path(sys.argv[1])))

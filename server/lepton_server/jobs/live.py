@@ -1,0 +1,123 @@
+"""A running job in memory, and the steps it takes in one transaction: what is written, and what is left to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Self
+
+from lepton_core.errors import NotFoundError
+from lepton_core.ids import Digest, JobId
+from lepton_core.secagg.messages import Advert, ConsistencySignature, ShareMessage
+from lepton_core.views import JobView, RoundView
+from lepton_server.jobs import events as ev
+from lepton_server.jobs import machine
+from lepton_server.jobs.journal import decode_checkpoint, decode_event, encode_checkpoint, encode_event
+from lepton_server.jobs.phases import Facts, Phase, Waiting
+from lepton_server.jobs.show import job_view
+from lepton_server.store.port import JobRecord, Transaction
+
+
+@dataclass(frozen=True)
+class Live:
+    """What the store's checkpoint and journal rebuild, and what is not in the journal yet."""
+
+    facts: Facts
+    phase: Phase
+    #: As it was last written.
+    view: JobView
+    #: The running round as it is; None before the first.
+    round: RoundView | None = None
+    #: Journal entries of a step that goes on. Lost in a crash, their senders are asked again and answer the same.
+    unwritten: tuple[bytes, ...] = ()
+
+
+class Steps:
+    """The steps of one job in one transaction. Nothing happens to the job in memory until the caller takes `live`."""
+
+    def __init__(self, live: Live) -> None:
+        self.live = live
+        self._effects: list[ev.Effect] = []
+        self._checkpoint: bytes | None = None
+        #: True while nothing has to be written yet.
+        self.may_wait = True
+
+    @classmethod
+    def begin(cls, facts: Facts) -> Self:
+        """A job that was just submitted."""
+        phase, effects = machine.start(facts)
+        steps = cls(Live(facts, phase, job_view(facts, phase)))
+        steps._checkpoint = encode_checkpoint(facts, None)
+        steps._effects.extend(effects)
+        return steps
+
+    def take(self, stamped: ev.Stamped) -> None:
+        """One event."""
+        live = self.live
+        phase, effects = machine.step(live.facts, live.phase, stamped)
+        entries = (*live.unwritten, encode_event(live.facts.job_id, stamped))
+        if isinstance(phase, Waiting) and not isinstance(live.phase, Waiting):
+            self._checkpoint, entries = encode_checkpoint(live.facts, phase), ()
+        rounds = [effect.view for effect in effects if isinstance(effect, ev.RecordRound)]
+        self.live = replace(live, phase=phase, unwritten=entries, round=rounds[-1] if rounds else live.round)
+        self._effects.extend(effects)
+        self.may_wait = self.may_wait and _may_wait(stamped.event, effects)
+
+    def write(self, tx: Transaction, now: float) -> None:
+        """Checkpoint, journal and views; what was written over within this transaction is written once."""
+        facts, live = self.live.facts, self.live
+        if self._checkpoint is not None:
+            tx.put_checkpoint(facts.job_id, self._checkpoint)
+        if live.unwritten:
+            tx.append_journal(facts.job_id, live.unwritten)
+        for round_view in {
+            effect.view.round: effect.view for effect in self._effects if isinstance(effect, ev.RecordRound)
+        }.values():
+            tx.put_round(round_view)
+        for model in {
+            effect.view.version: effect.view for effect in self._effects if isinstance(effect, ev.RecordModel)
+        }.values():
+            tx.put_model(model)
+        for effect in self._effects:
+            if isinstance(effect, ev.Announce):
+                tx.add_event(effect.event)
+            elif isinstance(effect, ev.Audit):
+                tx.append_audit(now, effect.actor, effect.action, f"job {facts.job_id}", effect.detail)
+        view = job_view(facts, live.phase)
+        if view != live.view or self._checkpoint is not None:
+            membership = Digest(facts.terms.membership_digest.hex())
+            tx.put_job(JobRecord(facts.job_id, facts.job.canonical(), membership, view))
+        self.live = replace(live, view=view, unwritten=())
+
+    @property
+    def outward(self) -> tuple[ev.Effect, ...]:
+        """The effects that are still to be performed: rows are written already."""
+        return tuple(
+            effect for effect in self._effects if not isinstance(effect, ev.RecordModel | ev.RecordRound | ev.Audit)
+        )
+
+
+def rebuild(tx: Transaction, job: JobId) -> Live:
+    """The job as its checkpoint and journal tell it.
+
+    Raises:
+        NotFoundError: there is no checkpoint.
+        FaultError: written by another version.
+    """
+    checkpoint = tx.checkpoint(job)
+    if checkpoint is None:
+        raise NotFoundError("a job without a checkpoint", where=f"job {job}")
+    facts, waiting = decode_checkpoint(checkpoint)
+    phase: Phase = waiting if waiting is not None else machine.start(facts)[0]
+    steps = Steps(Live(facts, phase, job_view(facts, phase)))
+    for entry in tx.journal(job):
+        steps.take(decode_event(entry))
+    return replace(steps.live, view=job_view(facts, steps.live.phase), unwritten=())
+
+
+def _may_wait(event: ev.MachineEvent, effects: tuple[ev.Effect, ...]) -> bool:
+    """True for a message that its sender repeats when asked again, and that nothing follows from yet."""
+    return (
+        isinstance(event, ev.RoundMessage)
+        and isinstance(event.message, Advert | ShareMessage | ConsistencySignature)
+        and all(isinstance(effect, ev.RecordRound) for effect in effects)
+    )
