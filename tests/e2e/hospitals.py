@@ -40,6 +40,9 @@ ROUNDS = 4
 #: Budget of the population `patients`: room for one job of epsilon 8 with a lost round, and not for two.
 BUDGET = 10.0
 DELTA = 1e-4
+#: Long enough for five workers to import torch beside other tests; a whole job may take as long again.
+STEP_DEADLINE_S = 60.0
+_JOB_S = 2 * STEP_DEADLINE_S
 
 POPULATION = """
 [[populations]]
@@ -71,7 +74,13 @@ class Federation:
             "model": {"kind": "mlp", "hidden": [32]},
             "training": {"rounds": ROUNDS, "local_steps": 4, "sampling_rate": 0.5, "learning_rate": 1.0},
             "privacy": {"epsilon": 8.0, "delta": DELTA},
-            "aggregation": {"min_cohort": 4, "max_cohort": 8, "kept_fraction": 0.5, "update_norm": 8.0},
+            "aggregation": {
+                "min_cohort": 4,
+                "max_cohort": 8,
+                "kept_fraction": 0.5,
+                "update_norm": 8.0,
+                "step_deadline_s": STEP_DEADLINE_S,
+            },
         }
         for key, value in changes.items():
             document[key] = {**document[key], **value} if isinstance(value, dict) else value
@@ -83,7 +92,7 @@ class Federation:
 
     def ended(self, job: JobId) -> JobView:
         """The job once it has ended."""
-        for _ in self.researcher.watch(job, timeout_s=60.0):
+        for _ in self.researcher.watch(job, timeout_s=_JOB_S):
             pass
         return self.researcher.job(job)
 
@@ -155,7 +164,7 @@ def run_job(federation: Federation) -> Learnt:
     """Run the hospitals' job to its end."""
     job = federation.submit()
     connections: dict[str, set[str]] = {}
-    for event in federation.researcher.watch(job, timeout_s=60.0):
+    for event in federation.researcher.watch(job, timeout_s=_JOB_S):
         if event.kind == "round" and not connections:
             connections = {owner: connections_of(federation.processes_of(owner)) for owner in OWNERS}
     return Learnt(federation.researcher.job(job), connections)

@@ -23,9 +23,9 @@ import re
 import pytest
 
 from lepton_protos.v1 import control_pb2, transfer_pb2
-from tests.e2e.hospitals import LEARNING, REFUSING, ROUNDS
+from tests.e2e.hospitals import LEARNING, REFUSING, ROUNDS, STEP_DEADLINE_S
 
-pytestmark = [pytest.mark.timeout(120), pytest.mark.xdist_group("hospitals")]
+pytestmark = [pytest.mark.timeout(240), pytest.mark.xdist_group("hospitals")]
 
 REFUSED = (REFUSING, "MISSING_CONCEPT", "https://example.org/hospitals/worst-concave-points")
 
@@ -92,7 +92,7 @@ def test_an_upload_of_the_wrong_length_loses_its_round_and_the_next_one_is_whole
             return message
         cut.append(chunk.header.round)
         # After the others' inputs, so that the round has a contribution when it is lost.
-        assert all(other.wait_until(lambda other=other: trailers(other), 30.0) for other in others)
+        assert all(other.wait_until(lambda other=other: trailers(other), STEP_DEADLINE_S / 2) for other in others)
         chunk.header.size -= 8
         chunk.data = chunk.data[:-8]
         return chunk.SerializeToString()

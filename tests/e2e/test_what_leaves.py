@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from google.protobuf.descriptor import FieldDescriptor
 
+from lepton_client import enrol_link, transfer_link
 from lepton_client.home import load_identity
 from lepton_compression.update import encode
 from lepton_core import ring
@@ -31,13 +32,15 @@ from lepton_pool.terms import derive_ring_plan
 from lepton_protos import convert
 from lepton_protos.v1 import control_pb2, transfer_pb2
 from tests.e2e.allowed_fields import KINDS, REQUESTS, Told, kinds_of_message, parse, values, violations
-from tests.e2e.hospitals import LEARNING, OWNERS, REFUSING, ROUNDS
+from tests.e2e.hospitals import LEARNING, OWNERS, REFUSING, ROUNDS, STEP_DEADLINE_S
 from tests.e2e.leak_search import secrets_of, secrets_of_a_refusing_owner
 
-pytestmark = [pytest.mark.timeout(120), pytest.mark.xdist_group("hospitals")]
+pytestmark = [pytest.mark.timeout(240), pytest.mark.xdist_group("hospitals")]
 
 #: Standard deviations of chi-square beyond which bytes are not uniform; chance goes there once in 10^10 times.
 FAR = 8.0
+#: Of an enrolment, of a call without bulk, and of a transfer in a round.
+DEADLINES_S = (enrol_link.DEADLINE_S, transfer_link.CALL_DEADLINE_S, STEP_DEADLINE_S)
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +121,8 @@ def test_headers_tell_the_grpc_library_and_fixed_deadlines_and_nothing_else(reco
             ((name, value),) = call.headers
             assert name == "user-agent"
             assert re.fullmatch(r"grpc-python(-asyncio)?/[\d.]+ grpc-c/[\d.]+ \(linux; chttp2\)", value)
-            assert call.timeout_s is None or math.ceil(call.timeout_s - 0.5) in {20, 30}
+            # What is left of it when the call is taken up: a few seconds less on a busy machine.
+            assert call.timeout_s is None or any(-1 < fixed - call.timeout_s < 5 for fixed in DEADLINES_S)
 
 
 def test_every_message_is_the_one_encoding_of_known_fields(record):
