@@ -19,6 +19,8 @@ CHUNK_BYTES = 2**20
 KEEPALIVE_MS = 30_000
 #: How long a peer may leave a keepalive ping unanswered.
 KEEPALIVE_TIMEOUT_MS = 10_000
+#: How long one attempt to connect may take, TLS handshake included; gRPC's own choice is 20 s.
+CONNECT_TIMEOUT_MS = 10_000
 
 _COMMON = (
     ("grpc.max_send_message_length", MESSAGE_BYTES),
@@ -31,7 +33,8 @@ CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.enable_http_proxy", 0),
     ("grpc.initial_reconnect_backoff_ms", 200),
-    ("grpc.min_reconnect_backoff_ms", 200),
+    # Despite its name, also how long connecting and the TLS handshake may take; a short one fails over slow networks.
+    ("grpc.min_reconnect_backoff_ms", CONNECT_TIMEOUT_MS),
     ("grpc.max_reconnect_backoff_ms", 5_000),
 )
 SERVER_OPTIONS: tuple[tuple[str, int], ...] = (
@@ -89,13 +92,21 @@ def save_endpoint(folder: Path, endpoint: Endpoint) -> None:
 
 
 def open_channel(endpoint: Endpoint) -> grpc.Channel:
-    """A blocking channel with mutual TLS."""
-    return grpc.secure_channel(endpoint.address, _credentials(endpoint), options=CHANNEL_OPTIONS)
+    """A blocking channel with mutual TLS; a lost connection comes back within seconds of its server."""
+    channel = grpc.secure_channel(endpoint.address, _credentials(endpoint), options=CHANNEL_OPTIONS)
+    # A blocking channel reconnects only while somebody waits on it, and calls that fail at once never do: whoever
+    # retries after an outage would fail for ever. Watching the channel's state waits on it in a thread.
+    channel.subscribe(_ignore_state)
+    return channel
 
 
 def open_aio_channel(endpoint: Endpoint) -> grpc.aio.Channel:
     """An asyncio channel with mutual TLS."""
     return grpc.aio.secure_channel(endpoint.address, _credentials(endpoint), options=CHANNEL_OPTIONS)
+
+
+def _ignore_state(_state: grpc.ChannelConnectivity) -> None:
+    """Nothing; see `open_channel`."""
 
 
 def server_credentials(*, certificate: bytes, key: bytes, ca_certificate: bytes) -> grpc.ServerCredentials:
