@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from functools import cached_property
 from typing import Annotated, Literal, Self
 
@@ -24,6 +25,8 @@ JOB_FORMAT: Literal[1] = 1
 
 Fraction = Annotated[float, Field(gt=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
+#: Far inside what float32 holds exactly, so that no job can push clipping or noise into rounding that nobody counts.
+Scale = Annotated[float, Field(ge=1e-6, le=1e6)]
 
 
 class Feature(Settings):
@@ -64,7 +67,7 @@ class Task(Settings):
     @model_validator(mode="after")
     def _check(self) -> Self:
         iris = [self.iri(feature.concept) for feature in self.features]
-        twice = sorted({iri for iri in iris if iris.count(iri) > 1})
+        twice = sorted(iri for iri, times in Counter(iris).items() if times > 1)
         if twice:
             raise ValueError(f"concepts named twice: {', '.join(twice)}")
         if self.iri(self.target.concept) in iris:
@@ -78,11 +81,11 @@ class ModelSpec(Settings):
     #: `logistic`, `mlp`, `cnn`, or the name of an installed `lepton.models` entry point.
     kind: str = Field(default="mlp", pattern=NAME_PATTERN)
     #: Widths of the hidden layers of an `mlp`, or of the head of a `cnn`.
-    hidden: tuple[Annotated[int, Field(ge=1, le=65_536)], ...] = (32,)
+    hidden: tuple[Annotated[int, Field(ge=1, le=65_536)], ...] = Field(default=(32,), max_length=64)
     #: Input of a `cnn` as (channels, height, width); the features fill it row-major.
     image: tuple[int, int, int] | None = None
     #: Output channels of each 3x3 convolution of a `cnn`.
-    channels: tuple[Annotated[int, Field(ge=1, le=4_096)], ...] = (16, 32)
+    channels: tuple[Annotated[int, Field(ge=1, le=4_096)], ...] = Field(default=(16, 32), max_length=64)
     #: Public seed of the initial weights.
     seed: int = Field(default=0, ge=0, lt=2**63)
 
@@ -119,7 +122,7 @@ class Privacy(Settings):
     delta: float = Field(default=1e-3, gt=0.0, lt=1.0)
     unit: Literal["record"] = "record"
     #: L2 norm each record's gradient is clipped to.
-    clip_norm: Positive = 1.0
+    clip_norm: Scale = 1.0
     #: Standard deviation of the noise over `clip_norm`; derived at submission, checked by every owner.
     noise_multiplier: float | None = Field(default=None, ge=0.0)
 

@@ -194,14 +194,16 @@ class PrivateModule:
 def clip_rows(gradients: torch.Tensor, norm: float) -> torch.Tensor:
     """Every row scaled to L2 norm at most `norm`; shape (rows, values).
 
-    Guarantee: no row's norm exceeds `norm`, whatever the row holds; a row that is not finite becomes 0, so that no
-    record can exempt itself from the bound.
+    Guarantee: for the norms that a job may ask for, no row's norm exceeds `norm`, whatever the row holds. A row that
+    is not finite becomes 0, so that no record can exempt itself from the bound; so does one so long that the factor
+    would be subnormal, where rounding is coarse and a crafted model could stretch the bound.
     """
     bound = norm * (1.0 - _ROUNDING_SLACK)
     norms = torch.linalg.vector_norm(gradients, dim=1, dtype=torch.float64)  # (rows,)
     factors = torch.where(norms > bound, bound / norms, torch.ones_like(norms))
+    usable = torch.isfinite(norms) & (factors >= torch.finfo(gradients.dtype).tiny)
     clipped = gradients * factors.to(gradients.dtype).unsqueeze(1)
-    return torch.where(torch.isfinite(norms).unsqueeze(1), clipped, torch.zeros_like(clipped))
+    return torch.where(usable.unsqueeze(1), clipped, torch.zeros_like(clipped))
 
 
 def _refuse_layers_without_rule(module: nn.Module, rules: frozenset[type[nn.Module]]) -> None:

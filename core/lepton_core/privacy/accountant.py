@@ -25,13 +25,23 @@ _MANTISSAS = 9 * 10 ** (_DIGITS - 1)
 #: Multipliers are searched from 0.1 * 3.00 up, as below 0.3 an epsilon says nothing, to below 10^6.
 _DECADES = 7
 _FIRST_INDEX = 200
+#: Below this noise nothing is promised: a record sampled with a chance below delta would be shown nearly as it is,
+#: which the definition allows and no owner wants. It is also where the distributions grow beyond any memory.
+LEAST_NOISE = 0.3
+#: Events with more noise are counted as if they had this much, which only makes the bound larger.
+_MOST_NOISE = 1e6
+#: More steps, or a composition further from private than this Gaussian parameter, are not worked out but infinite:
+#: an epsilon in the thousands promises nothing, and a job must not decide how much memory an owner spends on it.
+_MOST_STEPS = 200_000
+_MOST_MU = 64.0
 
 
 def epsilon_of(events: Sequence[Event], delta: float) -> float:
     """The smallest epsilon known to hold for all the events together at this delta; an upper bound.
 
-    Events are composed; epsilons are never summed. No events cost 0. Events whose noise is so small that nothing
-    can be promised cost infinity.
+    Events are composed; epsilons are never summed. No events cost 0. Events with noise below `LEAST_NOISE`, of more
+    than 200,000 steps, or so many that epsilon is in the thousands cost infinity. Whatever the numbers, the answer
+    takes seconds and bounded memory.
 
     Raises:
         InputError: delta is not strictly between 0 and 1.
@@ -39,7 +49,9 @@ def epsilon_of(events: Sequence[Event], delta: float) -> float:
     """
     _require_delta(delta)
     groups = _groups(events)
-    return _composed_epsilon(groups, delta, _LOSS_INTERVAL) if groups else 0.0
+    if not groups:
+        return 0.0
+    return math.inf if _is_hopeless(groups) else _composed_epsilon(groups, delta, _LOSS_INTERVAL)
 
 
 def noise_multiplier_for(epsilon: float, delta: float, sampling_rate: float, steps: int) -> float:
@@ -56,8 +68,8 @@ def noise_multiplier_for(epsilon: float, delta: float, sampling_rate: float, ste
     _require_delta(delta)
 
     def suffices(index: int, interval: float) -> bool:
-        event = SampledGaussian(_grid(index), sampling_rate, steps)
-        return _composed_epsilon(_groups([event]), delta, interval) <= epsilon
+        groups = _groups([SampledGaussian(_grid(index), sampling_rate, steps)])
+        return not _is_hopeless(groups) and _composed_epsilon(groups, delta, interval) <= epsilon
 
     last = _DECADES * _MANTISSAS - 1
     low, high = _FIRST_INDEX - 1, _MANTISSAS
@@ -104,9 +116,21 @@ def _groups(events: Sequence[Event]) -> tuple[tuple[float, float, int], ...]:
             raise RefusedError(
                 "the accountant does not know this event", expected=SampledGaussian.__name__, got=type(event).__name__
             )
-        key = (event.noise_multiplier, event.sampling_rate)
+        key = (min(event.noise_multiplier, _MOST_NOISE), event.sampling_rate)
         steps[key] = steps.get(key, 0) + event.steps
     return tuple(sorted((*key, count) for key, count in steps.items()))
+
+
+def _is_hopeless(groups: tuple[tuple[float, float, int], ...]) -> bool:
+    """True if epsilon is called infinite instead of being worked out.
+
+    The central limit of the composition is a Gaussian mechanism of parameter mu (Bu, Dong, Long, Su 2020, theorem 5;
+    without sampling exactly sqrt(steps) / noise, which sampling never exceeds).
+    """
+    if any(noise < LEAST_NOISE for noise, _, _ in groups) or sum(steps for *_, steps in groups) > _MOST_STEPS:
+        return True
+    squared = sum(steps * min(noise**-2, rate**2 * math.expm1(noise**-2)) for noise, rate, steps in groups)
+    return squared > _MOST_MU**2
 
 
 @functools.lru_cache(maxsize=1024)

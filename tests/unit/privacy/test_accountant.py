@@ -1,6 +1,7 @@
 """The accountant bounds epsilon from above, composes, and derives noise that keeps the promise."""
 
 import math
+import resource
 
 import pytest
 from dp_accounting import dp_event, rdp
@@ -133,3 +134,30 @@ def test_an_event_survives_its_document():
 def test_an_event_document_of_another_form_is_refused(change):
     with pytest.raises(InputError):
         parse_event(event_document(SampledGaussian(2.25, 0.5, 4)) | change)
+
+
+@pytest.mark.parametrize(
+    ("noise_multiplier", "sampling_rate", "steps"),
+    [
+        (1e-300, 1.0, 1),  # the distribution's own arithmetic overflows
+        (1e-3, 1e-9, 5),  # needs more memory than a machine has
+        (0.29, 1e-5, 1),  # a record is seldom drawn, and then shown nearly as it is
+        (0.3, 1.0, 10**9),
+        (1.0, 0.25, 10**7),
+        (1e300, 1.0, 10**9),
+    ],
+)
+def test_numbers_that_a_hostile_job_may_hold_cost_infinity_and_no_memory(noise_multiplier, sampling_rate, steps):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert epsilon_of([SampledGaussian(noise_multiplier, sampling_rate, steps)], 1e-3) == math.inf
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 16 * 1024
+
+
+def test_more_noise_than_anybody_asks_for_is_counted_as_less():
+    most = epsilon_of([SampledGaussian(1e6, 1.0, 10)], 1e-9)
+    assert epsilon_of([SampledGaussian(1e300, 1.0, 10)], 1e-9) == most
+
+
+def test_many_small_events_together_are_worked_out_no_longer_than_one_large_one():
+    events = [SampledGaussian(1.0 + index / 1000, 1.0, 50) for index in range(100)]
+    assert epsilon_of(events, 1e-3) == math.inf

@@ -161,6 +161,16 @@ def test_clipped_rows_obey_the_bound_and_short_rows_are_left_alone():
     assert torch.equal(clipped[4:], torch.zeros(2, 2))
 
 
+@pytest.mark.parametrize("norm", [1e-6, 1.0, 1e6])
+def test_no_row_is_longer_than_the_bound_even_where_float32_rounds_coarsely(norm: float):
+    # Weights that a hostile coordinator sends can make gradients of any size; below 1e-38 a factor keeps few bits.
+    exponents = torch.linspace(-44.0, 38.0, 400, dtype=torch.float64).unsqueeze(1)
+    directions = torch.from_numpy(RNG.uniform(0.5, 1.0, (400, 50)))
+    gradients = (directions * 10.0**exponents).to(torch.float32)
+    clipped = clip_rows(gradients, norm)
+    assert float(torch.linalg.vector_norm(clipped, dim=1, dtype=torch.float64).max()) <= norm
+
+
 def build_with(layer):
     return lambda spec, features: nn.Sequential(nn.Linear(features, 4), layer, nn.Linear(4, 1), nn.Flatten(0))
 

@@ -1,0 +1,85 @@
+"""Are jobs that a hostile researcher might write refused by their form already?"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+from lepton_core.canonical import canonical_json
+from lepton_core.errors import SettingsError
+from lepton_core.job import Job, parse_job
+from lepton_core.settings import parse_settings
+
+VOCABULARY = "https://example.org/vocabulary#"
+
+
+def document(**changes: Any) -> dict[str, Any]:
+    job: dict[str, Any] = {
+        "name": "small",
+        "task": {
+            "ontology": "0" * 64,
+            "vocabulary": VOCABULARY,
+            "features": [{"concept": "radius"}],
+            "target": {"concept": "diagnosis", "positive": "malignant"},
+        },
+        "privacy": {"noise_multiplier": 4.0},
+    }
+    for section, values in changes.items():
+        job[section] = {**job.get(section, {}), **values}
+    return job
+
+
+def problems(**changes: Any) -> str:
+    with pytest.raises(SettingsError) as refused:
+        parse_settings(Job, document(**changes), source="job")
+    return str(refused.value)
+
+
+@pytest.mark.parametrize("norm", [0.0, -1.0, 1e-45, 1e-7, 1e7, 1e300])
+def test_a_clipping_norm_where_float32_rounds_coarsely_is_refused(norm: float) -> None:
+    # At 1e-45 every coordinate rounds to a whole subnormal: the sum would move by far more than the noise covers,
+    # and a learning rate of 1e44 would bring it back to a size that can be read.
+    assert "privacy.clip_norm" in problems(privacy={"clip_norm": norm})
+
+
+@pytest.mark.parametrize(
+    ("section", "key"),
+    [
+        ("privacy", "clip_norm"),
+        ("privacy", "noise_multiplier"),
+        ("privacy", "epsilon"),
+        ("privacy", "delta"),
+        ("training", "sampling_rate"),
+        ("training", "learning_rate"),
+        ("aggregation", "update_norm"),
+        ("aggregation", "kept_fraction"),
+        ("aggregation", "step_deadline_s"),
+    ],
+)
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_numbers_that_are_none_are_refused_by_their_key(section: str, key: str, value: float) -> None:
+    assert f"{section}.{key}" in problems(**{section: {key: value}})
+
+
+@pytest.mark.parametrize(("key", "value"), [("hidden", [1] * 65), ("channels", [1] * 65)])
+def test_a_model_of_endless_layers_is_refused(key: str, value: list[int]) -> None:
+    assert f"model.{key}" in problems(model={key: value})
+
+
+def test_a_job_of_ten_thousand_features_is_read_at_once_and_a_repeated_one_named() -> None:
+    names = [f"{'x' * 280}{index}" for index in range(9_999)]
+    features = [{"concept": name} for name in names]
+    canonical = Job.model_validate(document(task={"features": features})).canonical()
+    start = time.process_time()
+    parse_job(canonical)
+    assert time.process_time() - start < 2.0
+    assert f"concepts named twice: {VOCABULARY}{names[7]}" in problems(task={"features": [*features, features[7]]})
+
+
+def test_a_job_with_a_key_twice_is_not_canonical() -> None:
+    canonical = canonical_json(Job.model_validate(document()).model_dump(mode="json"))
+    doubled = canonical.replace(b'"name":"small"', b'"name":"large","name":"small"')
+    with pytest.raises(Exception, match="canonical form"):
+        parse_job(doubled)
