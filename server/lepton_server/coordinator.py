@@ -33,6 +33,8 @@ TaskCheck = Callable[[Task], None]
 
 #: Ended jobs whose end is told again to a member that reconnects; an owner that missed an end holds budget back for it.
 ENDS_KEPT = 1_000
+#: How long the next round waits for a member that was just lost, once a job: what a daemon needs to start again.
+RETURN_S = 10.0
 
 
 class Coordinator:
@@ -53,6 +55,9 @@ class Coordinator:
         self._live: dict[JobId, Live] = {}
         #: Members with an open session; not durable, since sessions are not.
         self._connected: set[MemberId] = set()
+        #: When members were lost that are not back, and for whom a job has waited already; not durable either.
+        self._lost_at: dict[MemberId, float] = {}
+        self._waited_for: dict[JobId, set[MemberId]] = {}
         #: The newest ended jobs, with the owners that had taken part.
         self._ends: deque[tuple[JobClosed, frozenset[str]]] = deque(maxlen=ENDS_KEPT)
 
@@ -170,6 +175,8 @@ class Coordinator:
             for record in tx.jobs([JobState.MATCHING, JobState.RUNNING]):
                 live = rebuild(tx, record.job)
                 self._live[record.job] = live
+                # Nobody is connected yet: the first round waits for those that were, as for members just lost.
+                self._lost_at |= dict.fromkeys(live.phase.roll.eligible, self._clock.now())
                 effects.extend(machine.resume(live.facts, live.phase, self._clock.now()))
             ended = tx.jobs([JobState.FINISHED, JobState.FAILED, JobState.ABORTED])
             for record in sorted(ended, key=lambda one: one.view.ended)[-ENDS_KEPT:]:
@@ -228,8 +235,12 @@ class Coordinator:
         match item:
             case ev.MemberConnected(member):
                 self._connected.add(member)
+                if self._lost_at.pop(member, None) is not None:
+                    for waited_for in self._waited_for.values():
+                        waited_for.add(member)
             case ev.MemberLost(member):
                 self._connected.discard(member)
+                self._lost_at[member] = self._clock.now()
                 for job, live in self._live.items():
                     if isinstance(live.phase, Rounding) and member in live.phase.record.cohort:
                         yield job, ev.MemberLeft(member, live.phase.record.number, None)
@@ -237,7 +248,7 @@ class Coordinator:
                 yield self._event_of_report(member, report)
             case ev.TimerFired(key):
                 job = JobId(key.split("/", 1)[0])
-                if job in self._live:
+                if job in self._live and key != _return_key(job):
                     yield job, ev.DeadlinePassed(key)
             case _:
                 if item.job in self._live:
@@ -270,11 +281,16 @@ class Coordinator:
     def _apply(self, events: Sequence[tuple[JobId, ev.MachineEvent]]) -> tuple[ev.Effect, ...]:
         """Step the machines on the events, open the rounds that can be opened, commit, then take the new states."""
         steps: dict[JobId, Steps] = {}
+        timers: list[ev.Effect] = []
         for job, event in events:
             self._step(steps, job, event)
         for job, live in self._live.items():
-            cohort = self._next_cohort(live.facts, steps[job].live.phase if job in steps else live.phase)
-            if cohort:
+            phase = steps[job].live.phase if job in steps else live.phase
+            cohort = self._next_cohort(live.facts, phase)
+            until = self._waits_until(job, phase) if cohort else 0.0
+            if until > self._clock.now():
+                timers.append(ev.SetTimer(_return_key(job), until))
+            elif cohort:
                 self._step(steps, job, ev.RoundOpened(cohort))
         if not all(taken.may_wait for taken in steps.values()):
             with self._store.transaction() as tx:
@@ -284,9 +300,10 @@ class Coordinator:
             if isinstance(taken.live.phase, Ended):
                 self._keep_end(taken.live.view)
                 del self._live[job]
+                self._waited_for.pop(job, None)
             else:
                 self._live[job] = taken.live
-        return tuple(effect for taken in steps.values() for effect in taken.outward)
+        return (*timers, *(effect for taken in steps.values() for effect in taken.outward))
 
     def _step(self, steps: dict[JobId, Steps], job: JobId, event: ev.MachineEvent) -> None:
         if job not in steps:
@@ -305,6 +322,21 @@ class Coordinator:
             return ()
         return tuple(ev.Tell(member, end) for end, owners in self._ends if party.name in owners)
 
+    def _waits_until(self, job: JobId, phase: Phase) -> float:
+        """Until when the next round is held for members that were just lost; a time that is over if for nobody."""
+        waited_for = self._waited_for.setdefault(job, set())
+        now = self._clock.now()
+        until = 0.0
+        for member in phase.roll.eligible - waited_for:
+            lost_at = self._lost_at.get(member)
+            if lost_at is None:
+                continue
+            if lost_at + RETURN_S > now:
+                until = max(until, lost_at + RETURN_S)
+            else:
+                waited_for.add(member)
+        return until
+
     def _next_cohort(self, facts: Facts, phase: Phase) -> tuple[MemberId, ...]:
         """The members of the next round, sorted; empty while too few eligible members are connected."""
         if not isinstance(phase, Waiting):
@@ -315,3 +347,8 @@ class Coordinator:
         nonce = facts.nonce(phase.roll.next_round)
         drawn = sorted(ready, key=lambda member: hmac.digest(nonce, member, "sha256"))
         return tuple(sorted(drawn[: most_members(facts.job)]))
+
+
+def _return_key(job: JobId) -> str:
+    """Timer: members that were just lost have had time to come back."""
+    return f"{job}/return"

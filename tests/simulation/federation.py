@@ -139,6 +139,8 @@ class Federation:
     faults: Faults = field(default_factory=Faults)
     #: Members that never come back, by index, with the virtual second they vanish in.
     vanish: dict[int, float] = field(default_factory=dict)
+    #: How long a killed member needs to start again, in seconds.
+    restart_s: tuple[float, float] = (1.0, 15.0)
     #: Called before each performed member effect; may raise the member's crash by returning True.
     on_effect: Callable[[Member, MemberEffect], bool] | None = None
     #: Wraps the update a member would contribute.
@@ -422,7 +424,7 @@ class Federation:
         person.life += 1
         self.after(2.0, lambda: None if person.connected else self._input(ev.MemberLost(person.key.member)))
         if not forever:
-            self.after(self.rng.uniform(1.0, 15.0), lambda: self._restart(person))
+            self.after(self.rng.uniform(*self.restart_s), lambda: self._restart(person))
 
     def _restart(self, person: Member) -> None:
         person.alive = True

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from lepton_client.effects import Effect as MemberEffect
+from lepton_client.effects import Train
 from lepton_core.views import JobState, JobView
 from lepton_server.audit import verify_audit
 from lepton_server.jobs import events as ev
-from tests.simulation.federation import Faults, Federation
+from tests.simulation.federation import Faults, Federation, Member
 
 HOSTILE = Faults(lost=0.03, doubled=0.05, late=0.02, coordinator_crash=0.02, member_crash=0.004, disconnect=0.01)
 SEEDS = 200
@@ -163,3 +165,29 @@ def test_one_member_with_a_broken_update_does_not_stop_the_others() -> None:
     assert view.state is JobState.FINISHED
     assert all("owner-1" not in row.survivors for row in view.rounds)
     require_invariants(world, view)
+
+
+def test_the_next_round_waits_once_for_a_member_that_was_just_lost_and_has_it_again() -> None:
+    killed: list[int] = []
+
+    def dies_once(person: Member, effect: MemberEffect) -> bool:
+        if person.index == 1 and isinstance(effect, Train) and not killed:
+            killed.append(effect.round)
+            return True
+        return False
+
+    world = Federation(seed=11, members=5, rounds=8, on_effect=dies_once, restart_s=(3.0, 4.0))
+    view = world.run()
+    assert view.state is JobState.FINISHED
+    cohorts = {row.round: row.survivors for row in view.rounds}
+    assert "owner-1" not in cohorts[killed[0]]
+    assert "owner-1" in cohorts[killed[0] + 1]
+
+
+def test_a_job_does_not_wait_for_ever_nor_twice_for_a_member_that_stays_away() -> None:
+    world = Federation(seed=12, members=5, rounds=8, vanish={2: 4.0})
+    view = world.run()
+    assert view.state is JobState.FINISHED
+    gaps = [after.started - before.ended for before, after in zip(view.rounds, view.rounds[1:], strict=False)]
+    assert sum(gap > 1.0 for gap in gaps) == 1
+    assert max(gaps) < 11.0
