@@ -13,7 +13,7 @@ from lepton_client.policy import Policy, Population, admit, most_charges
 from lepton_client.records import AcceptedJob, Records
 from lepton_core.errors import ConflictError, PeerViolation, RefusedError
 from lepton_core.identity import IdentityKey
-from lepton_core.ids import JobId, RoundNumber
+from lepton_core.ids import Digest, JobId, ModelVersion, RoundNumber
 from lepton_core.job import Job
 from lepton_core.membership import SignedList
 from lepton_core.ports import Clock
@@ -72,7 +72,7 @@ class Consent:
         peers.require_listed(self.admission(membership), self._identity.member)
         derive_terms(job, membership.members.digest())
         promised = promised_epsilon(job)
-        if promised > job.privacy.epsilon:
+        if not promised <= job.privacy.epsilon:
             raise RefusedError(
                 "the job's noise does not keep its promise",
                 where="privacy.noise_multiplier",
@@ -110,6 +110,33 @@ class Consent:
                 reason="TERMS",
             )
         return admission
+
+    def require_model(self, accepted: AcceptedJob, version: ModelVersion, model: Digest) -> None:
+        """Refuse a model that was answered on under another version number, and more versions than the job has rounds.
+
+        The coordinator says which version a model is; without this it could ask for as many sums as it likes in a job
+        that costs no budget, or for two on one model by giving it another number.
+
+        Raises:
+            PeerViolation: TOO_MANY_VERSIONS or ALREADY_ANSWERED.
+        """
+        rounds = accepted.job.training.rounds
+        if version >= rounds:
+            raise PeerViolation(
+                "a model version that the job's plan does not have",
+                where="coordinator",
+                expected=f"below {rounds}, the job's rounds",
+                got=str(version),
+                reason="TOO_MANY_VERSIONS",
+            )
+        if model in self._records.answered_models(accepted.job_id):
+            raise PeerViolation(
+                "a model that was answered on under another version number",
+                where="coordinator",
+                expected="a model that this owner has not answered on",
+                got=f"version {version}",
+                reason="ALREADY_ANSWERED",
+            )
 
     def reserve(self, accepted: AcceptedJob, number: RoundNumber) -> Charge | None:
         """The durable charge of a round, if policy, peers and budget allow the whole rest of the job; None if free.

@@ -11,7 +11,7 @@ Rules
   3. A round's terms must equal those this owner derives from the job and the list it accepted. Policy, peers and
      budget are checked again when a round begins and before anything is trained.
   4. A charge is RESERVED before `Train` is returned, and SPENT before `Upload` is; a round is charged once.
-  5. An answer is durable before the unmasking leaves: one a model version of a job, for ever.
+  5. An answer is durable before the unmasking leaves: one a model and a version of a job, as many as it has rounds.
   6. A newer round ends the older one. Whatever ends a round erases its secrets and tells the coordinator why, in
      words that reveal nothing. A round this process knows nothing of is refused: its secrets died with a process.
 
@@ -25,12 +25,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import assert_never
 
 from lepton_client.consent import Consent, require_open, require_same_job
 from lepton_client.effects import Effect, Forget, ForgetJob, Match, SendReport, Train, Upload
 from lepton_client.ledger import Ledger
-from lepton_client.phases import CurrentRound, Matching, event_of
+from lepton_client.phases import CurrentRound, Matching, digest_of_request, event_of
 from lepton_client.policy import Policy
 from lepton_client.records import AcceptedJob, Records
 from lepton_client.refusals import leaving
@@ -48,7 +49,7 @@ from lepton_core.secagg import client_events as secagg
 from lepton_core.secagg.client_phases import Failed, Training, Uploaded, Uploading
 from lepton_core.secagg.messages import ServerMessage
 from lepton_core.secagg.payload import encode_payload
-from lepton_core.secagg.terms import Setup, labelled_hash
+from lepton_core.secagg.terms import Setup
 from lepton_core.session import (
     JobClosed,
     MatchAnswer,
@@ -148,6 +149,8 @@ class Participant:
         waiting = self._matching.pop(job_id, None)
         if waiting is None:
             return ()
+        if waiting.closed:
+            return (ForgetJob(job_id),)
         if isinstance(outcome, LeptonError):
             return self._refuse_match(job_id, waiting, outcome)
         try:
@@ -211,7 +214,7 @@ class Participant:
         if job_id in self._matching or len(self._matching) >= _MOST_MATCHING:
             return ()
         asked, refusal = self._refused.get(job_id, (None, None))
-        if refusal is not None and asked == _digest_of_request(request):
+        if refusal is not None and asked == digest_of_request(request):
             return (SendReport(MatchAnswer(job_id, refusal)),)
         job: Job | None = None
         try:
@@ -241,7 +244,7 @@ class Participant:
         # What the owner or time can change is looked at anew when the coordinator asks again.
         if not error.retryable and not error.reason.startswith("MEMBERSHIP_"):
             self._refused.pop(request.job, None)
-            self._refused[request.job] = _digest_of_request(request), refusal
+            self._refused[request.job] = digest_of_request(request), refusal
             while len(self._refused) > _MOST_REFUSALS:
                 del self._refused[next(iter(self._refused))]
         return (SendReport(MatchAnswer(request.job, refusal)),)
@@ -250,7 +253,10 @@ class Participant:
         self._records.close_job(job_id, state)
         current = self._rounds.pop(job_id, None)
         effects = self._erase(job_id, current) if current is not None else ()
-        self._matching.pop(job_id, None)
+        matching = self._matching.get(job_id)
+        if matching is not None:
+            # Its place stays taken until the data under way have come, so that they serve no later job of this id.
+            self._matching[job_id] = replace(matching, request=None, invite=None, closed=True)
         self._refused.pop(job_id, None)
         self._prepared.discard(job_id)
         return (*effects, ForgetJob(job_id))
@@ -322,7 +328,7 @@ class Participant:
                     asked += self._begin_upload(job_id, current, effect)
                 case secagg.RecordAnswer(version):
                     try:
-                        self._records.record_answer(job_id, version)
+                        self._records.record_answer(job_id, version, current.model)
                     except LeptonError as error:
                         return (*asked, *self._leave(job_id, current, error))
                     asked += self._step(job_id, current, secagg.AnswerRecorded())
@@ -337,18 +343,19 @@ class Participant:
 
     def _begin_training(self, job_id: JobId, current: CurrentRound, train: secagg.Train) -> Effects:
         accepted = self._records.jobs()[job_id]
+        current.train = train
         try:
             population = self._consent.population(accepted.job)
+            self._consent.require_model(accepted, train.model_version, current.model)
             current.charge = self._consent.reserve(accepted, current.setup.round)
         except LeptonError as error:
             return self._leave(job_id, current, error)
-        current.train = train
         asked = Train(
             job_id=job_id,
             job=accepted.job,
             round=current.setup.round,
             model_version=train.model_version,
-            model_digest=Digest(train.model_digest.hex()),
+            model_digest=current.model,
             ring_plan=derive_ring_plan(accepted.job),
             codec_seed=train.codec_seed,
             expected_batch=population.declared_rows * accepted.job.training.sampling_rate,
@@ -391,7 +398,3 @@ class Participant:
     @staticmethod
     def _refuse_round(job_id: JobId, number: RoundNumber, refusal: Refusal) -> SendReport:
         return SendReport(RoundRefusal(job_id, number, refusal))
-
-
-def _digest_of_request(request: MatchRequest) -> Digest:
-    return digest_of(labelled_hash(b"lepton/match/v1", request.canonical_job, request.membership_list))

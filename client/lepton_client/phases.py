@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import assert_never
 
+from lepton_core.errors import ConflictError
+from lepton_core.ids import Digest, digest_of
 from lepton_core.job import Job
 from lepton_core.membership import SignedList
 from lepton_core.privacy.ledger import Charge
 from lepton_core.secagg import client_events as secagg
 from lepton_core.secagg.client_phases import Phase
 from lepton_core.secagg.messages import Certificate, Delivery, Roster, ServerMessage, SurvivorSet
-from lepton_core.secagg.terms import Setup
+from lepton_core.secagg.terms import Setup, labelled_hash
 from lepton_core.session import MatchRequest, Refusal
 
 
@@ -23,6 +25,8 @@ class Matching:
     membership: SignedList
     request: MatchRequest | None
     invite: Setup | None
+    #: True if the job ended while its data were checked: what comes of it is dropped.
+    closed: bool = False
 
 
 @dataclass
@@ -41,6 +45,22 @@ class CurrentRound:
     refusal: Refusal | None = None
     #: True once nothing more will happen in it.
     over: bool = False
+
+    @property
+    def model(self) -> Digest:
+        """The model that was trained on.
+
+        Raises:
+            ConflictError: nothing was trained.
+        """
+        if self.train is None:
+            raise ConflictError("a round without training", where=f"round {self.setup.round}", reason="NOT_TRAINED")
+        return Digest(self.train.model_digest.hex())
+
+
+def digest_of_request(request: MatchRequest) -> Digest:
+    """What tells one match request from another."""
+    return digest_of(labelled_hash(b"lepton/match/v1", request.canonical_job, request.membership_list))
 
 
 def event_of(message: ServerMessage) -> secagg.Event:

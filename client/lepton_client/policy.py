@@ -89,7 +89,7 @@ class Population(Settings):
     #: Rounded number of records, public: expected batch sizes come from it, never from the true count.
     declared_rows: int = Field(ge=1)
     modes: tuple[PrivacyMode, ...] = ("record-local",)
-    #: Budget over all jobs together.
+    #: Budget over all jobs together; delta must be below, and should be far below, one over the number of records.
     epsilon: float = Field(gt=0.0)
     delta: float = Field(gt=0.0, lt=1.0)
 
@@ -97,6 +97,9 @@ class Population(Settings):
     def _check(self) -> Self:
         if not self.modes:
             raise ValueError("modes: name at least one privacy mode")
+        if self.delta * self.declared_rows >= 1.0:
+            # Such a delta lets a mechanism that shows one record in full, drawn at random, pass as private.
+            raise ValueError(f"delta must be below one over declared_rows, {1 / self.declared_rows:g}")
         return self
 
 

@@ -62,13 +62,17 @@ class Records(Protocol):
         """The model versions of a job on which this owner has unmasked a sum."""
         ...
 
-    def record_answer(self, job_id: JobId, version: ModelVersion) -> None:
+    def answered_models(self, job_id: JobId) -> frozenset[Digest]:
+        """The models of a job on which this owner has unmasked a sum, whatever version the coordinator called them."""
+        ...
+
+    def record_answer(self, job_id: JobId, version: ModelVersion, model: Digest) -> None:
         """Make durable that this owner answers on a model version, before the answer leaves: once, for ever.
 
         Two sums over nearly the same updates would give one update by subtraction.
 
         Raises:
-            ConflictError: it has answered on this version.
+            ConflictError: it has answered on this version, or on this model under another version.
             FaultError: the disk; the answer must not leave.
         """
         ...
@@ -79,7 +83,7 @@ class MemoryRecords:
 
     def __init__(self) -> None:
         self._jobs: dict[JobId, AcceptedJob] = {}
-        self._answers: dict[JobId, set[ModelVersion]] = {}
+        self._answers: dict[JobId, dict[ModelVersion, Digest]] = {}
 
     def jobs(self) -> Mapping[JobId, AcceptedJob]:
         """See `Records.jobs`."""
@@ -101,9 +105,14 @@ class MemoryRecords:
         """See `Records.answered`."""
         return frozenset(self._answers.get(job_id, ()))
 
-    def record_answer(self, job_id: JobId, version: ModelVersion) -> None:
+    def answered_models(self, job_id: JobId) -> frozenset[Digest]:
+        """See `Records.answered_models`."""
+        return frozenset(self._answers.get(job_id, {}).values())
+
+    def record_answer(self, job_id: JobId, version: ModelVersion, model: Digest) -> None:
         """See `Records.record_answer`."""
-        if version in self._answers.get(job_id, ()):
+        known = self._answers.get(job_id, {})
+        if version in known or model in known.values():
             raise ConflictError(
                 "this owner has answered on this model version already",
                 where=f"job {job_id}, model version {version}",
@@ -111,8 +120,8 @@ class MemoryRecords:
                 hint="the coordinator may retry only with members that have not answered",
                 reason="ANSWERED_ALREADY",
             )
-        self._keep_answer(job_id, version)
-        self._answers.setdefault(job_id, set()).add(version)
+        self._keep_answer(job_id, version, model)
+        self._answers.setdefault(job_id, {})[version] = model
 
     def _keep_job(self, accepted: AcceptedJob) -> None:
         """Make an acceptance durable; memory needs nothing."""
@@ -120,7 +129,7 @@ class MemoryRecords:
     def _keep_close(self, closed: AcceptedJob) -> None:
         """Make a closing durable; memory needs nothing."""
 
-    def _keep_answer(self, job_id: JobId, version: ModelVersion) -> None:
+    def _keep_answer(self, job_id: JobId, version: ModelVersion, model: Digest) -> None:
         """Make an answer durable; memory needs nothing."""
 
 
@@ -144,8 +153,8 @@ class FileRecords(MemoryRecords):
             raise
         try:
             self._jobs.update(_parse_jobs(self._job_journal.lines))
-            for job_id, version in (_parse_answer(line) for line in self._answer_journal.lines):
-                self._answers.setdefault(job_id, set()).add(version)
+            for job_id, version, model in (_parse_answer(line) for line in self._answer_journal.lines):
+                self._answers.setdefault(job_id, {})[version] = model
         except LeptonError:
             self.close()
             raise
@@ -167,8 +176,9 @@ class FileRecords(MemoryRecords):
     def _keep_close(self, closed: AcceptedJob) -> None:
         self._job_journal.append(canonical_json({"closed": {"job_id": closed.job_id, "state": closed.closed}}))
 
-    def _keep_answer(self, job_id: JobId, version: ModelVersion) -> None:
-        self._answer_journal.append(canonical_json({"job_id": job_id, "model_version": int(version)}))
+    def _keep_answer(self, job_id: JobId, version: ModelVersion, model: Digest) -> None:
+        document = {"job_id": job_id, "model": model, "model_version": int(version)}
+        self._answer_journal.append(canonical_json(document))
 
 
 def read_jobs(path: Path) -> Mapping[JobId, AcceptedJob]:
@@ -203,8 +213,11 @@ def _parse_accepted(document: Mapping[str, str]) -> AcceptedJob:
     )
 
 
-def _parse_answer(line: bytes) -> tuple[JobId, ModelVersion]:
-    return _parse(line, lambda read: (JobId(read["job_id"]), ModelVersion(int(read["model_version"]))))
+def _parse_answer(line: bytes) -> tuple[JobId, ModelVersion, Digest]:
+    def build(read: Any) -> tuple[JobId, ModelVersion, Digest]:
+        return JobId(read["job_id"]), ModelVersion(int(read["model_version"])), require_digest(read["model"], "model")
+
+    return _parse(line, build)
 
 
 T = TypeVar("T")

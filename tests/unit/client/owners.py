@@ -36,7 +36,10 @@ NOW = 1_800_000_000.0
 VOCABULARY = "https://example.org/voc#"
 JOB_ID = JobId("job-1")
 PLAN = Digest("a" * 64)
-MODEL = b"m" * 32
+
+
+def model_digest(version: int) -> bytes:
+    return version.to_bytes(32, "big")
 
 
 class FakeClock:
@@ -168,7 +171,9 @@ class Federation:
 class Round:
     """A coordinator with the real machine; messages are delivered in order until nothing is left."""
 
-    def __init__(self, federation: Federation, number: int, version: int, updates, *, lose=()) -> None:
+    def __init__(
+        self, federation: Federation, number: int, version: int, updates, *, lose=(), model: bytes | None = None
+    ) -> None:
         self.federation = federation
         self.number = RoundNumber(number)
         self.updates = updates
@@ -181,7 +186,7 @@ class Round:
             federation.nonce(number),
             invited,
             model_version=ModelVersion(version),
-            model_digest=MODEL,
+            model_digest=model_digest(version) if model is None else model,
         )
         self.payloads: dict[MemberId, bytes] = {}
         self.refusals: dict[MemberId, RoundRefusal] = {}

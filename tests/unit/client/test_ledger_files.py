@@ -207,17 +207,19 @@ def test_accepted_and_closed_jobs_and_answers_survive(tmp_path) -> None:
     records.accept(accepted)
     records.accept(AcceptedJob(JobId("job-2"), federation.job, federation.signed, PLAN))
     records.close_job(JobId("job-2"), "finished")
-    records.record_answer(JOB_ID, ModelVersion(0))
-    records.record_answer(JOB_ID, ModelVersion(1))
+    records.record_answer(JOB_ID, ModelVersion(0), Digest("a" * 64))
+    records.record_answer(JOB_ID, ModelVersion(1), Digest("b" * 64))
     records.close()
     again = open_records(tmp_path)
     assert again.jobs()[JOB_ID] == accepted
     assert again.jobs()[JobId("job-2")].closed == "finished"
     assert again.answered(JOB_ID) == {0, 1}
     assert again.answered(JobId("job-2")) == frozenset()
-    with pytest.raises(ConflictError) as twice:
-        again.record_answer(JOB_ID, ModelVersion(1))
-    assert twice.value.reason == "ANSWERED_ALREADY"
+    assert again.answered_models(JOB_ID) == {"a" * 64, "b" * 64}
+    for version, model in ((1, "c"), (2, "a")):
+        with pytest.raises(ConflictError) as twice:
+            again.record_answer(JOB_ID, ModelVersion(version), Digest(model * 64))
+        assert twice.value.reason == "ANSWERED_ALREADY"
     again.close()
     assert set(read_jobs(tmp_path / "jobs.jsonl")) == {JOB_ID, "job-2"}
 

@@ -37,7 +37,17 @@ from lepton_core.session import (
     RoundRefusal,
     RoundReport,
 )
-from tests.unit.client.owners import JOB_ID, PLAN, VOCABULARY, Federation, make_job, make_list, make_updates, reports
+from tests.unit.client.owners import (
+    JOB_ID,
+    PLAN,
+    VOCABULARY,
+    Federation,
+    make_job,
+    make_list,
+    make_updates,
+    model_digest,
+    reports,
+)
 
 ONE = RoundNumber(1)
 
@@ -96,7 +106,7 @@ def test_training_is_asked_with_public_numbers_only() -> None:
     done = federation.round(1, 0, make_updates(federation))
     train = done.trains[federation.first().identity.member]
     assert train.expected_batch == 100 * 0.25
-    assert train.model_digest == "6d" * 32
+    assert train.model_digest == model_digest(0).hex()
     assert train.model_version == 0
 
 
@@ -394,6 +404,32 @@ def test_a_model_version_is_answered_once_for_ever() -> None:
     assert len(federation.first().ledger.entries) == 2
 
 
+def test_a_model_shown_again_under_another_version_number_is_not_trained_on() -> None:
+    federation = Federation()
+    federation.match_all()
+    federation.round(1, 0, make_updates(federation))
+    federation.first().restart()
+    again = federation.round(2, 1, make_updates(federation), model=model_digest(0))
+    assert {refusal.refusal.reason for refusal in again.refusals.values()} == {"ALREADY_ANSWERED"}
+    assert again.trains == {}
+    assert again.result is None
+    assert len(federation.first().ledger.entries) == 2
+
+
+def test_a_job_without_privacy_has_no_more_versions_than_rounds() -> None:
+    # Nothing is charged here, so that only the plan bounds how many sums a coordinator can ask for.
+    job = make_job(privacy={"mode": "none", "noise_multiplier": None}, training={"rounds": 2})
+    federation = Federation(
+        job=job, jobs={"allow_unprotected": True}, populations=[_population(modes=["record-local", "none"])]
+    )
+    federation.match_all()
+    assert federation.round(1, 0, make_updates(federation)).result is not None
+    assert federation.round(2, 1, make_updates(federation)).result is not None
+    third = federation.round(3, 2, make_updates(federation))
+    assert {refusal.refusal.reason for refusal in third.refusals.values()} == {"TOO_MANY_VERSIONS"}
+    assert third.trains == {}
+
+
 def test_a_round_number_used_again_after_a_restart_is_never_charged_twice() -> None:
     federation = Federation()
     federation.match_all()
@@ -410,7 +446,10 @@ def test_rounds_charged_beyond_those_planned_are_capped_and_stay_within_the_budg
     federation.match_all()
     reasons = []
     for number in range(1, 6):
-        done = federation.round(number, number + 10, make_updates(federation))
+        # A coordinator that drops every round after the uploads, and blames the others.
+        lose = {key.member: InputTrailer for key in federation.identities[2:]}
+        done = federation.round(number, 0, make_updates(federation), lose=lose)
+        assert done.result is None
         reasons += [refusal.refusal.reason for refusal in list(done.refusals.values())[:1]]
     # Two planned, and one for 5 % of them rounded up.
     assert reasons == ["TOO_MANY_CHARGES", "TOO_MANY_CHARGES"]
@@ -610,6 +649,22 @@ def test_whatever_order_things_come_in_nothing_is_raised_charged_or_revealed(scr
         assert not any(isinstance(effect, Train | Upload) for effect in effects)
     assert owner.ledger.entries == ()
     assert owner.records.answered(JOB_ID) == frozenset()
+
+
+def test_data_prepared_for_a_job_that_ended_serve_no_other_job_of_its_id() -> None:
+    federation = Federation()
+    participant = federation.first().participant
+    other = MatchRequest(JOB_ID, make_job(purpose="research", name="other").canonical(), federation.signed.to_json())
+    (match,) = participant.handle(federation.request)
+    assert isinstance(match, Match)
+    assert participant.handle(JobClosed(JOB_ID, "aborted", "")) == (ForgetJob(JOB_ID),)
+    assert participant.handle(other) == ()  # its turn comes when the coordinator repeats it
+    assert participant.matched(JOB_ID, PLAN) == (ForgetJob(JOB_ID),)
+    assert federation.first().records.jobs() == {}
+    (match,) = participant.handle(other)
+    assert isinstance(match, Match)
+    assert match.job.name == "other"
+    assert reports(participant.matched(JOB_ID, PLAN)) == [MatchAnswer(JOB_ID, None)]
 
 
 def test_a_flood_of_jobs_is_checked_a_few_at_a_time() -> None:

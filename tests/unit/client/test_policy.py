@@ -83,6 +83,7 @@ def test_rounds_that_may_be_charged_are_the_planned_and_a_small_share() -> None:
         (("peers", "members"), [digit * 64 for digit in "abc"], "either federation_key or members"),
         (("populations", 0, "epsilon"), 0, "populations.0.epsilon"),
         (("populations", 0, "delta"), 1, "populations.0.delta"),
+        (("populations", 0, "delta"), 0.01, "below one over declared_rows"),
         (("populations", 0, "declared_rows"), 0, "populations.0.declared_rows"),
         (("populations", 0, "modes"), [], "at least one privacy mode"),
         (("populations", 0, "modes"), ["central"], "populations.0.modes"),
