@@ -80,16 +80,15 @@ def run(args: argparse.Namespace) -> dict[str, object]:
             job_id = researcher.submit(_job(args, _publish(researcher)).canonical())
             before = _wait_for_rounds(researcher, job_id, _WARM_UP)
             start, cpu = time.time(), [_cpu_s(pid) for pid in (coordinator, *members)]
-            view = _wait_for_rounds(researcher, job_id, args.rounds)
+            after = _wait_for_rounds(researcher, job_id, args.rounds)
             spent = [_cpu_s(pid) - was for pid, was in zip((coordinator, *members), cpu, strict=True)]
-    return _figures(view, before, start, spent, counts, [coordinator, *members])
+    figures = _figures(after, len(before.rounds), spent, counts)
+    return figures | {"pids": [coordinator, *members], "measured_s": time.time() - start}
 
 
-def _figures(
-    view: JobView, before: JobView, start: float, spent: list[float], counts: list[float], pids: list[int]
-) -> dict[str, object]:
+def _figures(view: JobView, first: int, spent: list[float], counts: list[float]) -> dict[str, object]:
+    """`first`: rounds not counted; `spent`: CPU seconds of the coordinator, then of the members."""
     done = [round_ for round_ in view.rounds if round_.state == "completed"]
-    first = len(before.rounds)
     span = done[-1].ended - done[first].ended
     rounds = len(done) - first - 1
     members = len(done[-1].cohort)
@@ -104,8 +103,6 @@ def _figures(
         "signatures_per_round": 5 * members,
         "survivors": len(done[-1].survivors),
         "parameters": view.model_parameters,
-        "pids": pids,
-        "measured_s": time.time() - start,
     }
 
 

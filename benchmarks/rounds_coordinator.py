@@ -9,6 +9,7 @@ import asyncio
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import Engine, event
 
@@ -20,12 +21,10 @@ def count_commits(place: Path) -> None:
     file = place.open("a", buffering=1)
     wrote: set[int] = set()
 
-    @event.listens_for(Engine, "before_cursor_execute")
-    def _on_execute(
-        connection: object, cursor: object, statement: str, parameters: object, context: object, many: object
-    ) -> None:
-        if statement.lstrip()[:6].upper() in ("INSERT", "UPDATE", "DELETE"):
-            wrote.add(id(connection))
+    @event.listens_for(Engine, "before_cursor_execute", named=True)
+    def _on_execute(**told: Any) -> None:
+        if told["statement"].lstrip()[:6].upper() in ("INSERT", "UPDATE", "DELETE"):
+            wrote.add(id(told["conn"]))
 
     @event.listens_for(Engine, "commit")
     def _on_commit(connection: object) -> None:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-import numpy.typing as npt
 
 from lepton_client.binding import Binding, Prepared
 from lepton_client.home import Home, load_home_policy, load_identity, load_settings
@@ -37,7 +36,7 @@ from lepton_protos.channel import load_endpoint, open_aio_channel
 class _NoData:
     """Answers that the data can serve every job."""
 
-    async def prepare(self, job: Job, population: Population) -> Prepared:
+    async def prepare(self, job: Job, _population: Population) -> Prepared:
         rows = np.zeros((1, len(job.task.features)), dtype=np.float32)
         return Prepared(features=rows, target=np.zeros(1, dtype=np.float32), plan=Digest("1" * 64))
 
@@ -45,10 +44,10 @@ class _NoData:
 class _NoTraining:
     """Gives the same small update at once."""
 
-    async def load(self, features: object, target: object) -> None:
+    async def load(self, *_rows: object) -> None:
         """Nothing to load."""
 
-    async def train(self, job: Job, model: Vector, kept: npt.NDArray[np.int64], expected_batch: float) -> Vector:
+    async def train(self, _job: Job, model: Vector, *_rest: object) -> Vector:
         return np.full(len(model), 1e-4, dtype=np.float32)
 
 
