@@ -57,6 +57,8 @@ class Binding:
             OntologyError, MappingError, DataError, FaultError: something to be put right first.
         """
         digest = ontology_digest(job)
+        # A job must name the version that the owner's mapping was made for; no other is fetched, parsed or kept.
+        await asyncio.to_thread(self._require_mapped, population, digest)
         canonical = self._cached(digest)
         if canonical is None:
             canonical = await self._fetch(digest)
@@ -86,6 +88,19 @@ class Binding:
         rows = plan.execute(read_columns(mapping.source, plan.columns, path.parent))
         self._log.info("data prepared", plan=plan.digest().hex()[:16], population=population.name)
         return Prepared(Digest(plan.digest().hex()), rows.features, rows.target)
+
+    def _require_mapped(self, population: Population, digest: Digest) -> None:
+        from lepton_kg.mapping import parse_mapping
+
+        path = self._folder / population.mapping
+        if parse_mapping(_read_text(path), source=str(path)).ontology != digest:
+            raise MatchRefusal(
+                "the owner's mapping is for another ontology version",
+                expected=digest,
+                got="another version",
+                hint="check the mapping against the new version and approve it again",
+                reason="ONTOLOGY_MISMATCH",
+            )
 
     def _cached(self, digest: Digest) -> bytes | None:
         try:

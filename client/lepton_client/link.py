@@ -31,6 +31,9 @@ MOST_RETRY_S = 60.0
 #: Longest that the coordinator may take to answer a hello, or to take one report in.
 WELCOME_DEADLINE_S = 20.0
 WRITE_DEADLINE_S = 30.0
+#: Least and most time between heartbeats, whatever the coordinator asks for.
+LEAST_HEARTBEAT_S = 0.05
+MOST_HEARTBEAT_S = 300.0
 #: TLS failures in a row before the first welcome that mean a wrong CA or certificate rather than a cut connection.
 _TLS_FAILURES = 3
 #: Commands taken in and not handled yet; beyond them the coordinator waits.
@@ -113,7 +116,7 @@ class ControlSession:
             self._log.info("session open", software_version=welcome.software_version)
             taken_in = _TakenIn()
             reading = asyncio.create_task(self._read(call, taken_in))
-            writing = asyncio.create_task(self._write(call, taken_in, welcome.heartbeat_s))
+            writing = asyncio.create_task(self._write(call, taken_in, _heartbeat_s(welcome)))
             try:
                 done, _ = await asyncio.wait((reading, writing), return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
@@ -187,6 +190,11 @@ class ControlSession:
                 ) from None
             if self._outbox and self._outbox[0] is report:
                 self._outbox.popleft()
+
+
+def _heartbeat_s(welcome: Welcome) -> float:
+    """The pause between heartbeats that the coordinator asks for, as far as it makes sense."""
+    return min(MOST_HEARTBEAT_S, max(LEAST_HEARTBEAT_S, welcome.heartbeat_s))
 
 
 class _TakenIn:

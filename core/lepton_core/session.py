@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 
-from lepton_core.errors import LeptonError
+from lepton_core.errors import InputError, LeptonError
 from lepton_core.ids import JobId, MemberId, RoundNumber
 from lepton_core.secagg.messages import MemberMessage, ServerMessage
 from lepton_core.secagg.terms import Setup
@@ -18,6 +18,7 @@ from lepton_core.secagg.terms import Setup
 #: Version of the control protocol; a mismatch is answered at once.
 PROTOCOL_VERSION = 1
 
+_CODE = re.compile(r"[a-z][a-z.-]{0,63}")
 _REASON = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
 #: A key of the owner's policy or of the job, or an IRI; never a path, a column or a value.
 _SUBJECT = re.compile(r"(?:policy|job|terms)(?:\.[a-z0-9_-]{1,63}){1,8}|[a-z]{1,10}://[\x21-\x7e]{1,300}")
@@ -39,14 +40,27 @@ class Heartbeat:
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why an owner says no: stable words only, never data, column names, budgets or free text."""
+    """Why an owner says no: stable words only, never data, column names, budgets or free text.
+
+    Both sides hold it to its form: an owner cannot let more out, and a hostile one puts no text on others' screens.
+
+    Raises:
+        InputError: a word of another form.
+    """
 
     #: `LeptonError.code`.
     code: str
     #: Upper-case detail such as MISSING_CONCEPT.
     reason: str
-    #: The concept's IRI or the policy key concerned.
+    #: The concept's IRI or the policy key concerned; may be empty.
     subject: str
+
+    def __post_init__(self) -> None:
+        forms = (("code", _CODE), ("reason", _REASON), ("subject", _SUBJECT))
+        for name, form in forms:
+            word = getattr(self, name)
+            if form.fullmatch(word) is None and (name != "subject" or word):
+                raise InputError("a refusal in other than stable words", where=f"Refusal.{name}", expected=form.pattern)
 
 
 @dataclass(frozen=True)

@@ -313,6 +313,8 @@ def _value(item: Any, hint: Any, where: str, size: int | None) -> Any:
         raise InputError(
             "a text too long", where=where, expected=f"at most {LONGEST_TEXT}", got=f"{len(item)} characters"
         )
+    if hint is str and not (item.isprintable() or item.replace("\n", "").isprintable()):
+        raise InputError("a text with control characters", where=where, expected="printable text")
     if size is not None:
         return _sized(item, size, where)
     return item

@@ -35,11 +35,11 @@ def error_from_rpc(failure: grpc.RpcError) -> errors.LeptonError:
     """The typed error that a failed call carries; a bare transport failure becomes a `FaultError`."""
     metadata: Iterable[Any] = (failure.trailing_metadata() or ()) if hasattr(failure, "trailing_metadata") else ()
     for key, value in metadata:
-        if key == METADATA_KEY:
-            text = value.decode() if isinstance(value, bytes) else value
-            return errors.from_dict(json.loads(text))
+        carried = _carried(value) if key == METADATA_KEY else None
+        if carried is not None:
+            return carried
     code = failure.code() if hasattr(failure, "code") else None
-    details = (failure.details() if hasattr(failure, "details") else "") or ""
+    details = printable((failure.details() if hasattr(failure, "details") else "") or "")
     if code == grpc.StatusCode.DEADLINE_EXCEEDED:
         return errors.FaultError(
             "the call took too long", got=details, hint="is the coordinator busy, or the network cut?"
@@ -56,3 +56,19 @@ def error_from_rpc(failure: grpc.RpcError) -> errors.LeptonError:
             "the coordinator cannot be reached", got=details[:200], hint="is it running, at this address?"
         )
     return errors.LeptonError("the call failed", got=f"{code}: {details[:200]}")
+
+
+def _carried(value: str | bytes) -> errors.LeptonError | None:
+    """The error in the metadata, without characters that could steer a terminal; None if it is none."""
+    try:
+        fields = json.loads(value)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(fields, dict) or not all(isinstance(text, str) for text in fields.values()):
+        return None
+    return errors.from_dict({key: printable(text) for key, text in fields.items()})
+
+
+def printable(text: str) -> str:
+    """The text without control characters, line breaks excepted."""
+    return "".join(letter for letter in text if letter.isprintable() or letter == "\n")

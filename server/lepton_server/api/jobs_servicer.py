@@ -10,6 +10,7 @@ from lepton_core.ids import JobId, RoundNumber, require_name
 from lepton_core.job import Task, parse_job
 from lepton_core.views import JobView
 from lepton_protos import convert
+from lepton_protos.status import printable
 from lepton_protos.v1 import job_pb2 as pb
 from lepton_server.api.guard import Call
 from lepton_server.api.watchers import Watchers
@@ -80,7 +81,7 @@ class JobsService:
     async def abort(self, request: pb.AbortRequest, call: Call) -> pb.JobView:
         """The job, now ended; what it has learnt so far stays."""
         job = JobId((await self._visible(request.job, call)).job)
-        reason = request.reason[:_LONGEST_REASON] or "no reason given"
+        reason = printable(request.reason[:_LONGEST_REASON]).replace("\n", " ") or "no reason given"
         await self._pump.act(lambda: self._coordinator.abort(job, reason, call.principal.name))
         view: pb.JobView = convert.to_proto(await self._visible(job, call))
         return view

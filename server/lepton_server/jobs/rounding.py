@@ -23,7 +23,7 @@ from lepton_core.secagg.messages import (
 )
 from lepton_core.secagg.server_status import step_of, waiting_for
 from lepton_core.secagg.steps import Step
-from lepton_core.session import Refusal, RoundCommand, RoundInvite, RoundOutcome
+from lepton_core.session import RoundCommand, RoundInvite, RoundOutcome, refusal_of
 from lepton_core.views import DroppedMember, JobState, ModelView
 from lepton_server.jobs import events as ev
 from lepton_server.jobs.draft import Draft
@@ -142,7 +142,7 @@ def _translate(
 
 def _leave_out(draft: Draft, member: MemberId, error: LeptonError) -> None:
     """A member that broke the protocol for all takes no part in later rounds of this job."""
-    blame = Refusal(error.code, error.reason, "")
+    blame = replace(refusal_of(error), subject="")
     draft.roll = replace(draft.roll, answers={**draft.roll.answers, member: blame})
     owner = draft.facts.owner(member)
     draft.announce("refused", f"{owner} is left out of later rounds: {error.message}", owner=owner)

@@ -88,6 +88,16 @@ async def test_a_changed_source_needs_a_new_approval_and_its_columns_do_not_leav
     assert "patientenname" not in str(leaving(error, make_clinic_job()))
 
 
+async def test_an_ontology_that_the_mapping_was_not_made_for_is_neither_fetched_nor_kept(tmp_path) -> None:
+    write_clinic(tmp_path)
+    library = Library()
+    job = make_clinic_job()
+    other = job.model_copy(update={"task": job.task.model_copy(update={"ontology": "b" * 64})})
+    assert (await refusal(tmp_path, other, library)).reason == "ONTOLOGY_MISMATCH"
+    assert library.asked == 0
+    assert not (tmp_path / "ontology").exists()
+
+
 @pytest.mark.parametrize(("broken", "kind"), [("data.csv", DataError), ("mapping.yaml", MappingError)])
 async def test_a_missing_file_is_told_to_the_owner_and_not_to_the_coordinator(
     tmp_path, broken: str, kind: type

@@ -7,8 +7,9 @@ import io
 
 import grpc
 import grpc.aio
+import pytest
 
-from lepton_client.link import ControlSession
+from lepton_client.link import ControlSession, _heartbeat_s
 from lepton_client.logs import open_log
 from lepton_core import __version__
 from lepton_core.ids import MemberId
@@ -65,3 +66,8 @@ async def test_a_session_that_is_ended_while_its_stream_is_lost_ends() -> None:
         running.cancel()
         await asyncio.wait({running})
         assert ended
+
+
+@pytest.mark.parametrize(("asked", "kept"), [(0.0, 0.05), (-5.0, 0.05), (30.0, 30.0), (1e300, 300.0)])
+async def test_no_coordinator_can_make_a_daemon_send_without_pause_or_fall_silent(asked: float, kept: float) -> None:
+    assert _heartbeat_s(Welcome(PROTOCOL_VERSION, __version__, asked)) == kept

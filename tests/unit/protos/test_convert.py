@@ -101,3 +101,32 @@ def test_terms_in_another_form_than_the_canonical_are_refused() -> None:
 def test_a_round_invite_without_its_setup_is_refused() -> None:
     with pytest.raises(InputError, match="lacks a part"):
         convert.command_from_proto(control_pb2.ServerCommand(sequence=1, round_invite=control_pb2.RoundInvite()))
+
+
+@pytest.mark.parametrize(
+    ("field", "text"),
+    [
+        ("code", "refused.match\x1b[2J"),
+        ("code", ""),
+        ("code", "x" * 60_000),
+        ("reason", "Patient Erika Mustermann"),
+        ("reason", "AGE_IS_47;"),
+        ("reason", ""),
+        ("subject", "C:/data/patients.csv"),
+        ("subject", "https://x.example/\x07"),
+        ("subject", "age = 47"),
+    ],
+)
+def test_a_refusal_in_other_than_stable_words_is_refused(field: str, text: str) -> None:
+    words = {"code": "refused.match", "reason": "MISSING_CONCEPT", "subject": ""}
+    refusal = control_pb2.Refusal(**(words | {field: text}))
+    envelope = control_pb2.MemberReport(match_answer=control_pb2.MatchAnswer(job="a-job", refusal=refusal))
+    with pytest.raises(InputError, match=f"Refusal.{field}"):
+        convert.report_from_proto(envelope)
+
+
+@pytest.mark.parametrize("text", ["aborted\x1b]0;you are root\x07", "a\rb", "a\x00b", "right\u202eleft"])
+def test_a_text_that_could_steer_a_terminal_is_refused(text: str) -> None:
+    envelope = control_pb2.ServerCommand(job_closed=control_pb2.JobClosed(job="a-job", state="aborted", reason=text))
+    with pytest.raises(InputError, match="control characters"):
+        convert.command_from_proto(envelope)
