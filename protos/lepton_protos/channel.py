@@ -41,6 +41,8 @@ SERVER_OPTIONS: tuple[tuple[str, int], ...] = (
     *_COMMON,
     ("grpc.http2.min_ping_interval_without_data_ms", KEEPALIVE_MS // 2),
     ("grpc.keepalive_permit_without_calls", 1),
+    # One connection takes no more calls at once than a client of ours ever makes.
+    ("grpc.max_concurrent_streams", 64),
     # A second coordinator on the same port must fail, not share it.
     ("grpc.so_reuseport", 0),
 )
@@ -92,21 +94,17 @@ def save_endpoint(folder: Path, endpoint: Endpoint) -> None:
 
 
 def open_channel(endpoint: Endpoint) -> grpc.Channel:
-    """A blocking channel with mutual TLS; a lost connection comes back within seconds of its server."""
-    channel = grpc.secure_channel(endpoint.address, _credentials(endpoint), options=CHANNEL_OPTIONS)
-    # A blocking channel reconnects only while somebody waits on it, and calls that fail at once never do: whoever
-    # retries after an outage would fail for ever. Watching the channel's state waits on it in a thread.
-    channel.subscribe(_ignore_state)
-    return channel
+    """A blocking channel with mutual TLS.
+
+    It reconnects only while somebody waits on it, and calls that fail at once never do: after a transport failure, open
+    another.
+    """
+    return grpc.secure_channel(endpoint.address, _credentials(endpoint), options=CHANNEL_OPTIONS)
 
 
 def open_aio_channel(endpoint: Endpoint) -> grpc.aio.Channel:
     """An asyncio channel with mutual TLS."""
     return grpc.aio.secure_channel(endpoint.address, _credentials(endpoint), options=CHANNEL_OPTIONS)
-
-
-def _ignore_state(_state: grpc.ChannelConnectivity) -> None:
-    """Nothing; see `open_channel`."""
 
 
 def server_credentials(*, certificate: bytes, key: bytes, ca_certificate: bytes) -> grpc.ServerCredentials:

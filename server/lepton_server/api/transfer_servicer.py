@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from lepton_core.errors import ConflictError, IdentityError, InputError
-from lepton_core.ids import Digest, JobId, RoundNumber, digest_of, require_digest, require_name
+from lepton_core.errors import ConflictError, IdentityError, InputError, PeerViolation
+from lepton_core.ids import Digest, JobId, MemberId, RoundNumber, digest_of, require_digest, require_name
 from lepton_protos.channel import CHUNK_BYTES
 from lepton_protos.v1 import transfer_pb2 as pb
 from lepton_server.api.guard import Call
@@ -18,6 +19,8 @@ from lepton_server.store.artifacts import Spool
 
 #: Largest artifact of a researcher, such as a public evaluation set.
 LARGEST_ARTIFACT = 256 * 2**20
+#: Members of running jobs whose inputs are remembered.
+_MOST_INPUTS = 100_000
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,18 @@ class _Upload:
     size: int
     #: Where this sender's bytes of this content collect.
     slot: Digest
+    #: Whose masked input of which job's round it is; None for a researcher's artifact.
+    place: tuple[MemberId, JobId, RoundNumber] | None
+
+
+@dataclass(frozen=True)
+class _Input:
+    """The one masked input of a member in the newest round of a job."""
+
+    round: RoundNumber
+    digest: Digest
+    #: True if these bytes came by this upload, and were not there before.
+    brought: bool
 
 
 class TransferService:
@@ -41,6 +56,8 @@ class TransferService:
         self._artifacts = artifacts
         #: The stream that now writes a slot; an older one that still hangs in the network loses it.
         self._writers: dict[Digest, object] = {}
+        #: One masked input a member and round, so that nobody can fill the disk; the newest rounds only.
+        self._inputs: OrderedDict[tuple[MemberId, JobId], _Input] = OrderedDict()
 
     async def upload(self, chunks: AsyncIterator[pb.UploadChunk], call: Call) -> pb.UploadReceipt:
         """The receipt, when the bytes are durable and their hash is the one announced."""
@@ -48,6 +65,7 @@ class TransferService:
         if first is None or not first.HasField("header"):
             raise InputError("an upload begins with a header", where="UploadChunk.header", reason="NO_HEADER")
         upload = await self._admit(first.header, call)
+        await self._require_first(upload)
         if not await asyncio.to_thread(self._artifacts.has, upload.digest):
             writer = self._writers[upload.slot] = object()
             try:
@@ -93,15 +111,16 @@ class TransferService:
         digest = require_digest(header.digest, "digest")
         principal = call.principal
         names_round = bool(header.job or header.round)
+        place = None
         if principal.role == Role.OWNER:
             if not names_round or principal.member is None:
                 raise IdentityError(
                     "owners upload masked inputs only", where=principal.name, expected="job and round", reason="ROLE"
                 )
             job = JobId(require_name(header.job, "job id"))
-            await self._pump.call(
-                self._coordinator.may_upload, principal.member, job, RoundNumber(header.round), header.size
-            )
+            number = RoundNumber(header.round)
+            await self._pump.call(self._coordinator.may_upload, principal.member, job, number, header.size)
+            place = principal.member, job, number
         elif names_round:
             raise IdentityError("only an owner uploads to a round", where=principal.name, reason="ROLE")
         elif header.size > LARGEST_ARTIFACT:
@@ -112,7 +131,36 @@ class TransferService:
                 got=f"{header.size} bytes",
                 reason="TOO_LARGE",
             )
-        return _Upload(digest, header.size, digest_of(f"{principal.name}/{digest}".encode()))
+        return _Upload(digest, header.size, digest_of(f"{principal.name}/{digest}".encode()), place)
+
+    async def _require_first(self, upload: _Upload) -> None:
+        """Refuse a second, different masked input for one round; what came for an earlier round is not needed any more.
+
+        Raises:
+            PeerViolation: SECOND_INPUT. A daemon uploads the same bytes again, or has left the round.
+        """
+        if upload.place is None:
+            return
+        member, job, number = upload.place
+        known = self._inputs.get((member, job))
+        if known is not None and known.round == number:
+            if known.digest != upload.digest:
+                raise PeerViolation(
+                    "a second masked input for one round",
+                    where=f"member {member.hex()}, round {number}",
+                    expected=known.digest,
+                    got=upload.digest,
+                    reason="SECOND_INPUT",
+                )
+            return
+        # Claimed before anything is waited for, so that of two uploads at once only one is the first.
+        mine = self._inputs[member, job] = _Input(number, upload.digest, brought=False)
+        while len(self._inputs) > _MOST_INPUTS:
+            self._inputs.popitem(last=False)
+        if not await asyncio.to_thread(self._artifacts.has, upload.digest) and self._inputs.get((member, job)) is mine:
+            self._inputs[member, job] = replace(mine, brought=True)
+        if known is not None and known.brought and known.digest != upload.digest:
+            await asyncio.to_thread(self._artifacts.delete, known.digest)
 
     async def _receive(
         self, upload: _Upload, first: pb.UploadChunk, chunks: AsyncIterator[pb.UploadChunk], writer: object

@@ -206,6 +206,11 @@ async def test_a_round_takes_its_members_inputs_of_its_length_and_its_model_goes
 
         await upload(owners[0], chunks_of(payload, header_of(payload, **here)))
         assert kept(home, digest_of(payload))
+        await upload(owners[0], chunks_of(payload, header_of(payload, **here)))  # the same again costs nothing
+        flood = os.urandom(len(payload))
+        with refused(PeerViolation, reason="SECOND_INPUT"):
+            await upload(owners[0], chunks_of(flood, header_of(flood, **here)))
+        assert not kept(home, digest_of(flood))
         for wrong in (payload[:-8], payload + bytes(8), payload[:-1]):
             with refused(PeerViolation, reason="WRONG_LENGTH", match=f"{len(payload)} bytes"):
                 await upload(owners[0], chunks_of(wrong, header_of(wrong, **here)))
