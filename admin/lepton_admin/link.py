@@ -46,14 +46,6 @@ class OntologyVersion:
     published: float
 
 
-@contextmanager
-def _typed_errors() -> Iterator[None]:
-    try:
-        yield
-    except grpc.RpcError as failure:
-        raise error_from_rpc(failure) from None
-
-
 class CoordinatorLink:
     """An open channel to one coordinator, with one person's certificate. Close it, or use it in `with`.
 
@@ -63,13 +55,8 @@ class CoordinatorLink:
     def __init__(self, endpoint: Endpoint) -> None:
         #: host:port, for messages.
         self.address: str = endpoint.address
-        self._channel = open_channel(endpoint)
-        self._owners: Any = _stub(identity_pb2_grpc.OwnersStub, self._channel)
-        self._federations: Any = _stub(identity_pb2_grpc.FederationsStub, self._channel)
-        self._health: Any = _stub(identity_pb2_grpc.HealthStub, self._channel)
-        self._jobs: Any = _stub(job_pb2_grpc.JobsStub, self._channel)
-        self._knowledge: Any = _stub(kg_pb2_grpc.KnowledgeStub, self._channel)
-        self._transfer: Any = _stub(transfer_pb2_grpc.TransferStub, self._channel)
+        self._endpoint = endpoint
+        self._connect()
 
     @classmethod
     def of_profile(cls, folder: Path) -> CoordinatorLink:
@@ -91,52 +78,73 @@ class CoordinatorLink:
         """Close the channel; a second close does nothing."""
         self._channel.close()
 
+    def _connect(self) -> None:
+        self._channel = open_channel(self._endpoint)
+        self._owners: Any = _stub(identity_pb2_grpc.OwnersStub, self._channel)
+        self._federations: Any = _stub(identity_pb2_grpc.FederationsStub, self._channel)
+        self._health: Any = _stub(identity_pb2_grpc.HealthStub, self._channel)
+        self._jobs: Any = _stub(job_pb2_grpc.JobsStub, self._channel)
+        self._knowledge: Any = _stub(kg_pb2_grpc.KnowledgeStub, self._channel)
+        self._transfer: Any = _stub(transfer_pb2_grpc.TransferStub, self._channel)
+
+    @contextmanager
+    def _typed_errors(self) -> Iterator[None]:
+        """Calls go in here; after a transport failure the next one has a new channel."""
+        try:
+            yield
+        except grpc.RpcError as failure:
+            error = error_from_rpc(failure)
+            if isinstance(error, FaultError):
+                self._channel.close()
+                self._connect()
+            raise error from None
+
     def health(self, timeout_s: float = CALL_TIMEOUT_S) -> HealthView:
         """Whether the coordinator does its work."""
-        with _typed_errors():
+        with self._typed_errors():
             reply = self._health.Report(identity_pb2.HealthRequest(), timeout=timeout_s)
         return convert.from_proto(reply, HealthView)
 
     def invite(self, name: str, role: str, valid_s: float) -> Invitation:
         """A one-time invitation; its secrets exist nowhere else."""
         request = identity_pb2.InviteRequest(name=name, role=role, valid_s=valid_s)
-        with _typed_errors():
+        with self._typed_errors():
             reply = self._owners.Invite(request, timeout=CALL_TIMEOUT_S)
         return convert.from_proto(reply, Invitation)
 
     def owners(self) -> tuple[OwnerView, ...]:
         """Every enrolled owner and person."""
-        with _typed_errors():
+        with self._typed_errors():
             reply = self._owners.List(identity_pb2.ListOwnersRequest(), timeout=CALL_TIMEOUT_S)
         return tuple(convert.from_proto(owner, OwnerView) for owner in reply.owners)
 
     def revoke(self, name: str) -> OwnerView:
         """Refuse this name's certificates from now on."""
-        with _typed_errors():
+        with self._typed_errors():
             reply = self._owners.Revoke(identity_pb2.RevokeRequest(name=name), timeout=CALL_TIMEOUT_S)
         return convert.from_proto(reply, OwnerView)
 
     def publish_membership(self, signed_list: bytes) -> str:
         """Hand the coordinator a signed membership list to carry; gives the list's digest."""
         request = identity_pb2.PublishMembershipRequest(signed_list=signed_list)
-        with _typed_errors():
+        with self._typed_errors():
             return str(self._federations.Publish(request, timeout=CALL_TIMEOUT_S).digest)
 
     def submit(self, canonical_job: bytes) -> JobId:
         """Submit a resolved job; gives its id."""
         request = job_pb2.SubmitRequest(canonical_job=canonical_job)
-        with _typed_errors():
+        with self._typed_errors():
             return JobId(self._jobs.Submit(request, timeout=CALL_TIMEOUT_S).job)
 
     def jobs(self) -> tuple[JobView, ...]:
         """Every job."""
-        with _typed_errors():
+        with self._typed_errors():
             reply = self._jobs.List(job_pb2.ListJobsRequest(), timeout=CALL_TIMEOUT_S)
         return tuple(convert.from_proto(job, JobView) for job in reply.jobs)
 
     def job(self, job: str) -> JobView:
         """One job with its rounds and models."""
-        with _typed_errors():
+        with self._typed_errors():
             reply = self._jobs.Show(job_pb2.ShowJobRequest(job=job), timeout=CALL_TIMEOUT_S)
         return convert.from_proto(reply, JobView)
 
@@ -154,38 +162,38 @@ class CoordinatorLink:
 
     def abort(self, job: str, reason: str) -> JobView:
         """End the job without a result."""
-        with _typed_errors():
+        with self._typed_errors():
             reply = self._jobs.Abort(job_pb2.AbortRequest(job=job, reason=reason), timeout=CALL_TIMEOUT_S)
         return convert.from_proto(reply, JobView)
 
     def round(self, job: str, number: int = 0) -> RoundView:
         """One round; 0 gives the newest."""
-        with _typed_errors():
+        with self._typed_errors():
             reply = self._jobs.ShowRound(job_pb2.ShowRoundRequest(job=job, round=number), timeout=CALL_TIMEOUT_S)
         return convert.from_proto(reply, RoundView)
 
     def models(self, job: str) -> tuple[ModelView, ...]:
         """The job's model versions, oldest first."""
-        with _typed_errors():
+        with self._typed_errors():
             reply = self._jobs.Models(job_pb2.ListModelsRequest(job=job), timeout=CALL_TIMEOUT_S)
         return tuple(convert.from_proto(model, ModelView) for model in reply.models)
 
     def publish_ontology(self, document: bytes, format: str, label: str) -> OntologyVersion:
         """Publish an ontology document; equal content gives the same version."""
         request = kg_pb2.PublishOntologyRequest(document=document, format=format, label=label)
-        with _typed_errors():
+        with self._typed_errors():
             return _version(self._knowledge.Publish(request, timeout=CALL_TIMEOUT_S))
 
     def ontology(self, digest: str) -> bytes:
         """Canonical N-Quads of a version; the caller checks them against the digest."""
-        with _typed_errors():
+        with self._typed_errors():
             return bytes(
                 self._knowledge.Get(kg_pb2.GetOntologyRequest(digest=digest), timeout=CALL_TIMEOUT_S).canonical
             )
 
     def ontologies(self) -> tuple[OntologyVersion, ...]:
         """Every published version."""
-        with _typed_errors():
+        with self._typed_errors():
             reply = self._knowledge.List(kg_pb2.ListOntologiesRequest(), timeout=CALL_TIMEOUT_S)
         return tuple(_version(version) for version in reply.versions)
 
@@ -193,7 +201,7 @@ class CoordinatorLink:
         """Store an artifact under its SHA-256, going on where an interrupted upload ended; gives the digest."""
         digest = digest_of(data)
         header = transfer_pb2.UploadHeader(digest=digest, size=len(data))
-        with _typed_errors():
+        with self._typed_errors():
             status = self._transfer.Status(transfer_pb2.UploadStatusRequest(header=header), timeout=CALL_TIMEOUT_S)
             if not status.complete:
                 self._transfer.Upload(_chunks(header, data, status.received), timeout=TRANSFER_TIMEOUT_S)
@@ -208,7 +216,7 @@ class CoordinatorLink:
         wanted = require_digest(digest, "artifact digest")
         data = bytearray()
         request = transfer_pb2.DownloadRequest(digest=wanted, offset=0)
-        with _typed_errors():
+        with self._typed_errors():
             for chunk in self._transfer.Download(request, timeout=TRANSFER_TIMEOUT_S):
                 if chunk.size > LARGEST_ARTIFACT or chunk.offset != len(data):
                     raise FaultError("the download is out of order or too large", where=wanted)

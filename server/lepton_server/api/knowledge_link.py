@@ -103,9 +103,7 @@ class RemoteKnowledge:
     def __init__(self, endpoint: Endpoint) -> None:
         self._channel = open_aio_channel(endpoint)
         self._stub = kg_pb2_grpc.KnowledgeStub(self._channel)
-        #: `check_task` runs in the coordinator's thread and waits for its answer there.
-        self._blocking = open_channel(endpoint)
-        self._blocking_stub = kg_pb2_grpc.KnowledgeStub(self._blocking)
+        self._endpoint = endpoint
         self._parsed: OrderedDict[Digest, Ontology] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -140,7 +138,6 @@ class RemoteKnowledge:
 
     async def close(self) -> None:
         """Release connections."""
-        self._blocking.close()
         await self._channel.close(None)
 
     def _ontology(self, digest: Digest) -> Ontology:
@@ -148,10 +145,12 @@ class RemoteKnowledge:
             if digest in self._parsed:
                 self._parsed.move_to_end(digest)
                 return self._parsed[digest]
-        try:
-            reply = self._blocking_stub.Get(pb.GetOntologyRequest(digest=digest), timeout=DEADLINE_S)
-        except grpc.RpcError as failure:
-            raise _error(failure) from None
+        # `check_task` runs in the coordinator's thread and waits for its answer there; once a version, as it is kept.
+        with open_channel(self._endpoint) as channel:
+            try:
+                reply = kg_pb2_grpc.KnowledgeStub(channel).Get(pb.GetOntologyRequest(digest=digest), timeout=DEADLINE_S)
+            except grpc.RpcError as failure:
+                raise _error(failure) from None
         ontology = load_canonical(reply.canonical, digest)
         with self._lock:
             self._parsed[digest] = ontology
