@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from lepton_client.policy import load_policy
 from tests.architecture.sources import ROOT
 
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
@@ -79,3 +81,19 @@ def test_the_image_runs_without_root_and_checks_its_health() -> None:
     assert all(
         ":latest" not in image and ":" in image for image in re.findall(r"^FROM (\S+)", DOCKERFILE, re.MULTILINE)
     )
+
+
+def test_the_policy_that_the_page_shows_is_one_that_allows_the_example(tmp_path: Path) -> None:
+    page = (ROOT / "deploy" / "README.md").read_text(encoding="utf-8")
+    (shown,) = re.findall(r"^```toml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    (tmp_path / "policy.toml").write_text(shown, encoding="utf-8")
+    policy = load_policy(tmp_path / "policy.toml")
+
+    assert [population.mapping for population in policy.populations] == ["mapping.yaml"]
+    assert policy.jobs.concepts == ("https://example.org/hospitals/*",)
+
+
+def test_the_secrets_that_the_stack_mounts_are_the_ones_that_are_made() -> None:
+    script = (ROOT / "deploy" / "make-secrets").read_text(encoding="utf-8")
+    wanted = {secret["file"].removeprefix("./deploy/") for secret in COMPOSE["secrets"].values()}
+    assert wanted == set(re.findall(r">(secrets/\w+)", script))
