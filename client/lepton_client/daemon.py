@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import resource
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -42,6 +43,7 @@ async def run(
         FaultError: the disk, or the training worker cannot be started.
     """
     home, stop, log = Home(folder), stop or asyncio.Event(), log or open_log()
+    _leave_no_core_dump()
     async with contextlib.AsyncExitStack() as stack:
         # 1. Who this owner is, and what it allows.
         settings = load_settings(home)
@@ -98,6 +100,12 @@ async def run(
             ready()
         await pump.run_until(stop)
         log.info("daemon down", owner=settings.owner)
+
+
+def _leave_no_core_dump() -> None:
+    """A crash must not write records and a round's secrets to a file; the training process inherits this."""
+    _, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
 
 
 @contextlib.contextmanager

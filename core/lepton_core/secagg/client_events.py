@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from lepton_core.errors import LeptonError
 from lepton_core.ids import MemberId, ModelVersion
@@ -36,9 +36,9 @@ class DeliveryReceived:
 
 @dataclass(frozen=True)
 class InputReady:
-    """Training and encoding are done. words: shape (terms.words,), uint64, packed lanes without masks."""
+    """Training and encoding are done. words: shape (terms.words,), uint64, packed lanes without masks; not shown."""
 
-    words: Words
+    words: Words = field(repr=False)
 
 
 @dataclass(frozen=True)

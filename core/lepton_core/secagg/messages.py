@@ -7,7 +7,7 @@ and checks sizes while it parses; meaning is checked by the two machines.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 from lepton_core.ids import MemberId, ModelVersion
@@ -194,9 +194,9 @@ class RevealedShare:
 
     dealer: MemberId
     kind: ShareKind
-    salt: bytes
-    #: Field element, 32 bytes big-endian.
-    share: bytes
+    salt: bytes = field(repr=False)
+    #: Field element, 32 bytes big-endian. Built before it may be sent, so not shown.
+    share: bytes = field(repr=False)
 
 
 @dataclass(frozen=True)

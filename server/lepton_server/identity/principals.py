@@ -52,8 +52,15 @@ class Principals:
         self._lock = threading.Lock()
 
     def note(self, party: EnrolledParty) -> None:
-        """Take in an enrolment, renewal or revocation that has been committed."""
-        self._parties[party.name] = party
+        """Take in an enrolment, renewal or revocation that has been committed.
+
+        Only a new enrolment undoes a revocation: a renewal committed just before it may be told of just after.
+        """
+        with self._lock:
+            known = self._parties.get(party.name)
+            if known is not None and known.revoked and party.enrolled <= known.enrolled:
+                return
+            self._parties[party.name] = party
 
     def parties(self) -> tuple[EnrolledParty, ...]:
         """Everybody, by name."""

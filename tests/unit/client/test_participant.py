@@ -10,8 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lepton_client.effects import Forget, ForgetJob, Match, SendReport, Train, Upload
+from lepton_client.ledger import rounds_event
 from lepton_core.errors import DataError, FaultError, MatchRefusal
 from lepton_core.ids import JobId, MemberId, ModelVersion, RoundNumber
+from lepton_core.privacy.accountant import epsilon_of
 from lepton_core.privacy.ledger import ChargeState
 from lepton_core.secagg.messages import (
     Advert,
@@ -243,6 +245,32 @@ def test_a_job_over_the_budget_is_refused_before_the_data_are_looked_at() -> Non
     assert (report.refusal.code, report.refusal.reason) == ("refused.budget", "BUDGET_EXCEEDED")
     owner.participant.handle(JobClosed(JOB_ID, "aborted", ""))
     assert refusal_to(federation, request=replace(federation.request, job=JobId("job-3"))) is None
+
+
+def test_many_small_jobs_cannot_together_overdraw_the_budget_of_a_population() -> None:
+    # Each costs little by itself; none has charged a round yet. Names, seeds and sampling rates all differ.
+    federation = Federation(populations=[_population(epsilon=2.0)])
+    owner = federation.first()
+    answers = []
+    for index in range(12):
+        training = {"rounds": 8, "sampling_rate": 0.25 + index / 1000}
+        job = make_job(name=f"drain-{index}", model={"seed": index}, training=training, privacy={"epsilon": 1.0})
+        request = MatchRequest(JobId(f"drain-{index}"), job.canonical(), federation.signed.to_json())
+        (answer,) = reports(owner.match(request))
+        answers.append(answer.refusal.code if answer.refusal is not None else "can")
+    accepted = [known.job for known in owner.records.jobs().values()]
+    assert 1 < answers.index("refused.budget") == len(accepted) < 12
+    events = [event for job in accepted if (event := rounds_event(job, job.training.rounds)) is not None]
+    assert epsilon_of(events, 1e-3) <= 2.0
+    # What is refused stays refused until a job ends; one that ended without a charge gives its part back.
+    owner.participant.handle(JobClosed(JobId("drain-0"), "aborted", ""))
+    again = MatchRequest(
+        JobId("drain-new"),
+        make_job(name="drain-new", privacy={"epsilon": 1.0}).canonical(),
+        federation.signed.to_json(),
+    )
+    (answer,) = reports(owner.match(again))
+    assert answer.refusal is None
 
 
 def test_a_policy_that_forbids_a_job_is_told_by_its_key() -> None:

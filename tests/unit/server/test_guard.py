@@ -9,6 +9,7 @@ import grpc.aio
 import pytest
 
 from lepton_core.errors import ConflictError, InputError, LeptonError
+from lepton_core.ids import OwnerName
 from lepton_core.ports import SystemClock
 from lepton_protos.status import METADATA_KEY
 from lepton_protos.v1 import identity_pb2 as pb
@@ -17,6 +18,7 @@ from lepton_server.identity.ca import KeyPair, Subject, make_ca
 from lepton_server.identity.principals import Principals
 from lepton_server.identity.roles import Role
 from lepton_server.store.memory import MemoryStore
+from lepton_server.store.port import EnrolledParty
 
 METHOD = "/lepton.v1.Health/Report"
 
@@ -109,3 +111,17 @@ def test_a_service_with_an_undecided_method_is_not_served() -> None:
     with pytest.raises(ConflictError, match="Health/Report"):
         guard.handler(Servicer())
     assert issubclass(ConflictError, LeptonError)
+
+
+def test_a_renewal_told_of_late_does_not_undo_a_revocation() -> None:
+    def party(**changes: Any) -> EnrolledParty:
+        fields = {"role": "researcher", "member": None, "identity": b"", "enrolled": 5.0, "certificate": "a" * 64}
+        return EnrolledParty(name=OwnerName("ada"), certificate_expires=1e10, **(fields | changes))
+
+    principals = Principals(MemoryStore())
+    principals.note(party())
+    principals.note(party(revoked=True))
+    principals.note(party(certificate="b" * 64))
+    assert [known.revoked for known in principals.parties()] == [True]
+    principals.note(party(enrolled=6.0))
+    assert [known.revoked for known in principals.parties()] == [False]
