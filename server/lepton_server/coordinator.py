@@ -275,8 +275,19 @@ class Coordinator:
                         reason="WRONG_SENDER",
                     )
                 if isinstance(message, InputTrailer):
-                    require_payload(live.facts, self._artifacts, message)
+                    require_payload(live.facts, self._artifacts, message, self._kept_digests())
                 return job, ev.RoundMessage(member, number, message, len(report_to_bytes(report)))
+
+    def _kept_digests(self) -> frozenset[str]:
+        """Artifacts of running jobs that are no masked inputs; a round's end must not delete them as such."""
+        kept: set[str] = set()
+        for live in self._live.values():
+            evaluation, roll = live.facts.job.evaluation, live.phase.roll
+            kept.update(filter(None, (roll.optimizer, roll.model.digest if roll.model is not None else None)))
+            kept.update(view.digest for view in roll.unevaluated)
+            if evaluation is not None:
+                kept.add(evaluation.digest)
+        return frozenset(kept)
 
     def _apply(self, events: Sequence[tuple[JobId, ev.MachineEvent]]) -> tuple[ev.Effect, ...]:
         """Step the machines on the events, open the rounds that can be opened, commit, then take the new states."""

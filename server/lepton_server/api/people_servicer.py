@@ -21,7 +21,8 @@ from lepton_server.pump import Pump
 from lepton_server.store.port import EnrolledParty, Store
 
 _LONGEST_TOKEN = 128
-_HIGHEST_VERSION = 2**62
+#: A version may be this much higher than the one before, so that no single list can use up the numbers.
+_MOST_VERSIONS_AHEAD = 1_000_000
 
 
 class EnrolmentService:
@@ -136,11 +137,16 @@ class FederationsService:
         signed = SignedList.from_json(data)
         now = self._clock.now()
         members = signed.members
-        if members.version > _HIGHEST_VERSION:
-            raise InputError("a membership list of an impossible version", where="version")
         with self._store.transaction() as transaction:
             newest = transaction.newest_membership()
             version = 0 if newest is None else newest[1]
+            if members.version > version + _MOST_VERSIONS_AHEAD:
+                raise InputError(
+                    "a membership list of an impossible version",
+                    where="version",
+                    expected=f"at most {_MOST_VERSIONS_AHEAD} above {version}, the newest",
+                    got=str(members.version)[:40],
+                )
             verify(signed, signed.federation_public, now=now, at_least_version=version)
             digest = Digest(members.digest().hex())
             if newest is not None:

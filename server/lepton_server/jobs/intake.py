@@ -41,9 +41,8 @@ def draw_facts(
         )
     if job.evaluation is not None and not artifacts.has(Digest(job.evaluation.digest)):
         raise NotFoundError("the evaluation set was not uploaded", where=f"artifact {job.evaluation.digest}")
-    suffix = randomness.token(4).hex()
     return Facts(
-        job_id=JobId(f"{job.name[:54].rstrip('-')}-{suffix}"),
+        job_id=_new_id(tx, job, randomness),
         job=job,
         terms=derive_terms(job, listed.digest()),
         membership=signed,
@@ -62,3 +61,11 @@ def _enrolled_peers(tx: Transaction, listed: MembershipList) -> dict[MemberId, P
         if party is not None and not party.revoked and party.identity == identity:
             peers[member] = Peer(party.name, identity)
     return peers
+
+
+def _new_id(tx: Transaction, job: Job, randomness: Randomness) -> JobId:
+    """The job's name with a random suffix that no job has had: an id names one job for ever."""
+    while True:
+        candidate = JobId(f"{job.name[:54].rstrip('-')}-{randomness.token(4).hex()}")
+        if tx.job(candidate) is None:
+            return candidate

@@ -82,10 +82,11 @@ def rounding(draft: Draft, phase: Rounding, event: ev.MachineEvent) -> Result:
 
 def _protocol_step(draft: Draft, phase: Rounding, record: RoundRecord, event: pe.Event) -> Result:
     before = step_of(phase.protocol)
-    if isinstance(event, pe.InputReceived):
-        digest = Digest(event.trailer.payload_digest.hex())
-        record = replace(record, payloads={**record.payloads, event.trailer.member: digest})
     after, effects = protocol.step(phase.protocol, event)
+    if isinstance(event, pe.InputReceived) and not any(isinstance(effect, pe.Rejected) for effect in effects):
+        # The first that was accepted counts: what a member says later must not exchange bytes that are in a frozen sum.
+        digest = Digest(event.trailer.payload_digest.hex())
+        record = replace(record, payloads={event.trailer.member: digest, **record.payloads})
     return _translate(draft, replace(phase, protocol=after), record, effects, before)
 
 
@@ -234,7 +235,7 @@ def aggregate_effect(facts: Facts, phase: Aggregating) -> ev.RunAggregate:
         facts.job,
         facts.terms,
         phase.record.number,
-        tuple(phase.record.payloads[member] for member in phase.result.survivors),
+        tuple(Digest(phase.result.payload_digests[member].hex()) for member in phase.result.survivors),
         phase.result,
         Digest(model.digest if model is not None else ""),
         phase.roll.optimizer,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Set as AbstractSet
+
 from lepton_core.errors import InputError, PeerViolation
 from lepton_core.ids import Digest, MemberId, RoundNumber
 from lepton_core.secagg.messages import InputTrailer
@@ -30,14 +32,21 @@ def require_upload(facts: Facts | None, phase: Phase | None, member: MemberId, n
         )
 
 
-def require_payload(facts: Facts, artifacts: Artifacts, trailer: InputTrailer) -> None:
-    """Return if the trailer's payload was uploaded, whole.
+def require_payload(facts: Facts, artifacts: Artifacts, trailer: InputTrailer, kept: AbstractSet[str]) -> None:
+    """Return if the trailer's payload was uploaded, whole, and is none of the `kept` artifacts that jobs live on.
 
     Raises:
         InputError: it was not.
-        PeerViolation: it has another length.
+        PeerViolation: it has another length, or is somebody else's artifact.
     """
     digest = Digest(trailer.payload_digest.hex())
+    if digest in kept:
+        raise PeerViolation(
+            "an artifact that is no masked input",
+            where=f"member {trailer.member.hex()}",
+            got=f"artifact {digest}",
+            reason="NO_PAYLOAD",
+        )
     if not artifacts.has(digest):
         raise InputError("the trailer's payload was not uploaded", where=f"artifact {digest}", reason="NO_PAYLOAD")
     size = len(artifacts.get(digest))

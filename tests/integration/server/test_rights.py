@@ -187,6 +187,9 @@ async def test_membership_lists_only_go_forward_and_stay_with_their_federation(h
         stub = identity_pb2_grpc.FederationsStub(channel)
         with refused(NotFoundError, match="federation publish"):
             await stub.Get(identity_pb2.GetMembershipRequest(), timeout=DEADLINE_S)
+    for last in (2**62, 1_000_001):  # nobody could publish a later one
+        with refused(InputError, match="impossible version"):
+            await publish_members(ada, [aurora], other, version=last)
     signed = await publish_members(ada, [aurora], key, version=2)
     await publish_members(ada, [aurora], key, version=2)  # the same once more changes nothing
     with refused(IdentityError, reason="REPLAYED"):
