@@ -16,10 +16,10 @@ from lepton_admin.cli.options import OutputFormat
 from lepton_core.errors import FaultError
 from lepton_core.views import JobEvent, JobState
 
-#: Rounds shown at once in the live table; earlier ones scroll away.
+#: Rounds shown at once in the table; earlier ones are left out, and on a low screen more of them while it lives.
 ROUNDS_SHOWN = 24
-#: How often a stream that cannot be opened is tried again: 20 s in all.
-MOST_RETRIES = 6
+#: How often a stream that cannot be opened is tried again: about 80 s in all, enough to start a coordinator anew.
+MOST_RETRIES = 20
 #: Pause before a stream that ended without an error is opened again.
 REOPEN_S = 0.05
 
@@ -90,21 +90,28 @@ class Scoreboard:
         """True if nothing more will come."""
         return self.state in (JobState.FINISHED, JobState.FAILED, JobState.ABORTED)
 
-    def table(self) -> Any:
-        """The rich table of now."""
+    def table(self, rounds_shown: int = ROUNDS_SHOWN) -> Any:
+        """The rich table of now; all of its columns fit into 80 characters."""
         from rich import box
         from rich.console import Group
         from rich.table import Table
         from rich.text import Text
 
-        made = Table(title=f"{self.job}: {self.state}", box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
-        made.add_column("round", justify="right")
-        made.add_column("cohort", justify="right")
-        made.add_column("phase", min_width=11)
-        made.add_column("dropped", min_width=8)
+        made = Table(
+            title=f"{self.job}: {self.state}",
+            box=box.SIMPLE_HEAD,
+            title_justify="left",
+            title_style="bold",
+            collapse_padding=True,
+            pad_edge=False,
+        )
+        made.add_column("round", justify="right", no_wrap=True)
+        made.add_column("cohort", justify="right", no_wrap=True)
+        made.add_column("phase", min_width=10, no_wrap=True)
+        made.add_column("dropped", min_width=15, overflow="fold")
         for column in ("accuracy", "AUC", "epsilon", "bytes up"):
-            made.add_column(column, justify="right")
-        for row in list(self.rounds.values())[-ROUNDS_SHOWN:]:
+            made.add_column(column, justify="right", min_width=5, no_wrap=True)
+        for row in list(self.rounds.values())[-rounds_shown:]:
             made.add_row(
                 str(row.round),
                 str(row.cohort),
@@ -129,16 +136,19 @@ class Watcher:
         self._silent = silent
         self._as_json = output is OutputFormat.JSON
         self._live: Any = None
+        #: True once the table is drawn for the last time.
+        self._closing = False
 
     def __enter__(self) -> Self:
         if not self._silent and not self._as_json and sys.stdout.isatty():
             from rich.live import Live
 
+            screen = console()
             self._live = Live(
-                self.board.table(),
-                console=console(),
+                get_renderable=lambda: self.live_table(screen),
+                console=screen,
                 refresh_per_second=8,
-                vertical_overflow="visible",
+                vertical_overflow="crop",
                 transient=False,
             )
             self._live.start()
@@ -150,9 +160,19 @@ class Watcher:
     def close(self) -> None:
         """Leave the table as it is now, so that other lines may follow; a second close does nothing."""
         if self._live is not None:
-            self._live.update(self.board.table())
+            self._closing = True
             self._live.stop()
             self._live = None
+
+    def live_table(self, screen: Any) -> Any:
+        """The table with as many rounds as the screen has lines for: what scrolled out could not be drawn over."""
+        if not self._closing:
+            lines = screen.height
+            for rounds_shown in range(min(ROUNDS_SHOWN, len(self.board.rounds), max(1, lines - 5)), 1, -1):
+                table = self.board.table(rounds_shown)
+                if len(screen.render_lines(table)) < lines:
+                    return table
+        return self.board.table(ROUNDS_SHOWN if self._closing else 1)
 
     def take(self, event: JobEvent) -> None:
         """Take in and show one event."""
@@ -164,9 +184,7 @@ class Watcher:
         if self._as_json:
             sys.stdout.write(json.dumps(dataclasses.asdict(event), ensure_ascii=False) + "\n")
             sys.stdout.flush()
-        elif self._live is not None:
-            self._live.update(self.board.table())
-        else:
+        elif self._live is None:
             write_line(line_of(event))
 
     def say(self, text: str) -> None:
@@ -196,10 +214,12 @@ def follow(
     board: Scoreboard,
     *,
     between: Callable[[], None] | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> None:
     """Feed every event of a job to `take`, which keeps the board, until it has ended.
 
     `events(after)` opens the stream; one that is lost or ends early is opened again where it was, after `between()`.
+    `say` is told when a stream cannot be opened.
 
     Raises:
         FaultError: the coordinator stayed away through all retries.
@@ -210,10 +230,12 @@ def follow(
         try:
             for event in events(board.sequence):
                 take(event)
-        except FaultError:
+        except FaultError as error:
             failures = 0 if board.sequence > before else failures + 1
             if failures > MOST_RETRIES:
                 raise
+            if failures == 1 and say is not None:
+                say(f"{error.message}; trying again for a while")
             time.sleep(min(5.0, 0.2 * 2**failures))
         else:
             failures = 0

@@ -84,7 +84,9 @@ def answer_record(output: OutputFormat, value: Any, *, title: str, fields: Mappi
     if output is OutputFormat.JSON:
         write_json(value)
     else:
-        console().print(table(title, ("", " "), fields.items()))
+        made = table(title, ("field", "value"), fields.items())
+        made.show_header = False
+        console().print(made)
 
 
 def shown(value: object) -> str:

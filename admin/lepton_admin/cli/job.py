@@ -118,7 +118,7 @@ def watch(job: JobName, *, profile: Profile, output: Output = OutputFormat.TABLE
     from lepton_core.errors import AbortedError
 
     with CoordinatorLink.of_profile(profile) as link, Watcher(job, output) as watcher:
-        follow(lambda after: link.watch(job, after), watcher.take, watcher.board)
+        follow(lambda after: link.watch(job, after), watcher.take, watcher.board, say=watcher.say)
     if watcher.board.state != "finished":
         raise AbortedError(
             f"the job ended as {watcher.board.state}",

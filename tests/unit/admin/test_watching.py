@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import io
 import json
 
 import pytest
+from rich.console import Console
 
 from lepton_admin import watching
 from lepton_admin.cli.options import OutputFormat
@@ -109,6 +111,60 @@ def test_following_gives_up_when_the_coordinator_stays_away(monkeypatch):
         tries.append(after)
         raise FaultError("the coordinator cannot be reached")
 
+    said = []
     with pytest.raises(FaultError, match="cannot be reached"):
-        follow(gone, board.take, board)
+        follow(gone, board.take, board, say=said.append)
     assert len(tries) == watching.MOST_RETRIES + 1
+    assert said == ["the coordinator cannot be reached; trying again for a while"]
+
+
+def test_following_outlasts_a_coordinator_that_takes_a_minute_to_start(monkeypatch):
+    away_s = []
+    monkeypatch.setattr(watching.time, "sleep", away_s.append)
+    board = Scoreboard("hospitals-1")
+
+    def stream(_after):
+        if sum(away_s) < 60:
+            raise FaultError("the coordinator cannot be reached")
+        return iter(STORY)
+
+    follow(stream, board.take, board)
+    assert board.state == "finished"
+
+
+#: Twenty rounds of four-digit uploads; one has two members dropped, so its line wraps.
+LONG_STORY = numbered(
+    event("started", message="5 owners take part"),
+    *(event("round", round=number, cohort=5, bytes_up=12_935, message="done") for number in range(1, 20)),
+    *(
+        event("model", round=number, accuracy=0.91, auc=0.97, epsilon=1.25, model_version=number, message="model")
+        for number in range(1, 20)
+    ),
+    event("dropped", round=19, step="input", owner="changhe", cohort=5, message="changhe dropped out"),
+    event("dropped", round=19, step="input", owner="delta-clinic", cohort=5, message="delta-clinic dropped out"),
+    event("step", round=20, step="advertise", cohort=5),
+)
+
+
+def drawn(table, *, width):
+    screen = Console(width=width, file=io.StringIO())
+    screen.print(table)
+    return screen.file.getvalue().splitlines()
+
+
+def test_every_column_of_the_live_table_is_whole_on_80_characters():
+    lines = drawn(board_after(LONG_STORY).table(), width=80)
+
+    assert lines[2].split() == ["round", "cohort", "phase", "dropped", "accuracy", "AUC", "epsilon", "bytes", "up"]
+    assert lines[4].split() == ["1", "5", "done", "-", "0.910", "0.970", "1.25", "12,935"]
+
+
+def test_the_live_table_never_has_more_lines_than_the_screen_and_ends_with_the_newest_round():
+    for height in (10, 16, 24, 50):
+        screen = Console(width=80, height=height, file=io.StringIO())
+        watcher = Watcher("hospitals-1", OutputFormat.TABLE)
+        for entry in LONG_STORY:
+            watcher.board.take(entry)
+        lines = drawn(watcher.live_table(screen), width=80)
+        assert len(lines) < height
+        assert lines[-2].split()[:2] == ["20", "5"]
