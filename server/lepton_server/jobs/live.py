@@ -54,6 +54,8 @@ class Steps:
         """One event."""
         live = self.live
         phase, effects = machine.step(live.facts, live.phase, stamped)
+        if not effects and phase == live.phase:
+            return  # replaying it would change nothing, and nobody may fill memory or journal with such
         entries = (*live.unwritten, encode_event(live.facts.job_id, stamped))
         if isinstance(phase, Waiting) and not isinstance(live.phase, Waiting):
             self._checkpoint, entries = encode_checkpoint(live.facts, phase), ()

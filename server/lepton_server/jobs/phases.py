@@ -107,8 +107,10 @@ class RoundRecord:
     #: When the step now running ends at the latest.
     deadline: float
     dropped: tuple[DroppedMember, ...] = ()
-    #: Members that said no, with their reasons.
+    #: Members that said no, with the newest reason of each.
     refusals: tuple[tuple[MemberId, Refusal], ...] = ()
+    #: How many messages of each member were rejected.
+    rejected: Mapping[MemberId, int] = field(default_factory=dict)
     message_bytes: int = 0
     #: Digest of each member's masked words.
     payloads: Mapping[MemberId, Digest] = field(default_factory=dict)

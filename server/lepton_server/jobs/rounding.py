@@ -32,6 +32,8 @@ from lepton_server.jobs.turns import Result, end, round_key, step_name, took_ans
 
 #: Aborted rounds in a row after which a job fails.
 MOST_ABORTED_IN_ROW = 3
+#: A member's rejected messages in one round, each with its rows in journal and audit; what comes then is ignored.
+MOST_REJECTED = 8
 
 
 def open_round(draft: Draft, event: ev.RoundOpened) -> Result:
@@ -61,11 +63,14 @@ def rounding(draft: Draft, phase: Rounding, event: ev.MachineEvent) -> Result:
     facts, record = draft.facts, phase.record
     match event:
         case ev.RoundMessage(member, number, message, size) if number == record.number and member in record.cohort:
+            if record.rejected.get(member, 0) >= MOST_REJECTED:
+                return phase, ()
             record = replace(record, message_bytes=record.message_bytes + size)
             return _protocol_step(draft, phase, record, _event_of(message))
         case ev.MemberLeft(member, number, refusal) if number == record.number and member in record.cohort:
             if refusal is not None:
-                record = replace(record, refusals=(*record.refusals, (member, refusal)))
+                others = tuple(entry for entry in record.refusals if entry[0] != member)
+                record = replace(record, refusals=(*others, (member, refusal)))
                 reason = f"refused: {refusal.reason} {refusal.subject}".strip()
             else:
                 reason = "connection lost"
@@ -114,6 +119,7 @@ def _translate(
                 draft.announce("dropped", text, record=record, step=lost.step, owner=lost.owner)
                 draft.close_round(member, number, RoundOutcome.LEFT_OUT, reason)
             case pe.Rejected(member, error):
+                record = replace(record, rejected={**record.rejected, member: record.rejected.get(member, 0) + 1})
                 draft.add(ev.Reject(member, error))
                 draft.audit(facts.owner(member), "round.reject", f"round {number}: {error.code} {error.reason}")
                 draft.announce("rejected", f"round {number}: {error}", record=record, owner=facts.owner(member))

@@ -10,6 +10,7 @@ from lepton_core.errors import FaultError, PeerViolation
 from lepton_core.identity import IdentityKey
 from lepton_core.ids import Digest, JobId, MemberId, OwnerName, RoundNumber
 from lepton_core.secagg import server_events as pe
+from lepton_core.secagg.messages import Advert
 from lepton_core.secagg.steps import Step
 from lepton_core.session import MatchRequest, Refusal, RoundInvite
 from lepton_core.views import JobState
@@ -18,7 +19,9 @@ from lepton_server.jobs import events as ev
 from lepton_server.jobs import machine, rounding
 from lepton_server.jobs.draft import Draft
 from lepton_server.jobs.journal import decode_checkpoint, decode_event, encode_checkpoint, encode_event
+from lepton_server.jobs.live import Live, Steps
 from lepton_server.jobs.phases import Ended, Facts, Matching, Peer, Phase, Rounding, Waiting
+from lepton_server.jobs.show import job_view
 from tests.simulation.federation import SeededRandomness, make_job
 
 NOW = 1_800_000_000.0
@@ -190,6 +193,44 @@ def test_an_old_rounds_message_and_a_strangers_are_ignored() -> None:
     assert play(facts, phase, ev.MemberLeft(stranger, RoundNumber(1), None)).record == phase.record
     member = phase.record.cohort[0]
     assert play(facts, phase, ev.MemberLeft(member, RoundNumber(9), None)).record == phase.record
+
+
+def test_a_flood_of_bad_messages_is_told_of_a_few_times_and_kept_nowhere() -> None:
+    facts = make_facts()
+    phase: Phase = rounding_phase(facts)
+    member = next(iter(facts.peers))
+    bad = Advert(member, facts.peers[member].identity, *(bytes([index]) * 32 for index in range(4)), bytes(64))
+    told = 0
+    for _ in range(50):
+        phase, effects = machine.step(facts, phase, ev.Stamped(NOW, ev.RoundMessage(member, RoundNumber(1), bad, 300)))
+        told += sum(isinstance(effect, ev.Reject) for effect in effects)
+    assert told == rounding.MOST_REJECTED
+    assert effects == ()
+    # The others go on: the member is waited for until the deadline like one that says nothing.
+    assert isinstance(phase, Rounding)
+    assert phase.record.rejected == {member: rounding.MOST_REJECTED}
+
+
+def test_what_changes_nothing_waits_in_no_journal() -> None:
+    facts = make_facts()
+    phase = rounding_phase(facts)
+    member = next(iter(facts.peers))
+    stale = Advert(member, facts.peers[member].identity, *(bytes([index]) * 32 for index in range(4)), bytes(64))
+    steps = Steps(Live(facts, phase, job_view(facts, phase)))
+    for number in range(2, 100):
+        steps.take(ev.Stamped(NOW, ev.RoundMessage(member, RoundNumber(number), stale, 300)))
+        steps.take(ev.Stamped(NOW, ev.MatchAnswered(member, None)))
+    assert steps.live.unwritten == ()
+    assert steps.live.phase == phase
+
+
+def test_a_member_that_refuses_again_and_again_is_remembered_once() -> None:
+    facts = make_facts()
+    member = next(iter(facts.peers))
+    left = [ev.MemberLeft(member, RoundNumber(1), Refusal("aborted", f"REASON_{index}", "")) for index in range(30)]
+    phase = play(facts, rounding_phase(facts), *left)
+    assert isinstance(phase, Rounding)
+    assert phase.record.refusals == ((member, Refusal("aborted", "REASON_29", "")),)
 
 
 def test_an_aborted_job_tells_its_members_and_answers_nobody_any_more() -> None:
