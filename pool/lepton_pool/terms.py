@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from lepton_compression.update import CODEC_VERSION, RingPlan, derive_plan
 from lepton_core.job import Job
-from lepton_core.secagg.terms import COMPLETE_GRAPH_LIMIT, LaneGroup, Terms
+from lepton_core.secagg.terms import LARGEST_COHORT, LEAST_SECURITY_BITS, LaneGroup, Terms
 from lepton_kg.version import COMPILER_VERSION
 from lepton_pool.models import model_layout
 
 #: delta: share of members planned to drop out of a round; Bell et al. 2020 evaluate 0.05 to 0.1.
 ASSUMED_DROPOUT = 0.1
 #: sigma: statistical security of graph and threshold.
-SECURITY_BITS = 80
+SECURITY_BITS = LEAST_SECURITY_BITS
 
 
 def derive_ring_plan(job: Job) -> RingPlan:
@@ -31,8 +31,8 @@ def derive_ring_plan(job: Job) -> RingPlan:
 
 
 def most_members(job: Job) -> int:
-    """Largest cohort of a round; the complete graph bounds it in this version."""
-    return min(job.aggregation.max_cohort, COMPLETE_GRAPH_LIMIT)
+    """Largest cohort of a round; a roster bounds it."""
+    return min(job.aggregation.max_cohort, LARGEST_COHORT)
 
 
 def derive_terms(job: Job, membership_digest: bytes) -> Terms:

@@ -488,7 +488,19 @@ LOWERED_TERMS = {
     "no lane group": ({"lane_groups": ()}, InputError, ""),
     "a lane that is no lane": ({"lane_groups": (LaneGroup(9, 13),)}, InputError, ""),
     "a cohort of two": ({"min_cohort": 2}, InputError, ""),
-    "more members than a complete graph takes": ({"min_cohort": 65, "max_cohort": 70}, InputError, "COHORT_SIZE"),
+    "more members than a roster lists": ({"max_cohort": 10_001}, InputError, ""),
+    "a sparse graph that can be ground": ({"security_bits": 40}, InputError, ""),
+    "too many members that drop out": ({"max_cohort": 70, "dropout": 0.6}, InputError, "INFEASIBLE"),
+    "a threshold below the safe one": (
+        {"max_cohort": 100, "neighbours": 32, "threshold": 21},
+        InputError,
+        "INFEASIBLE",
+    ),
+    "a threshold above what its neighbours allow": (
+        {"max_cohort": 100, "neighbours": 8, "threshold": 9},
+        InputError,
+        "",
+    ),
 }
 
 

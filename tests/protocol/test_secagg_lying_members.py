@@ -187,8 +187,8 @@ def test_a_dealer_is_named_whose_right_shares_rebuild_another_secret(lost):
             other = draw_round_secrets(SeededRandomness("other secrets"))
             forged, own_shares = deal(
                 LIAR,
-                replace(other, encryption_private=shared.secrets.encryption_private),
-                shared.circle.adverts,
+                other,
+                shared.sealing,
                 threshold=shared.circle.threshold,
                 setup_id=fake.setup.setup_id(),
                 roster_root=shared.circle.root,
@@ -394,10 +394,14 @@ def test_no_round_is_opened_that_no_member_would_accept():
     fake = FakeRound(COUNT)
     listed = {key.member: key.public for key in fake.identities}
     options = {"model_version": ModelVersion(0), "model_digest": MODEL_DIGEST}
-    many = {key.member: key.public for key in make_identities(65)}
+    many = dict.fromkeys(map(str, range(10_001)), b"")
     with pytest.raises(InputError) as refused:
         server.start(fake.setup, NONCE, many, **options)
     assert refused.value.reason == "COHORT_SIZE"
+    few_stay = replace(fake.setup, terms=make_terms(max_cohort=70, dropout=0.6))
+    with pytest.raises(InputError) as refused:
+        server.start(few_stay, NONCE, {key.member: key.public for key in make_identities(65)}, **options)
+    assert refused.value.reason == "INFEASIBLE"
     with pytest.raises(InputError, match="nonce"):
         server.start(fake.setup, b"x" * 32, listed, **options)
     with pytest.raises(InputError, match="invited"):
@@ -423,5 +427,9 @@ def test_the_one_that_lacks_shares_leaves_a_sum_before_the_one_that_dealt_them()
 
 def test_a_lost_member_whose_shares_too_few_survivors_hold_is_found_before_anything_is_revealed():
     paired = {"a": {"b", "x"}, "b": {"a", "x"}, "c": {"x", "y"}}
-    assert unrecoverable(("a", "b", "c"), paired, 3) == ("y",)
-    assert unrecoverable(("a", "b", "c"), paired, 1) == ()
+    everybody = ("a", "b", "c")
+    assert unrecoverable(everybody, everybody, paired, 2) == ("c", "y")
+    assert unrecoverable(everybody, everybody, paired, 1) == ()
+    # A survivor holds a share of its own seed, and those that will not answer hold nothing that counts.
+    assert unrecoverable(("a", "b"), everybody, paired, 2) == ("c", "y")
+    assert unrecoverable(("a",), everybody, paired, 1) == ("c", "y")

@@ -7,6 +7,7 @@ is derived from the masking secret by HKDF (RFC 5869). Every derivation's label 
 from __future__ import annotations
 
 import hmac
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cryptography.exceptions import InvalidTag
@@ -25,6 +26,8 @@ SECRET_BYTES = 32
 TAG_BYTES = 16
 #: Each AEAD key seals one message, so the nonce is constant (RFC 8439, section 4).
 _NONCE = bytes(12)
+#: Any private key tells a point of low order; this one protects nothing.
+_PROBE = X25519PrivateKey.from_private_bytes(bytes(31) + b"\x40")
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -88,8 +91,22 @@ def exchange(private: Secret, public: bytes, *, who: str) -> Secret:
     Raises:
         PeerViolation: a key of another length or a low-order point, whose result anybody knows; names `who`.
     """
+    return _exchange(X25519PrivateKey.from_private_bytes(private.value), public, who=who)
+
+
+def exchange_each(private: Secret, publics: Mapping[MemberId, bytes]) -> dict[MemberId, Secret]:
+    """The X25519 shared secret with each member; the private key is read once, which costs as much as an exchange.
+
+    Raises:
+        PeerViolation: as `exchange`; names the member.
+    """
+    key = X25519PrivateKey.from_private_bytes(private.value)
+    return {member: _exchange(key, public, who=f"member {member.hex()}") for member, public in publics.items()}
+
+
+def _exchange(key: X25519PrivateKey, public: bytes, *, who: str) -> Secret:
     try:
-        shared = X25519PrivateKey.from_private_bytes(private.value).exchange(X25519PublicKey.from_public_bytes(public))
+        shared = key.exchange(X25519PublicKey.from_public_bytes(public))
     except ValueError:
         raise PeerViolation(
             "a public key that gives no secret",
@@ -107,7 +124,7 @@ def require_usable_key(public: bytes, *, who: str) -> None:
     Raises:
         PeerViolation: names `who`.
     """
-    exchange(Secret(bytes(31) + b"\x40"), public, who=who)
+    _exchange(_PROBE, public, who=who)
 
 
 def commit_seed(setup_id: bytes, member: MemberId, seed: Secret) -> bytes:

@@ -38,12 +38,11 @@ from lepton_core.identity import IdentityKey
 from lepton_core.ids import MemberId, ModelVersion
 from lepton_core.ports import Randomness
 from lepton_core.ring import Words
-from lepton_core.secagg import graph
 from lepton_core.secagg.agreement import (
     commit_seed,
     derive_mask_private,
     draw_round_secrets,
-    exchange,
+    exchange_each,
     public_key,
 )
 from lepton_core.secagg.client_checks import (
@@ -311,17 +310,25 @@ def _in_done(phase: Done, event: Event) -> Outcome:
 def _share(phase: Advertised, roster: Roster) -> Outcome:
     """Step 1: believe the roster only if every rule holds, then deal both secrets' shares."""
     own = phase.own
-    circle = require_roster(roster, own.setup, own.admission, phase.advert, phase.secrets)
+    circle = require_roster(roster, own.setup, own.admission, phase.advert)
+    secrets, adverts = phase.secrets, circle.adverts
+    sealing = exchange_each(
+        secrets.encryption_private, {member: advert.encryption_public for member, advert in adverts.items()}
+    )
+    masking = exchange_each(
+        derive_mask_private(secrets.mask_secret, own.setup_id),
+        {member: advert.mask_public for member, advert in adverts.items()},
+    )
     message, own_shares = deal(
         own.identity,
-        phase.secrets,
-        circle.adverts,
+        secrets,
+        sealing,
         threshold=circle.threshold,
         setup_id=own.setup_id,
         roster_root=circle.root,
         randomness=phase.randomness,
     )
-    return Shared(own, phase.secrets, circle, own_shares, message), (Send(message),)
+    return Shared(own, secrets.seed, sealing, masking, circle, own_shares, message), (Send(message),)
 
 
 def _pair(phase: Shared, delivery: Delivery) -> Outcome:
@@ -337,22 +344,22 @@ def _pair(phase: Shared, delivery: Delivery) -> Outcome:
         )
     held = _open_delivery(phase, delivery)
     paired = tuple(sorted(held))
-    least = max(circle.threshold, own.setup.terms.min_cohort)
-    if len(paired) + 1 < least:
+    quorum = circle.graph.quorum
+    if not circle.graph.circle:  # everybody is a neighbour, so that the minimum cohort can be asked for already
+        quorum = max(quorum, own.setup.terms.min_cohort - 1)
+    if len(paired) < quorum:
         raise AbortedError(
             "too few members shared their secrets",
             where=COORDINATOR,
-            expected=f"at least {least}, this one counted",
-            got=str(len(paired) + 1),
+            expected=f"at least {quorum} neighbours",
+            got=str(len(paired)),
             reason="TOO_FEW_SHARES",
         )
     terms = own.setup.terms
     sid = derive_sid(own.setup_id, circle.root, delivery.model_digest)
-    mask_private = derive_mask_private(phase.secrets.mask_secret, own.setup_id)
-    streams = list(self_streams(phase.secrets.seed, sid, me, terms))
+    streams = list(self_streams(phase.seed, sid, me, terms))
     for other in paired:
-        shared = exchange(mask_private, circle.adverts[other].mask_public, who=f"member {other.hex()}")
-        streams.extend(pair_streams(shared, sid, me, other, terms))
+        streams.extend(pair_streams(phase.masking[other], sid, me, other, terms))
     agreed = Round(own, circle, delivery, sid, {**held, me: phase.own_shares}, paired)
     train = Train(
         delivery.model_version, delivery.model_digest, sid, derive_codec_seed(sid), len(circle.members), paired
@@ -370,11 +377,8 @@ def _open_delivery(phase: Shared, delivery: Delivery) -> dict[MemberId, HeldShar
     held: dict[MemberId, HeldShares] = {}
     for dealt in delivery.dealt:
         advert = circle.adverts[dealt.dealer]
-        around = graph.neighbours(circle.root, circle.roster.server_nonce, circle.members, dealt.dealer)
-        holders = graph.holders(around, dealt.dealer)
-        shared = exchange(
-            phase.secrets.encryption_private, advert.encryption_public, who=f"member {dealt.dealer.hex()}"
-        )
+        holders = circle.graph.holders(dealt.dealer)
+        shared = phase.sealing[dealt.dealer]
         try:
             require_digests(dealt, advert.identity, holders, own.setup_id, circle.root)
             held[dealt.dealer] = open_dealt(dealt, shared, own.setup_id, me, dealt.digests[holders.index(me)])

@@ -13,8 +13,7 @@ from itertools import pairwise
 from lepton_core.errors import AbortedError, IdentityError, PeerViolation, PolicyRefusal
 from lepton_core.identity import require_signature
 from lepton_core.ids import MemberId, derive_member_id
-from lepton_core.secagg import graph
-from lepton_core.secagg.agreement import RoundSecrets, Secret, exchange
+from lepton_core.secagg.graph import Graph, choose_parameters, draw_graph
 from lepton_core.secagg.messages import KEY_BYTES, Advert, Certificate, Roster, SurvivorSet
 from lepton_core.secagg.terms import Setup, commit_nonce, survivors_digest
 
@@ -44,7 +43,12 @@ class Circle:
     members: tuple[MemberId, ...]
     #: Adverts of the neighbours, verified, by member id.
     adverts: Mapping[MemberId, Advert]
-    threshold: int
+    graph: Graph
+
+    @property
+    def threshold(self) -> int:
+        """Number of holders that rebuild a secret, t."""
+        return self.graph.threshold
 
 
 def violation(message: str, *, reason: str, expected: str = "", got: str = "") -> PeerViolation:
@@ -62,7 +66,8 @@ def require_terms(setup: Setup, admission: Admission, me: MemberId, identity: by
     """
     terms = setup.terms
     terms.require_sound()
-    graph.require_size(terms.min_cohort)
+    choose_parameters(terms.min_cohort, terms)
+    choose_parameters(terms.max_cohort, terms)
     if len(setup.nonce_commitment) != KEY_BYTES:
         raise violation("a nonce commitment of another length", reason="BAD_SETUP", expected="32 bytes")
     if terms.min_cohort < admission.min_cohort:
@@ -96,11 +101,11 @@ def require_terms(setup: Setup, admission: Admission, me: MemberId, identity: by
         )
 
 
-def require_roster(roster: Roster, setup: Setup, admission: Admission, own: Advert, secrets: RoundSecrets) -> Circle:
+def require_roster(roster: Roster, setup: Setup, admission: Admission, own: Advert) -> Circle:
     """The circle of a roster that holds every rule of step 1.
 
     Raises:
-        PeerViolation: the coordinator's, or a neighbour's key of low order.
+        PeerViolation: the coordinator's.
         IdentityError: a member that the owner's policy does not admit, or a signature that does not hold.
         InputError: a size without a graph.
     """
@@ -109,7 +114,6 @@ def require_roster(roster: Roster, setup: Setup, admission: Admission, own: Adve
     if not hmac.compare_digest(commit_nonce(roster.server_nonce), setup.nonce_commitment):
         raise violation("the coordinator's nonce does not open its commitment", reason="BAD_NONCE")
     require_strictly_sorted(members, "roster", "BAD_ROSTER")
-    graph.require_size(len(members))
     if not terms.min_cohort <= len(members) <= terms.max_cohort:
         raise violation(
             "a roster of another size than the terms say",
@@ -130,7 +134,8 @@ def require_roster(roster: Roster, setup: Setup, admission: Admission, own: Adve
     if leaves.get(own.member) != own.digest(setup_id):
         raise violation("this member's own keys are missing or altered in the roster", reason="OWN_KEY_ALTERED")
     root = roster.root()
-    around = graph.neighbours(root, roster.server_nonce, members, own.member)
+    graph = draw_graph(root, roster.server_nonce, members, terms)
+    around = graph.neighbours(own.member)
     if tuple(advert.member for advert in roster.adverts) != around:
         raise violation(
             "the adverts are not those of this member's neighbours",
@@ -144,17 +149,10 @@ def require_roster(roster: Roster, setup: Setup, admission: Admission, own: Adve
             raise violation(
                 "an advert that is not the one in the roster", reason="SUBSTITUTED_KEY", got=advert.member.hex()
             )
-        _require_secret_with(advert, secrets)
     keys = [key for advert in (own, *roster.adverts) for key in (advert.mask_public, advert.encryption_public)]
     if len(set(keys)) != len(keys):
         raise violation("a public key stands in the roster twice", reason="REPEATED_KEY")
-    return Circle(
-        roster,
-        root,
-        members,
-        {advert.member: advert for advert in roster.adverts},
-        graph.threshold(len(members), terms.corruption),
-    )
+    return Circle(roster, root, members, {advert.member: advert for advert in roster.adverts}, graph)
 
 
 def require_advert(advert: Advert, identity: bytes, setup_id: bytes) -> None:
@@ -180,7 +178,8 @@ def require_survivors(
 
     Raises:
         PeerViolation: unsorted, repeated or unknown ids, or a neighbour in it whose shares this member lacks.
-        AbortedError: this member is left out, or the set is below the threshold or the minimum cohort.
+        AbortedError: this member is left out, or the set is below the threshold, the minimum cohort, or the size for
+            which a sparse graph stays connected.
     """
     require_strictly_sorted(survivors.survivors, "survivor set", "BAD_SURVIVORS")
     alive = set(survivors.survivors)
@@ -188,7 +187,7 @@ def require_survivors(
         raise violation("the survivor set names members that are not on the roster", reason="UNKNOWN_SURVIVOR")
     if me not in alive:
         raise AbortedError("the coordinator says that this member dropped out", where=COORDINATOR, reason="LEFT_OUT")
-    least = max(min_cohort, circle.threshold)
+    least = circle.graph.least_survivors(min_cohort)
     if len(alive) < least:
         raise AbortedError(
             "too few survivors to reveal a sum",
@@ -209,7 +208,9 @@ def require_survivors(
 def require_certificate(
     certificate: Certificate, survivors: SurvivorSet, circle: Circle, me: MemberId, sid: bytes
 ) -> None:
-    """Refuse to go on unless `threshold` holders, this member counted, signed the survivor set it was shown.
+    """Refuse to go on unless t holders signed the survivor set that this member was shown.
+
+    In the complete graph this member counts itself; in a sparse one t of its neighbours must have signed.
 
     Raises:
         PeerViolation: unsorted or repeated signers, a signer that is no survivor or no neighbour, or too few.
@@ -227,12 +228,12 @@ def require_certificate(
             raise violation("a signer that is no surviving neighbour", reason="BAD_SIGNER", got=entry.member.hex())
         who = f"{COORDINATOR}, for member {entry.member.hex()}"
         require_signature(advert.identity, entry.signature, digest, who=who, what="survivor set")
-    counted = len({*signers, me})
-    if counted < circle.threshold:
+    counted = len({*signers} - {me})
+    if counted < circle.graph.quorum:
         raise violation(
             "too few members signed the survivor set",
             reason="TOO_FEW_SIGNATURES",
-            expected=f"at least {circle.threshold}",
+            expected=f"at least {circle.graph.quorum} neighbours",
             got=str(counted),
         )
 
@@ -245,10 +246,3 @@ def require_strictly_sorted(members: Sequence[MemberId], what: str, reason: str)
     """
     if any(left >= right for left, right in pairwise(members)):
         raise violation(f"the {what} is not strictly sorted", reason=reason, expected="ascending member ids, each once")
-
-
-def _require_secret_with(advert: Advert, secrets: RoundSecrets) -> None:
-    who = f"member {advert.member.hex()}"
-    probe: Secret = secrets.encryption_private
-    exchange(probe, advert.mask_public, who=who)
-    exchange(probe, advert.encryption_public, who=who)

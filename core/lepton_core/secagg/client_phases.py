@@ -9,7 +9,7 @@ from lepton_core.errors import LeptonError
 from lepton_core.identity import IdentityKey
 from lepton_core.ids import MemberId, ModelVersion
 from lepton_core.ports import Randomness
-from lepton_core.secagg.agreement import RoundSecrets
+from lepton_core.secagg.agreement import RoundSecrets, Secret
 from lepton_core.secagg.client_checks import Admission, Circle
 from lepton_core.secagg.client_events import Upload
 from lepton_core.secagg.masks import MaskStream
@@ -64,10 +64,15 @@ class Advertised:
 
 @dataclass(frozen=True)
 class Shared:
-    """Awaits the shares of the others."""
+    """Awaits the shares of the others; the private keys are gone, what was agreed with them is not."""
 
     own: Own
-    secrets: RoundSecrets
+    #: Key of the self mask.
+    seed: Secret
+    #: By neighbour: the shared secret behind the keys that seal shares.
+    sealing: Mapping[MemberId, Secret]
+    #: By neighbour: the shared secret behind the pair mask.
+    masking: Mapping[MemberId, Secret]
     circle: Circle
     own_shares: HeldShares
     answer: ShareMessage

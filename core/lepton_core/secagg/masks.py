@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext
 from cryptography.hazmat.primitives.ciphers.algorithms import AES256
 from cryptography.hazmat.primitives.ciphers.modes import CTR
 
@@ -28,6 +28,8 @@ Sign = Literal[1, -1]
 #: 512 KiB of keystream at a time stay in the second-level cache; one large temporary would not.
 _BUFFER_BYTES = 512 * 2**10
 _ZEROS = bytes(_BUFFER_BYTES)
+#: A cipher's state is about 1 kB; a coordinator that removes 100,000 masks does so in portions.
+_MASKS_AT_A_TIME = 512
 _BLOCK_BYTES = 16
 
 
@@ -63,25 +65,48 @@ def add_mask(words: Words, key: Secret, sign: Sign, start_word: int = 0) -> None
     Raises:
         CodecError: not a writable one-dimensional vector of uint64.
     """
+    add_masks(words, ((key, sign),), start_word)
+
+
+def add_masks(words: Words, masks: Sequence[tuple[Secret, Sign]], start_word: int = 0) -> None:
+    """`add_mask` for each key and sign; all masks of one slice before the next, so that the slice stays in the cache.
+
+    Raises:
+        CodecError: as `add_mask`.
+    """
     if words.ndim != 1 or words.dtype != np.uint64 or not words.flags.writeable or start_word < 0:
         raise CodecError("masks are added to a writable vector of uint64", got=f"{words.dtype}, shape {words.shape}")
+    buffer = bytearray(min(_BUFFER_BYTES, 8 * len(words)))
+    for first in range(0, len(masks), _MASKS_AT_A_TIME):
+        streams = [
+            (_encryptor_at(key, start_word), np.add if sign == 1 else np.subtract)
+            for key, sign in masks[first : first + _MASKS_AT_A_TIME]
+        ]
+        for start in range(0, len(words), _BUFFER_BYTES // 8):
+            part = words[start : start + _BUFFER_BYTES // 8]
+            zeros, into = memoryview(_ZEROS)[: 8 * len(part)], memoryview(buffer)[: 8 * len(part)]
+            keystream = np.frombuffer(into, dtype="<u8")
+            for encryptor, operation in streams:
+                encryptor.update_into(zeros, into)
+                operation(part, keystream, out=part)
+
+
+def _encryptor_at(key: Secret, start_word: int) -> CipherContext:
     block, skipped_words = divmod(start_word, _BLOCK_BYTES // 8)
     encryptor = Cipher(AES256(key.value), CTR(block.to_bytes(_BLOCK_BYTES, "big"))).encryptor()
     encryptor.update(_ZEROS[: 8 * skipped_words])
-    buffer = bytearray(min(_BUFFER_BYTES, 8 * len(words)))
-    keystream = np.frombuffer(buffer, dtype="<u8")
-    operation = np.add if sign == 1 else np.subtract
-    for start in range(0, len(words), max(1, len(keystream))):
-        part = words[start : start + len(keystream)]
-        encryptor.update_into(memoryview(_ZEROS)[: 8 * len(part)], memoryview(buffer)[: 8 * len(part)])
-        operation(part, keystream[: len(part)], out=part)
+    return encryptor
 
 
 def add_streams(words: Words, streams: Sequence[MaskStream], terms: Terms) -> None:
     """Add every stream to its lane group of a whole packed vector, in place."""
-    groups = split_groups(words, terms)
-    for stream in streams:
-        add_mask(groups[stream.group], stream.key, stream.sign)
+    for index, group in enumerate(split_groups(words, terms)):
+        add_masks(group, masks_of(streams, index))
+
+
+def masks_of(streams: Iterable[MaskStream], group: int) -> list[tuple[Secret, Sign]]:
+    """Key and sign of each stream over one lane group."""
+    return [(stream.key, stream.sign) for stream in streams if stream.group == group]
 
 
 def split_groups(words: Words, terms: Terms) -> list[Words]:

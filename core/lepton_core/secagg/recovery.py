@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from lepton_core.ids import MemberId
-from lepton_core.secagg.agreement import Secret, commit_seed, derive_mask_private, exchange, public_key
+from lepton_core.secagg.agreement import Secret, commit_seed, derive_mask_private, exchange_each, public_key
 from lepton_core.secagg.masks import MaskStream, negated, pair_streams, self_streams
 from lepton_core.secagg.messages import Advert, Unmasking
 from lepton_core.secagg.shamir import combine, encode_element, parse_element, weights_at_zero
@@ -69,16 +69,20 @@ def derive_plan(recovery: Recovery) -> UnmaskPlan | BadDealer:
             return BadDealer(member)
         streams.extend(negated(self_streams(seed, recovery.sid, member, recovery.terms)))
     pair_masks = 0
-    for dealer in recovery.gone:
+    partners: dict[MemberId, list[MemberId]] = {dealer: [] for dealer in recovery.gone}
+    for member in recovery.survivors:
+        for other in recovery.paired[member]:
+            if other in partners:
+                partners[other].append(member)
+    for dealer, members in partners.items():
         private = derive_mask_private(rebuild.secret(dealer), recovery.setup_id)
         if public_key(private) != recovery.adverts[dealer].mask_public:
             return BadDealer(dealer)
-        for member in recovery.survivors:
-            if dealer in recovery.paired[member]:
-                shared = exchange(private, recovery.adverts[member].mask_public, who=f"member {member.hex()}")
-                streams.extend(negated(pair_streams(shared, recovery.sid, member, dealer, recovery.terms)))
-                pair_masks += 1
-    return UnmaskPlan(tuple(streams), len(recovery.survivors), pair_masks, len(recovery.gone))
+        publics = {member: recovery.adverts[member].mask_public for member in members}
+        for member, shared in exchange_each(private, publics).items():
+            streams.extend(negated(pair_streams(shared, recovery.sid, member, dealer, recovery.terms)))
+        pair_masks += len(members)
+    return UnmaskPlan(tuple(streams), len(recovery.survivors), pair_masks, len(partners))
 
 
 class _Rebuilder:

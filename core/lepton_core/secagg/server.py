@@ -34,7 +34,8 @@ from typing import TypeVar, assert_never
 
 from lepton_core.errors import AbortedError, ConflictError, IdentityError, InputError, LeptonError, PeerViolation
 from lepton_core.ids import MemberId, ModelVersion, derive_member_id
-from lepton_core.secagg import graph
+from lepton_core.secagg.answers import Answers
+from lepton_core.secagg.graph import choose_parameters, draw_graph
 from lepton_core.secagg.messages import (
     KEY_BYTES,
     Certificate,
@@ -45,7 +46,7 @@ from lepton_core.secagg.messages import (
     SurvivorSet,
 )
 from lepton_core.secagg.recovery import BadDealer, Recovery, derive_plan, shares_short
-from lepton_core.secagg.server_answers import delivery_for, roster_for
+from lepton_core.secagg.server_answers import certificate_for, delivery_for, digests_for, roster_for, signers_for
 from lepton_core.secagg.server_checks import (
     require_consistency,
     require_new_advert,
@@ -87,7 +88,7 @@ from lepton_core.secagg.server_phases import (
 )
 from lepton_core.secagg.steps import Step
 from lepton_core.secagg.survivors import symmetric_core, unrecoverable
-from lepton_core.secagg.terms import Setup, commit_nonce, derive_sid
+from lepton_core.secagg.terms import Setup, commit_nonce, derive_sid, survivors_digest
 from lepton_core.secagg.transcript import DroppedMember, RoundResult, Transcript
 
 Outcome = tuple[Phase, tuple[Effect, ...]]
@@ -111,7 +112,7 @@ def start(
     """
     terms = setup.terms
     terms.require_sound()
-    graph.require_size(len(invited))
+    choose_parameters(len(invited), terms)
     if not terms.min_cohort <= len(invited) <= terms.max_cohort:
         raise InputError(
             "the invited do not fit the terms",
@@ -124,7 +125,7 @@ def start(
     if any(derive_member_id(identity) != member for member, identity in invited.items()):
         raise InputError("a member id that does not belong to its identity key", where="invited")
     opening = Opening(setup, setup.setup_id(), nonce, dict(invited), model_version, model_digest)
-    return AwaitingAdverts(opening, Absent({}, ()), {}), (SetDeadline(Step.ADVERT),)
+    return AwaitingAdverts(opening, Absent({}, ()), Answers(), Answers()), (SetDeadline(Step.ADVERT),)
 
 
 def awaits_advert(phase: Phase, member: MemberId) -> bool:
@@ -142,11 +143,11 @@ def outstanding(phase: Phase, member: MemberId) -> ServerMessage | None:
             waiting = member in phase.shares and member not in phase.trailers
             return delivery_for(phase.cohort, phase.shares, member) if waiting else None
         case AwaitingSignatures():
-            waiting = member in phase.survivors.survivors and member not in phase.signatures
+            waiting = member in phase.alive and member not in phase.signatures
             return phase.survivors if waiting else None
         case AwaitingUnmaskings():
             waiting = member in phase.signatures and member not in phase.unmaskings
-            return phase.certificate if waiting else None
+            return certificate_for(phase.cohort, phase.signatures, phase.certificate, member) if waiting else None
         case AwaitingAdverts() | Closed() | Failed():
             return None
         case _:
@@ -184,11 +185,13 @@ def _in_adverts(phase: AwaitingAdverts, event: Event) -> Outcome:
             if advert.member not in opening.invited:
                 return phase, (_stranger(advert.member),)
             try:
-                require_new_advert(advert, opening.invited[advert.member], phase.adverts, opening.setup_id)
+                require_new_advert(advert, opening.invited[advert.member], phase.keys, opening.setup_id)
             except LeptonError as error:
                 return phase, (Rejected(advert.member, error),)
-            adverts = {**phase.adverts, advert.member: advert}
-            return _roster(replace(phase, adverts=adverts, absent=_back(phase.absent, advert.member)))
+            adverts = phase.adverts.with_entry(advert.member, advert)
+            keys = phase.keys.with_entry(advert.mask_public, advert.member)
+            keys = keys.with_entry(advert.encryption_public, advert.member)
+            return _roster(replace(phase, adverts=adverts, keys=keys, absent=_back(phase.absent, advert.member)))
         case SharesReceived() | InputReceived() | SignatureReceived() | UnmaskingReceived():
             return phase, (_early(event),)
         case MemberLost(member, reason):
@@ -213,7 +216,7 @@ def _roster(phase: AwaitingAdverts, *, over: bool = False) -> Outcome:
     leaves = tuple(Leaf(member, phase.adverts[member].digest(opening.setup_id)) for member in members)
     roster = Roster(leaves, opening.nonce, ())
     root = roster.root()
-    threshold = graph.threshold(len(members), terms.corruption)
+    graph = draw_graph(root, opening.nonce, members, terms)
     cohort = Cohort(
         opening=opening,
         members=members,
@@ -221,10 +224,10 @@ def _roster(phase: AwaitingAdverts, *, over: bool = False) -> Outcome:
         roster=roster,
         root=root,
         sid=derive_sid(opening.setup_id, root, opening.model_digest),
-        threshold=threshold,
-        least=max(threshold, terms.min_cohort),
+        graph=graph,
+        least=graph.least_survivors(terms.min_cohort),
     )
-    return _next(AwaitingShares(cohort, absent, {}), gone, Step.SHARE, members)
+    return _next(AwaitingShares(cohort, absent, Answers()), gone, Step.SHARE, members)
 
 
 # Step 1 ---------------------------------------------------------------------------------------------------------------
@@ -251,7 +254,7 @@ def _in_shares(phase: AwaitingShares, event: Event) -> Outcome:
                 )
             except LeptonError as error:
                 return phase, (Rejected(dealer, error),)
-            shares = {**phase.shares, dealer: message}
+            shares = phase.shares.with_entry(dealer, message)
             return _deliver(replace(phase, shares=shares, absent=_back(phase.absent, dealer)))
         case InputReceived() | SignatureReceived() | UnmaskingReceived():
             return phase, (_early(event),)
@@ -273,7 +276,7 @@ def _deliver(phase: AwaitingShares, *, over: bool = False) -> Outcome:
     absent, gone = _drop(phase.absent, cohort.members, phase.shares, Step.SHARE)
     if len(phase.shares) < cohort.least:
         return _too_few(Step.SHARE, cohort.opening.setup, gone, len(phase.shares), cohort.least)
-    return _next(AwaitingInputs(cohort, absent, phase.shares, {}), gone, Step.INPUT, sorted(phase.shares))
+    return _next(AwaitingInputs(cohort, absent, phase.shares, Answers()), gone, Step.INPUT, sorted(phase.shares))
 
 
 # Step 2 ---------------------------------------------------------------------------------------------------------------
@@ -298,12 +301,12 @@ def _in_inputs(phase: AwaitingInputs, event: Event) -> Outcome:
                     cohort.adverts[member].identity,
                     cohort.dealers(phase.shares, member),
                     terms=cohort.opening.setup.terms,
-                    threshold=cohort.threshold,
+                    quorum=cohort.graph.quorum,
                     sid=cohort.sid,
                 )
             except LeptonError as error:
                 return phase, (Rejected(member, error),)
-            trailers = {**phase.trailers, member: trailer}
+            trailers = phase.trailers.with_entry(member, trailer)
             return _freeze(replace(phase, trailers=trailers, absent=_back(phase.absent, member)))
         case SignatureReceived() | UnmaskingReceived():
             return phase, (_early(event),)
@@ -333,7 +336,7 @@ def _freeze(phase: AwaitingInputs, *, over: bool = False) -> Outcome:
     if len(survivors) < cohort.least:
         lost = (*gone, *map(_told, unpaired))
         return _too_few(Step.INPUT, cohort.opening.setup, lost, len(survivors), cohort.least)
-    lost_for_good = unrecoverable(survivors, paired, cohort.threshold)
+    lost_for_good = unrecoverable(survivors, survivors, paired, cohort.threshold)
     if lost_for_good:
         return _unrecoverable(cohort, lost_for_good)
     waiting = AwaitingSignatures(
@@ -342,7 +345,9 @@ def _freeze(phase: AwaitingInputs, *, over: bool = False) -> Outcome:
         phase.shares,
         phase.trailers,
         SurvivorSet(survivors),
-        {},
+        frozenset(survivors),
+        survivors_digest(cohort.sid, survivors),
+        Answers(),
     )
     return _next(waiting, (*gone, *map(_told, unpaired)), Step.CONSISTENCY, survivors)
 
@@ -351,7 +356,7 @@ def _freeze(phase: AwaitingInputs, *, over: bool = False) -> Outcome:
 
 
 def _in_signatures(phase: AwaitingSignatures, event: Event) -> Outcome:
-    cohort, survivors = phase.cohort, phase.survivors.survivors
+    cohort = phase.cohort
     match event:
         case AdvertReceived(advert):
             return _repeated(phase, event, cohort.adverts.get(advert.member))
@@ -363,18 +368,18 @@ def _in_signatures(phase: AwaitingSignatures, event: Event) -> Outcome:
             member = signature.member
             if member in phase.signatures:
                 return _repeated(phase, event, phase.signatures[member])
-            if member not in survivors:
+            if member not in phase.alive:
                 return phase, (_stranger(member),)
             try:
-                require_consistency(signature, cohort.adverts[member].identity, survivors, cohort.sid)
+                require_consistency(signature, cohort.adverts[member].identity, phase.digest)
             except LeptonError as error:
                 return phase, (Rejected(member, error),)
-            signatures = {**phase.signatures, member: signature}
+            signatures = phase.signatures.with_entry(member, signature)
             return _certify(replace(phase, signatures=signatures, absent=_back(phase.absent, member)))
         case UnmaskingReceived():
             return phase, (_early(event),)
         case MemberLost(member, reason):
-            if member not in survivors:
+            if member not in phase.alive:
                 return phase, ()
             return _certify(replace(phase, absent=_lose(phase.absent, member, reason)))
         case DeadlinePassed(which):
@@ -384,17 +389,30 @@ def _in_signatures(phase: AwaitingSignatures, event: Event) -> Outcome:
 
 
 def _certify(phase: AwaitingSignatures, *, over: bool = False) -> Outcome:
-    """Show the signers that t of them saw the same set, when nobody is waited for."""
+    """Show each signer that enough of its neighbours saw the same set, when nobody is waited for."""
     cohort, survivors = phase.cohort, phase.survivors.survivors
     if not over and _awaited(survivors, phase.signatures, phase.absent):
         return phase, ()
     absent, gone = _drop(phase.absent, survivors, phase.signatures, Step.CONSISTENCY)
     if len(phase.signatures) < cohort.threshold:
         return _too_few(Step.CONSISTENCY, cohort.opening.setup, gone, len(phase.signatures), cohort.threshold)
-    signers = sorted(phase.signatures)
-    certificate = Certificate(tuple(phase.signatures[member] for member in signers))
+    signers, quorum = sorted(phase.signatures), cohort.graph.quorum
+    # In a sparse graph a signer with too few signers around it would not answer, and its seed could not be rebuilt.
+    alone = [member for member in signers if len({*signers_for(cohort, phase.signatures, member)} - {member}) < quorum]
+    paired = {member: phase.trailers[member].paired for member in survivors}
+    lost_for_good = {*alone, *unrecoverable(signers, survivors, paired, cohort.threshold)}
+    if lost_for_good:
+        return _unrecoverable(cohort, lost_for_good)
     waiting = AwaitingUnmaskings(
-        cohort, absent, phase.shares, phase.trailers, phase.survivors, phase.signatures, certificate, {}
+        cohort,
+        absent,
+        phase.shares,
+        phase.trailers,
+        phase.survivors,
+        phase.alive,
+        phase.signatures,
+        Certificate(tuple(phase.signatures[member] for member in signers)),
+        Answers(),
     )
     return _next(waiting, gone, Step.UNMASK, signers)
 
@@ -419,18 +437,14 @@ def _in_unmaskings(phase: AwaitingUnmaskings, event: Event) -> Outcome:
                 return _repeated(phase, event, phase.unmaskings[member])
             if member not in phase.signatures:
                 return phase, (_stranger(member),)
-            alive = set(phase.survivors.survivors)
             held = (*phase.trailers[member].paired, member)
-            kinds = {dealer: ShareKind.SELF_SEED if dealer in alive else ShareKind.MASK_KEY for dealer in held}
-            digests = {
-                dealer: next(entry for entry in phase.shares[dealer].digests if entry.holder == member)
-                for dealer in held
-            }
+            kinds = {dealer: ShareKind.SELF_SEED if dealer in phase.alive else ShareKind.MASK_KEY for dealer in held}
+            digests = {dealer: digests_for(phase.shares[dealer], member) for dealer in held}
             try:
                 require_unmasking(unmasking, cohort.adverts[member].identity, kinds, digests, cohort.sid)
             except LeptonError as error:
                 return phase, (Rejected(member, error),)
-            unmaskings = {**phase.unmaskings, member: unmasking}
+            unmaskings = phase.unmaskings.with_entry(member, unmasking)
             return _recover(replace(phase, unmaskings=unmaskings, absent=_back(phase.absent, member)))
         case MemberLost(member, reason):
             if member not in phase.signatures:
@@ -490,7 +504,9 @@ def _next(phase: Running, gone: Iterable[Effect], begins: Step, expected: Iterab
     return phase, (*gone, SetDeadline(begins), *sends)
 
 
-def _awaited(expected: Iterable[MemberId], answered: Collection[MemberId], absent: Absent) -> bool:
+def _awaited(expected: Collection[MemberId], answered: Collection[MemberId], absent: Absent) -> bool:
+    if len(answered) + len(absent.lost) < len(expected):  # nobody answers who is not expected
+        return True
     return any(member not in answered and member not in absent.lost for member in expected)
 
 
@@ -515,6 +531,8 @@ def _lose(absent: Absent, member: MemberId, reason: str) -> Absent:
 
 
 def _back(absent: Absent, member: MemberId) -> Absent:
+    if member not in absent.lost:
+        return absent
     return replace(absent, lost={other: reason for other, reason in absent.lost.items() if other != member})
 
 

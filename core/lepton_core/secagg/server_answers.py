@@ -1,12 +1,22 @@
-"""The roster and the delivery as each member gets them; the other two messages are the same for all."""
+"""The roster, the delivery and the certificate as each member gets them; the survivor set is the same for all."""
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import replace
 
 from lepton_core.ids import MemberId
-from lepton_core.secagg.messages import DealtShares, Delivery, Roster, ShareMessage
+from lepton_core.secagg.messages import (
+    Certificate,
+    ConsistencySignature,
+    DealtShares,
+    Delivery,
+    Roster,
+    SealedShares,
+    ShareDigests,
+    ShareMessage,
+)
 from lepton_core.secagg.server_phases import Cohort
 
 
@@ -20,6 +30,36 @@ def delivery_for(cohort: Cohort, shares: Mapping[MemberId, ShareMessage], member
     dealt = []
     for dealer in cohort.dealers(shares, member):
         message = shares[dealer]
-        ciphertext = next(entry.ciphertext for entry in message.sealed if entry.holder == member)
+        ciphertext = message.sealed[bisect_left(message.sealed, member, key=_holder)].ciphertext
         dealt.append(DealtShares(dealer, ciphertext, message.digests, message.signature))
     return Delivery(tuple(dealt), cohort.opening.model_version, cohort.opening.model_digest)
+
+
+def signers_for(
+    cohort: Cohort, signatures: Mapping[MemberId, ConsistencySignature], member: MemberId
+) -> tuple[MemberId, ...]:
+    """Whose signatures the member is shown: everybody's in the complete graph, else t of its neighbours'; sorted.
+
+    Verifying them is most of a member's work in this step, so none is sent that it does not need.
+    """
+    if not cohort.graph.circle:
+        return tuple(sorted(signatures))
+    return tuple(other for other in cohort.neighbours(member) if other in signatures)[: cohort.graph.quorum]
+
+
+def certificate_for(
+    cohort: Cohort, signatures: Mapping[MemberId, ConsistencySignature], everything: Certificate, member: MemberId
+) -> Certificate:
+    """`everything` that was signed, as far as the member is shown it."""
+    if not cohort.graph.circle:
+        return everything
+    return Certificate(tuple(signatures[other] for other in signers_for(cohort, signatures, member)))
+
+
+def digests_for(message: ShareMessage, holder: MemberId) -> ShareDigests:
+    """What the dealer signed for one of its holders."""
+    return message.digests[bisect_left(message.digests, holder, key=_holder)]
+
+
+def _holder(entry: SealedShares | ShareDigests) -> MemberId:
+    return entry.holder

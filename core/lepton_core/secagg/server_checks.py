@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from itertools import pairwise
 
 from lepton_core.errors import InputError, PeerViolation
@@ -23,11 +23,11 @@ from lepton_core.secagg.messages import (
 )
 from lepton_core.secagg.shamir import parse_element
 from lepton_core.secagg.sharing import CIPHERTEXT_BYTES, require_digests, share_digest
-from lepton_core.secagg.terms import Terms, survivors_digest
+from lepton_core.secagg.terms import Terms
 
 
-def require_new_advert(advert: Advert, identity: bytes, others: Mapping[MemberId, Advert], setup_id: bytes) -> None:
-    """Refuse an advert with which honest members would abort: unsigned, of low order, or with somebody's key.
+def require_new_advert(advert: Advert, identity: bytes, taken: Container[bytes], setup_id: bytes) -> None:
+    """Refuse an advert with which honest members would abort: unsigned, of low order, or with a key that is `taken`.
 
     Raises:
         PeerViolation, IdentityError: name the member.
@@ -37,8 +37,7 @@ def require_new_advert(advert: Advert, identity: bytes, others: Mapping[MemberId
     own = (advert.mask_public, advert.encryption_public)
     for key in own:
         require_usable_key(key, who=who)
-    taken = {key for other in others.values() for key in (other.mask_public, other.encryption_public)}
-    if own[0] == own[1] or taken & set(own):
+    if own[0] == own[1] or any(key in taken for key in own):
         raise PeerViolation("a public key that is in the round already", where=who, reason="REPEATED_KEY")
 
 
@@ -75,12 +74,12 @@ def require_trailer(
     dealers: Sequence[MemberId],
     *,
     terms: Terms,
-    threshold: int,
+    quorum: int,
     sid: bytes,
 ) -> None:
     """Refuse a trailer that does not fit the terms, or is paired with members that dealt nothing.
 
-    `dealers` are the members whose shares were delivered to the sender.
+    `dealers` are the members whose shares were delivered to the sender; it needs those of a `quorum` of them.
 
     Raises:
         PeerViolation, IdentityError: name the member.
@@ -98,26 +97,23 @@ def require_trailer(
     if (
         any(left >= right for left, right in pairwise(trailer.paired))
         or not set(trailer.paired) <= set(dealers)
-        or len(trailer.paired) + 1 < threshold
+        or len(trailer.paired) < quorum
     ):
         raise PeerViolation(
             "an input paired with other members than it can be",
             where=who,
-            expected=f"at least {threshold - 1} of {len(dealers)} dealers, sorted, each once",
+            expected=f"at least {quorum} of {len(dealers)} dealers, sorted, each once",
             got=f"{len(trailer.paired)} members",
             reason="BAD_PAIRS",
         )
 
 
-def require_consistency(
-    signature: ConsistencySignature, identity: bytes, survivors: Sequence[MemberId], sid: bytes
-) -> None:
-    """Refuse a signature over another survivor set.
+def require_consistency(signature: ConsistencySignature, identity: bytes, digest: bytes) -> None:
+    """Refuse a signature over another survivor set than the one of this `terms.survivors_digest`.
 
     Raises:
         IdentityError: names the member.
     """
-    digest = survivors_digest(sid, survivors)
     who = f"member {signature.member.hex()}"
     require_signature(identity, signature.signature, digest, who=who, what="survivor set")
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from lepton_core.errors import LeptonError
 from lepton_core.ids import MemberId, ModelVersion
-from lepton_core.secagg import graph
+from lepton_core.secagg.answers import Answers
+from lepton_core.secagg.graph import Graph
 from lepton_core.secagg.messages import (
     Advert,
     Certificate,
@@ -47,17 +48,22 @@ class Cohort:
     roster: Roster
     root: bytes
     sid: bytes
-    threshold: int
-    #: max(threshold, the terms' minimum cohort): fewest survivors of any step up to the input.
+    graph: Graph
+    #: Fewest survivors of any step up to the input, by graph and terms.
     least: int
+
+    @property
+    def threshold(self) -> int:
+        """Number of holders that rebuild a secret, t."""
+        return self.graph.threshold
 
     def neighbours(self, member: MemberId) -> tuple[MemberId, ...]:
         """With whom the member shares masks and secrets; sorted."""
-        return graph.neighbours(self.root, self.opening.nonce, self.members, member)
+        return self.graph.neighbours(member)
 
     def holders(self, dealer: MemberId) -> tuple[MemberId, ...]:
         """Who holds the dealer's shares, in the order of their points."""
-        return graph.holders(self.neighbours(dealer), dealer)
+        return self.graph.holders(dealer)
 
     def dealers(self, shares: Collection[MemberId], member: MemberId) -> tuple[MemberId, ...]:
         """The member's neighbours among those that dealt shares; sorted."""
@@ -79,7 +85,9 @@ class AwaitingAdverts:
 
     opening: Opening
     absent: Absent
-    adverts: Mapping[MemberId, Advert]
+    adverts: Answers[MemberId, Advert]
+    #: Whose each public key is, so that none is taken twice.
+    keys: Answers[bytes, MemberId]
 
 
 @dataclass(frozen=True)
@@ -88,7 +96,7 @@ class AwaitingShares:
 
     cohort: Cohort
     absent: Absent
-    shares: Mapping[MemberId, ShareMessage]
+    shares: Answers[MemberId, ShareMessage]
 
 
 @dataclass(frozen=True)
@@ -97,8 +105,8 @@ class AwaitingInputs:
 
     cohort: Cohort
     absent: Absent
-    shares: Mapping[MemberId, ShareMessage]
-    trailers: Mapping[MemberId, InputTrailer]
+    shares: Answers[MemberId, ShareMessage]
+    trailers: Answers[MemberId, InputTrailer]
 
 
 @dataclass(frozen=True)
@@ -107,24 +115,29 @@ class AwaitingSignatures:
 
     cohort: Cohort
     absent: Absent
-    shares: Mapping[MemberId, ShareMessage]
-    trailers: Mapping[MemberId, InputTrailer]
+    shares: Answers[MemberId, ShareMessage]
+    trailers: Answers[MemberId, InputTrailer]
     survivors: SurvivorSet
-    signatures: Mapping[MemberId, ConsistencySignature]
+    alive: frozenset[MemberId] = field(repr=False)
+    #: What the survivors sign.
+    digest: bytes
+    signatures: Answers[MemberId, ConsistencySignature]
 
 
 @dataclass(frozen=True)
 class AwaitingUnmaskings:
-    """Step 4; those in `signatures` have been shown the certificate."""
+    """Step 4; those in `signatures` have been shown that enough of their neighbours signed."""
 
     cohort: Cohort
     absent: Absent
-    shares: Mapping[MemberId, ShareMessage]
-    trailers: Mapping[MemberId, InputTrailer]
+    shares: Answers[MemberId, ShareMessage]
+    trailers: Answers[MemberId, InputTrailer]
     survivors: SurvivorSet
-    signatures: Mapping[MemberId, ConsistencySignature]
+    alive: frozenset[MemberId] = field(repr=False)
+    signatures: Answers[MemberId, ConsistencySignature]
+    #: All signatures; a member is shown those of its neighbours.
     certificate: Certificate
-    unmaskings: Mapping[MemberId, Unmasking]
+    unmaskings: Answers[MemberId, Unmasking]
 
 
 @dataclass(frozen=True)

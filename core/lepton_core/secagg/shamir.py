@@ -6,7 +6,9 @@ Python integers are not constant-time; they are used on the member's own machine
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from itertools import accumulate
 
 from lepton_core.errors import InputError
 from lepton_core.ports import Randomness
@@ -81,20 +83,26 @@ def weights_at_zero(xs: Sequence[int]) -> tuple[int, ...]:
         InputError: a repeated x, or x = 0.
     """
     _require_points(xs)
+    # l_i = P / d_i with P the product of all xs and d_i = x_i prod_{j != i} (x_j - x_i). One inversion serves all:
+    # 1 / d_i = (d_1 .. d_{i-1}) (d_{i+1} .. d_n) / (d_1 .. d_n).
+    everything = math.prod(xs) % PRIME
+    divisors = [x * math.prod([other - x for other in xs if other != x]) % PRIME for x in xs]
+    before = [1, *accumulate(divisors, _times)]
+    inverse = pow(before[-1], -1, PRIME) * everything % PRIME
     weights = []
-    for i, x in enumerate(xs):
-        numerator, denominator = 1, 1
-        for j, other in enumerate(xs):
-            if i != j:
-                numerator = numerator * other % PRIME
-                denominator = denominator * (other - x) % PRIME
-        weights.append(numerator * pow(denominator, -1, PRIME) % PRIME)
-    return tuple(weights)
+    for divisor, product in zip(reversed(divisors), reversed(before[:-1]), strict=True):
+        weights.append(inverse * product % PRIME)
+        inverse = inverse * divisor % PRIME
+    return tuple(reversed(weights))
 
 
 def combine(shares: Sequence[int], weights: Sequence[int]) -> int:
     """sum_i weights_i shares_i mod p."""
     return sum(weight * share for weight, share in zip(weights, shares, strict=True)) % PRIME
+
+
+def _times(left: int, right: int) -> int:
+    return left * right % PRIME
 
 
 def _evaluate(coefficients: Sequence[int], x: int) -> int:

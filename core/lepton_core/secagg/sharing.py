@@ -14,15 +14,12 @@ from lepton_core.secagg.agreement import (
     TAG_BYTES,
     RoundSecrets,
     Secret,
-    exchange,
     open_sealed,
     seal,
 )
-from lepton_core.secagg.graph import holders
 from lepton_core.secagg.messages import (
     SALT_BYTES,
     SHARE_BYTES,
-    Advert,
     DealtShares,
     RevealedShare,
     SealedShares,
@@ -59,20 +56,19 @@ def share_digest(salt: bytes, share: bytes) -> bytes:
 def deal(
     key: IdentityKey,
     secrets: RoundSecrets,
-    around: Mapping[MemberId, Advert],
+    sealing: Mapping[MemberId, Secret],
     *,
     threshold: int,
     setup_id: bytes,
     roster_root: bytes,
     randomness: Randomness,
 ) -> tuple[ShareMessage, HeldShares]:
-    """The share message to the neighbours in `around`, and the dealer's own share, which never travels sealed.
+    """The share message to the neighbours, and the dealer's own share, which never travels sealed.
 
-    Raises:
-        PeerViolation: a neighbour's encryption key is a point of low order.
+    sealing: by neighbour, the shared secret behind the key that seals what goes to it.
     """
     dealer = key.member
-    order = holders(tuple(around), dealer)
+    order = sorted((*sealing, dealer))
     xs = range(1, len(order) + 1)
     mask_shares = split(parse_element(secrets.mask_secret.value), threshold, xs, randomness)
     seed_shares = split(parse_element(secrets.seed.value), threshold, xs, randomness)
@@ -86,14 +82,14 @@ def deal(
         SealedShares(
             holder,
             seal(
-                exchange(secrets.encryption_private, advert.encryption_public, who=f"member {holder.hex()}"),
+                shared,
                 setup_id,
                 dealer,
                 holder,
                 held[holder].salt.value + held[holder].mask_key.value + held[holder].self_seed.value,
             ),
         )
-        for holder, advert in sorted(around.items())
+        for holder, shared in sorted(sealing.items())
     )
     digests = tuple(
         ShareDigests(

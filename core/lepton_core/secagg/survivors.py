@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping
+from heapq import heapify, heappop, heappush
 
 from lepton_core.ids import MemberId
 
@@ -21,24 +22,46 @@ def symmetric_core(
     paired: each input's reported U1; around: each member's neighbours.
     """
     left = set(paired)
-    while True:
-        conflicts = {
-            member: sum(
-                1
-                for other in around[member]
-                if other in left and not (other in paired[member] and member in paired[other])
-            )
-            for member in sorted(left)
-        }
-        if not any(conflicts.values()):
-            return tuple(sorted(left))
-        lacking = {member: sum(1 for other in around[member] if other in left - paired[member]) for member in conflicts}
-        left.remove(max(conflicts, key=lambda member: (conflicts[member], lacking[member])))
+    #: Who disagrees with whom, and how many dealers each lacks; a member without a disagreement is in neither.
+    conflicts: dict[MemberId, set[MemberId]] = defaultdict(set)
+    lacking: Counter[MemberId] = Counter()
+    for member, partners in paired.items():
+        for other in around[member]:
+            if other in left and other not in partners:
+                conflicts[member].add(other)
+                conflicts[other].add(member)
+                lacking[member] += 1
+
+    def rank(member: MemberId) -> tuple[int, int, MemberId]:
+        return -len(conflicts[member]), -lacking[member], member
+
+    queue = [rank(member) for member in conflicts]
+    heapify(queue)
+    while queue:
+        entry = heappop(queue)
+        member = entry[2]
+        if member not in left or not conflicts[member] or entry != rank(member):
+            continue  # gone, agreed with by now, or ranked anew
+        left.remove(member)
+        for other in conflicts[member]:
+            conflicts[other].discard(member)
+            if member not in paired[other]:
+                lacking[other] -= 1
+            heappush(queue, rank(other))
+    return tuple(sorted(left))
 
 
 def unrecoverable(
-    survivors: Collection[MemberId], paired: Mapping[MemberId, Collection[MemberId]], threshold: int
+    answering: Collection[MemberId],
+    survivors: Collection[MemberId],
+    paired: Mapping[MemberId, Collection[MemberId]],
+    threshold: int,
 ) -> tuple[MemberId, ...]:
-    """Members outside the sum with whom survivors have pair masks, but whose shares too few survivors hold; sorted."""
-    holding = Counter(other for member in survivors for other in paired[member] if other not in survivors)
-    return tuple(sorted(member for member, count in holding.items() if count < threshold))
+    """Members with a mask in the sum of whose secret too few of those that will answer hold a share; sorted.
+
+    A survivor's own mask is in the sum, and it holds a share of its own seed; of a lost member the survivors' pair
+    masks with it are.
+    """
+    needed = {*survivors, *(other for member in survivors for other in paired[member])}
+    holding = Counter(dealer for member in answering for dealer in (member, *paired[member]))
+    return tuple(sorted(member for member in needed if holding[member] < threshold))

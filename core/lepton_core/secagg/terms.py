@@ -21,6 +21,11 @@ from lepton_core.ring import LANE_BITS, words_for
 SMALLEST_COHORT = 3
 #: Up to this many members everybody is everybody's neighbour.
 COMPLETE_GRAPH_LIMIT = 64
+#: A roster has 48 bytes a member; 10,000 are 480 kB, an eighth of a message's cap.
+LARGEST_COHORT = 10_000
+#: sigma of every sparse graph is at least this: the last member to advertise can try keys offline until it likes the
+#: graph, so a chance of 2^-40 would not be small.
+LEAST_SECURITY_BITS = 80
 #: Longest vector that terms may ask for; 2^34 values are 32 GiB of 16-bit lanes.
 LONGEST_VECTOR = 2**34
 
@@ -64,9 +69,13 @@ class Terms:
     security_bits: int
     #: Longest a step waits, in seconds.
     step_deadline_s: float
+    #: k and t of a sparse graph, for cohorts above 64; 0 and 0: each side finds them. Checked like everything else.
+    neighbours: int = 0
+    threshold: int = 0
 
     def encode(self) -> bytes:
         """Canonical JSON of the terms; equal terms give equal bytes."""
+        given = {"neighbours": self.neighbours, "threshold": self.threshold}
         return canonical_json(
             {
                 "job": self.job_digest.hex(),
@@ -83,6 +92,7 @@ class Terms:
                 "dropout": float(self.dropout),
                 "security_bits": self.security_bits,
                 "step_deadline_s": float(self.step_deadline_s),
+                **{key: number for key, number in given.items() if number},
             }
         )
 
@@ -112,6 +122,7 @@ class Terms:
             (all(len(digest) == 32 for digest in digests), "digests have 32 bytes"),
             (self.min_cohort >= SMALLEST_COHORT, f"min_cohort is at least {SMALLEST_COHORT}"),
             (self.max_cohort >= self.min_cohort, "max_cohort is at least min_cohort"),
+            (self.max_cohort <= LARGEST_COHORT, f"max_cohort is at most {LARGEST_COHORT}"),
             (bool(self.lane_groups), "there is a lane group"),
             (all(group.length >= 1 for group in self.lane_groups), "every lane group holds a value"),
             (all(group.bits in LANE_BITS for group in self.lane_groups), f"lanes have one of {LANE_BITS} bits"),
@@ -119,6 +130,11 @@ class Terms:
             (self.model_length >= 1, "the model has a parameter"),
             (0.0 <= self.corruption < 0.5, "corruption is in [0, 0.5)"),
             (0.0 <= self.dropout < 1.0, "dropout is in [0, 1)"),
+            (LEAST_SECURITY_BITS <= self.security_bits <= 256, f"security_bits is {LEAST_SECURITY_BITS} to 256"),
+            (
+                self.neighbours == self.threshold == 0 or 1 <= self.threshold <= self.neighbours,
+                "neighbours and threshold are both given or both left out, and the threshold is no larger",
+            ),
             (math.isfinite(self.step_deadline_s) and self.step_deadline_s > 0, "the step deadline is positive"),
         )
         for holds, rule in rules:
@@ -149,6 +165,8 @@ def decode_terms(encoded: bytes) -> Terms:
             dropout=float(document["dropout"]),
             security_bits=int(document["security_bits"]),
             step_deadline_s=float(document["step_deadline_s"]),
+            neighbours=int(document.get("neighbours", 0)),
+            threshold=int(document.get("threshold", 0)),
         )
         same = terms.encode() == encoded
     except (ValueError, KeyError, TypeError, RecursionError, OverflowError) as error:
@@ -206,8 +224,5 @@ def survivors_digest(sid: bytes, survivors: Sequence[MemberId]) -> bytes:
 
 def labelled_hash(label: bytes, *parts: bytes) -> bytes:
     """SHA-256 over the label and every part, each behind its length, so no two lists collide."""
-    hasher = hashlib.sha256()
-    for part in (label, *parts):
-        hasher.update(len(part).to_bytes(8, "big"))
-        hasher.update(part)
-    return hasher.digest()
+    framed = [piece for part in (label, *parts) for piece in (len(part).to_bytes(8, "big"), part)]
+    return hashlib.sha256(b"".join(framed)).digest()

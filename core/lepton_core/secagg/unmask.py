@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
-from lepton_core.errors import CodecError
 from lepton_core.ring import Words
-from lepton_core.secagg.masks import MaskStream, add_mask, split_groups
+from lepton_core.secagg.masks import MaskStream, add_masks, masks_of, split_groups
 from lepton_core.secagg.terms import Terms
+
+#: 1 MiB: below, threads would wait for each other more than they work.
+SLICE_WORDS = 2**17
 
 
 @dataclass(frozen=True)
@@ -42,18 +44,38 @@ def sum_words(contributions: Iterable[Words], terms: Terms) -> Words:
     return total
 
 
-def unmask(total: Words, plan: UnmaskPlan, terms: Terms) -> list[Words]:
+def unmask(total: Words, plan: UnmaskPlan, terms: Terms, run: Run = map) -> list[Words]:
     """The packed sum of the survivors' inputs, one vector a lane group (`ring.unpack` reads it).
 
     total: shape (terms.words,), what `sum_words` gave over exactly the survivors; it is left as it was.
+    run: does the work on every slice, in any order, and may use threads (`ThreadPoolExecutor.map`): the ciphers and
+        additions release the interpreter, slices are disjoint, and the result is the same to the bit.
 
     Raises:
         CodecError: the total is not as long as the terms say.
     """
     groups = split_groups(total.copy(), terms)
-    for index, words in enumerate(groups):
-        unmask_slice(words, plan, index)
+    slices = [
+        _Slice(words[start : start + SLICE_WORDS], index, start)
+        for index, words in enumerate(groups)
+        for start in range(0, len(words), SLICE_WORDS)
+    ]
+    for _ in run(lambda piece: unmask_slice(piece.words, plan, piece.group, piece.start_word), slices):
+        pass
     return groups
+
+
+@dataclass(frozen=True)
+class _Slice:
+    """Part of a lane group, from word `start_word` on."""
+
+    words: Words
+    group: int
+    start_word: int
+
+
+#: What `map` and an executor's `map` have in common.
+Run = Callable[[Callable[[_Slice], None], Iterable[_Slice]], Iterable[None]]
 
 
 def unmask_slice(words: Words, plan: UnmaskPlan, group: int, start_word: int = 0) -> None:
@@ -62,8 +84,4 @@ def unmask_slice(words: Words, plan: UnmaskPlan, group: int, start_word: int = 0
     Raises:
         CodecError: not a writable vector of uint64.
     """
-    if words.dtype != np.uint64:
-        raise CodecError("only packed words can be unmasked", expected="uint64", got=str(words.dtype))
-    for stream in plan.streams:
-        if stream.group == group:
-            add_mask(words, stream.key, stream.sign, start_word)
+    add_masks(words, masks_of(plan.streams, group), start_word)
