@@ -25,8 +25,8 @@ from lepton_core.secagg.terms import LaneGroup, Terms
 
 Sign = Literal[1, -1]
 
-#: 512 KiB of keystream at a time stay in the second-level cache; one large temporary would not.
-_BUFFER_BYTES = 512 * 2**10
+#: 256 KiB of keystream, as many zeros and as many words stay in the second-level cache; one large temporary would not.
+_BUFFER_BYTES = 256 * 2**10
 _ZEROS = bytes(_BUFFER_BYTES)
 #: A cipher's state is about 1 kB; a coordinator that removes 100,000 masks does so in portions.
 _MASKS_AT_A_TIME = 512

@@ -32,7 +32,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import TypeVar, assert_never
 
-from lepton_core.errors import AbortedError, ConflictError, IdentityError, InputError, LeptonError, PeerViolation
+from lepton_core.errors import InputError, LeptonError
 from lepton_core.ids import MemberId, ModelVersion, derive_member_id
 from lepton_core.secagg.answers import Answers
 from lepton_core.secagg.graph import choose_parameters, draw_graph
@@ -85,6 +85,15 @@ from lepton_core.secagg.server_phases import (
     Opening,
     Phase,
     Running,
+)
+from lepton_core.secagg.server_refusals import (
+    bad_dealer,
+    different_repetition,
+    early,
+    late,
+    stranger,
+    too_few,
+    unrecoverable_masks,
 )
 from lepton_core.secagg.steps import Step
 from lepton_core.secagg.survivors import symmetric_core, unrecoverable
@@ -558,68 +567,31 @@ def _repeated(phase: Running, event: MessageEvent, accepted: object | None) -> O
     if accepted == message:
         told = outstanding(phase, member)
         return phase, ((Send(member, told),) if told is not None else ())
-    if accepted is not None:
-        error: LeptonError = PeerViolation(
-            "a second, different message for one step",
-            where=f"member {member.hex()}",
-            got=type(event).__name__,
-            reason="DIFFERENT_REPETITION",
-        )
-    else:
-        error = ConflictError(
-            "a message for a step that is over", where=f"member {member.hex()}", got=type(event).__name__, reason="LATE"
-        )
+    name = type(event).__name__
+    error = different_repetition(member, name) if accepted is not None else late(member, name)
     return phase, (Rejected(member, error),)
 
 
 def _early(event: MessageEvent) -> Rejected:
     member, _ = _sender(event)
-    return Rejected(
-        member,
-        PeerViolation(
-            "a message before its step", where=f"member {member.hex()}", got=type(event).__name__, reason="OUT_OF_ORDER"
-        ),
-    )
+    return Rejected(member, early(member, type(event).__name__))
 
 
 def _stranger(member: MemberId) -> Rejected:
-    return Rejected(
-        member,
-        IdentityError("not expected in this step of the round", where=f"member {member.hex()}", reason="NOT_EXPECTED"),
-    )
+    return Rejected(member, stranger(member))
 
 
 def _too_few(which: Step, setup: Setup, gone: tuple[Dropped, ...], answered: int, least: int) -> Outcome:
     """The round ends here; who is missing, and why, is told first."""
-    error = AbortedError(
-        f"too few members completed step {which.name} of round {setup.round} of {setup.job}",
-        where=f"step {which.name}",
-        expected=f"at least {least}",
-        got=f"{answered}; missing: {', '.join(dropped.member.hex() for dropped in gone)}",
-        hint="the round's number is not used again; the next round can try with the members that are there",
-        reason="TOO_FEW_MEMBERS",
-    )
+    error = too_few(which, setup, gone, answered, least)
     return Failed(error), (*gone, Aborted(error))
 
 
 def _unrecoverable(cohort: Cohort, dealers: Iterable[MemberId]) -> Outcome:
-    setup = cohort.opening.setup
-    error = AbortedError(
-        f"the masks of a lost member cannot be taken away in round {setup.round} of {setup.job}",
-        where=", ".join(f"member {dealer.hex()}" for dealer in sorted(dealers)),
-        expected=f"{cohort.threshold} members with a share of each",
-        got="fewer, since some said that the shares dealt to them were bad",
-        hint="if it happens again with the same member, leave it out",
-        reason="UNRECOVERABLE",
-    )
+    error = unrecoverable_masks(cohort.opening.setup, dealers, cohort.threshold)
     return Failed(error), (Aborted(error),)
 
 
 def _bad_dealer(dealer: MemberId) -> Outcome:
-    error = PeerViolation(
-        "a dealer's shares are all as it signed them, and rebuild another secret than it advertised",
-        where=f"member {dealer.hex()}",
-        hint="the round is over; leave this member out of the next one",
-        reason="BAD_DEALER",
-    )
+    error = bad_dealer(dealer)
     return Failed(error), (Aborted(error, blamed=dealer),)
