@@ -54,6 +54,31 @@ def test_a_round_with_any_losses_gives_the_exact_sum_of_its_survivors_or_none(co
         np.testing.assert_array_equal(unpack(ended.groups[index], group.bits, group.length), expected)
 
 
+@settings(max_examples=6, deadline=None)
+@given(
+    count=st.integers(65, 80),
+    losses=st.dictionaries(st.integers(0, 79), st.sampled_from(Step), max_size=7),
+    seed=st.integers(0, 2**32),
+)
+def test_a_round_over_a_sparse_graph_with_any_losses_gives_the_exact_sum_of_its_survivors_or_none(count, losses, seed):
+    terms = make_terms((LaneGroup(5, 21),), max_cohort=80, corruption=0.0, dropout=0.1)
+    identities = make_identities(count)
+    rng = np.random.default_rng(seed)
+    values = {key.member: draw_values(terms, count, rng) for key in identities}
+    inputs = {member: pack_values(parts, terms) for member, parts in values.items()}
+    drop = {identities[index].member: step for index, step in losses.items() if index < count}
+    ended = run_round(identities, inputs, terms, SeededRandomness(str(seed)), drop=drop)
+    if ended.result is None:
+        assert isinstance(ended.error, AbortedError)
+        assert drop
+        return
+    in_sum = {key.member for key in identities if drop.get(key.member, Step.UNMASK).value > Step.INPUT.value}
+    assert set(ended.result.survivors) == in_sum
+    np.testing.assert_array_equal(
+        unpack(ended.groups[0], 21, 5), sum(values[member][0] for member in ended.result.survivors)
+    )
+
+
 @settings(max_examples=30)
 @given(
     count=st.integers(3, 7),

@@ -224,5 +224,4 @@ def survivors_digest(sid: bytes, survivors: Sequence[MemberId]) -> bytes:
 
 def labelled_hash(label: bytes, *parts: bytes) -> bytes:
     """SHA-256 over the label and every part, each behind its length, so no two lists collide."""
-    framed = [piece for part in (label, *parts) for piece in (len(part).to_bytes(8, "big"), part)]
-    return hashlib.sha256(b"".join(framed)).digest()
+    return hashlib.sha256(b"".join([len(part).to_bytes(8, "big") + part for part in (label, *parts)])).digest()

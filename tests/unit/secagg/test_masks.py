@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,19 @@ from cryptography.hazmat.primitives.ciphers.modes import CTR
 from lepton_core.errors import CodecError
 from lepton_core.ids import MemberId
 from lepton_core.secagg.agreement import Secret
-from lepton_core.secagg.masks import add_mask, add_streams, negated, pair_streams, self_streams, split_groups
+from lepton_core.secagg.masks import (
+    MaskStream,
+    add_mask,
+    add_masks,
+    add_streams,
+    negated,
+    pair_streams,
+    self_streams,
+    split_groups,
+)
 from lepton_core.secagg.payload import encode_payload, parse_payload, payload_digest
 from lepton_core.secagg.terms import LaneGroup
-from lepton_core.secagg.unmask import UnmaskPlan, sum_words, unmask, unmask_slice
+from lepton_core.secagg.unmask import SLICE_WORDS, UnmaskPlan, sum_words, unmask, unmask_slice
 from tests.protocol.seeded import make_terms
 
 VECTORS = json.loads((Path(__file__).parents[2] / "vectors" / "secagg" / "known_answers.json").read_text())
@@ -139,3 +149,31 @@ def test_a_payload_is_little_endian_words_and_nothing_else():
     for wrong in (payload[:-1], payload + b"\0", b""):
         with pytest.raises(CodecError, match="wrong length"):
             parse_payload(wrong, terms)
+
+
+def test_unmasking_on_threads_and_in_any_order_is_the_serial_result_to_the_bit():
+    groups = (LaneGroup(3 * 4 * SLICE_WORDS + 777, 16), LaneGroup(5, 32))
+    terms = make_terms(groups)
+    streams = tuple(
+        MaskStream(index, Secret(bytes([seed]) * 32), sign) for index in (0, 1) for seed, sign in ((1, 1), (2, -1))
+    )
+    plan = UnmaskPlan(streams, 4, 0, 0)
+    total = np.random.default_rng(5).integers(0, 2**64, size=terms.words, dtype=np.uint64)
+    before = total.copy()
+    serial = unmask(total, plan, terms)
+    with ThreadPoolExecutor(3) as pool:
+        threaded = unmask(total, plan, terms, run=pool.map)
+    backwards = unmask(total, plan, terms, run=lambda work, pieces: [work(piece) for piece in list(pieces)[::-1]])
+    for one, two, three in zip(serial, threaded, backwards, strict=True):
+        np.testing.assert_array_equal(one, two)
+        np.testing.assert_array_equal(one, three)
+    np.testing.assert_array_equal(total, before)
+
+
+def test_more_masks_than_are_made_at_a_time_are_all_added():
+    keys = [(Secret(index.to_bytes(32, "big")), 1 if index % 3 else -1) for index in range(1200)]
+    together, one_by_one = np.zeros(5, dtype=np.uint64), np.zeros(5, dtype=np.uint64)
+    add_masks(together, keys, start_word=3)
+    for key, sign in keys:
+        add_mask(one_by_one, key, sign, 3)
+    np.testing.assert_array_equal(together, one_by_one)
