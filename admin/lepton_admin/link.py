@@ -151,14 +151,15 @@ class CoordinatorLink:
     def watch(self, job: str, after: int = 0, timeout_s: float | None = None) -> Iterator[JobEvent]:
         """Events of the job after number `after`, then each as it happens, until the job or the time has ended."""
         stream = self._jobs.Watch(job_pb2.WatchRequest(job=job, after=after), timeout=timeout_s)
-        try:
-            for event in stream:
-                yield convert.from_proto(event, JobEvent)
-        except grpc.RpcError as failure:
-            if timeout_s is None or stream.code() is not grpc.StatusCode.DEADLINE_EXCEEDED:
-                raise error_from_rpc(failure) from None
-        finally:
-            stream.cancel()
+        with self._typed_errors():
+            try:
+                for event in stream:
+                    yield convert.from_proto(event, JobEvent)
+            except grpc.RpcError:
+                if timeout_s is None or stream.code() is not grpc.StatusCode.DEADLINE_EXCEEDED:
+                    raise
+            finally:
+                stream.cancel()
 
     def abort(self, job: str, reason: str) -> JobView:
         """End the job without a result."""

@@ -69,6 +69,9 @@ def serve(
     import asyncio
 
     from lepton_server.app import serve as serve_coordinator
+    from lepton_server.logs import configure_logs
+
+    configure_logs()
 
     def ready(address: str) -> None:
         if output is OutputFormat.JSON:

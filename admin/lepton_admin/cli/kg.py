@@ -46,7 +46,9 @@ def serve(
     import asyncio
 
     from lepton_server.api.knowledge_app import serve_knowledge
+    from lepton_server.logs import configure_logs
 
+    configure_logs()
     asyncio.run(
         serve_knowledge(
             folder,
