@@ -160,7 +160,9 @@ def _measure(case: _Case) -> dict[str, float]:
     keystream_gb_s = keystream / unmasking / 1e9
     cipher_gb_s = keystream / statistics.median(one.cipher for one in seconds) / 1e9
     survivors = last.ended.survivors
-    clients = np.median([one.clients[member] for one in seconds for member in survivors], axis=0).tolist()
+    clients = np.median(
+        [one.seconds.clients[member] for one in rounds for member in one.ended.survivors], axis=0
+    ).tolist()
     messages = np.median([one.messages for one in seconds], axis=0).tolist()
     return {
         "members": case.members,

@@ -19,7 +19,7 @@ Rules
   AwaitingAdverts     the invited        (the caller: Setup)         the minimum cohort          AwaitingShares
   AwaitingShares      the roster         Roster                      t and the minimum cohort    AwaitingInputs
   AwaitingInputs      the dealers        Delivery                    t and the minimum cohort    AwaitingSignatures
-  AwaitingSignatures  the survivors      SurvivorSet                 t                           AwaitingUnmaskings
+  AwaitingSignatures  the survivors      SurvivorSet                 t, and t of every secret    AwaitingUnmaskings
   AwaitingUnmaskings  the signers        Certificate                 t shares of every secret    Closed
   any of these        -                  -                           too few, or a bad dealer    Failed
 

@@ -14,7 +14,7 @@ def measure(capsys, *arguments):
 
 def test_a_round_is_exact_at_two_bytes_a_parameter_with_the_numbers_asked_for_and_with_those_found(capsys):
     numbers = ["--neighbours", "6", "--threshold", "5", "--corruption", "0", "--dropout", "0.03"]
-    result = measure(capsys, "--members", "66", "--dimension", "4000", "--dropped", "1", *numbers)
+    result = measure(capsys, "--members", "66", "--dimension", "4000", "--dropped", "1", "--repeats", "2", *numbers)
     asked, found = result["rows"]
     assert set(result) >= KEYS
     assert (asked["neighbours"], asked["threshold"]) == (6, 5)
