@@ -24,13 +24,13 @@ from lepton_pool.terms import derive_terms
 
 
 class Consent:
-    """The owner's last word, asked again whenever it matters."""
+    """The owner's last word, asked again whenever it matters: policy and accepted list are looked up each time."""
 
     def __init__(
         self,
         *,
         identity: IdentityKey,
-        policy: Policy,
+        policy: Callable[[], Policy],
         accepted_list: Callable[[], SignedList | None],
         ledger: Ledger,
         records: Records,
@@ -49,7 +49,7 @@ class Consent:
         Raises:
             PolicyRefusal: it may use none.
         """
-        return admit(self._policy, job, self._clock.now())
+        return admit(self._policy(), job, self._clock.now())
 
     def admission(self, membership: SignedList) -> Admission:
         """Who may be in a round of a job that was matched under this list.
@@ -57,7 +57,7 @@ class Consent:
         Raises:
             IdentityError, PolicyRefusal: the list does not hold (any more).
         """
-        return peers.derive_admission(self._policy.peers, membership, self._accepted_list(), self._clock.now())
+        return peers.derive_admission(self._policy().peers, membership, self._accepted_list(), self._clock.now())
 
     def require_job(self, job_id: JobId, job: Job, membership: SignedList) -> Population:
         """The population of a job that everything but the data allows, on the worst case of all its rounds.
@@ -68,7 +68,7 @@ class Consent:
             RefusedError, IdentityError, InputError: what forbids it.
         """
         population = self.population(job)
-        peers.require_accepted(self._policy.peers, membership, self._accepted_list(), self._clock.now())
+        peers.require_accepted(self._policy().peers, membership, self._accepted_list(), self._clock.now())
         peers.require_listed(self.admission(membership), self._identity.member)
         derive_terms(job, membership.members.digest())
         promised = promised_epsilon(job)
@@ -152,7 +152,7 @@ class Consent:
             return None
         run = derive_run(accepted.job_id, job)
         charged = self._ledger.charged_rounds(run)
-        most = most_charges(self._policy, job)
+        most = most_charges(self._policy(), job)
         if charged >= most:
             raise RefusedError(
                 "the job was charged for as many rounds as it may be",

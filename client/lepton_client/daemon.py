@@ -10,16 +10,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from lepton_client.binding import Binding
-from lepton_client.home import Home, load_home_policy, load_identity, load_settings
+from lepton_client.home import ClientSettings, Home, load_home_policy, load_identity, load_settings
 from lepton_client.ledger import FileLedger
 from lepton_client.link import ControlSession
 from lepton_client.logs import Log, open_log
 from lepton_client.membership import load_accepted
 from lepton_client.participant import Participant
+from lepton_client.policy import Policy
 from lepton_client.pump import Pump
 from lepton_client.records import FileRecords
 from lepton_client.train.trainer import Trainer
 from lepton_client.transfer_link import Transfers
+from lepton_core.errors import LeptonError, PolicyRefusal
 from lepton_core.ports import SystemClock, SystemRandomness
 from lepton_protos.channel import load_endpoint, open_aio_channel
 
@@ -69,7 +71,7 @@ async def run(
         # 5. The owner's part in every job, and the pump that runs it.
         participant = Participant(
             identity=identity,
-            policy=policy,
+            policy=lambda: _policy_in_force(home, settings, log),
             accepted_list=lambda: load_accepted(home),
             ledger=ledger,
             records=records,
@@ -100,6 +102,24 @@ async def run(
             ready()
         await pump.run_until(stop)
         log.info("daemon down", owner=settings.owner)
+
+
+def _policy_in_force(home: Home, settings: ClientSettings, log: Log) -> Policy:
+    """The policy as its file says now.
+
+    Raises:
+        PolicyRefusal: the file cannot be read; the owner's log tells why, and nothing of it leaves.
+    """
+    try:
+        return load_home_policy(home, settings)
+    except LeptonError as error:
+        log.warning("policy unreadable, everything is refused", code=error.code, reason=error.message)
+        raise PolicyRefusal(
+            "the owner's policy cannot be read",
+            where="policy.toml",
+            hint="`lepton client policy` tells why",
+            reason="UNREADABLE",
+        ) from None
 
 
 def _leave_no_core_dump() -> None:

@@ -24,6 +24,8 @@ from lepton_core.views import Invitation
 from lepton_protos.channel import Endpoint, save_endpoint
 
 _OWNER = "owner"
+#: Which command takes which role's invitation.
+_ENROL = {_OWNER: "`lepton client enrol`", "researcher": "`lepton researcher enrol`"}
 
 
 @dataclass(frozen=True)
@@ -164,7 +166,7 @@ def _require_role(invitation: Invitation, role: str) -> None:
             where=f"invitation of {invitation.name}",
             expected=role,
             got=invitation.role,
-            hint=f"use `lepton {'client' if role == _OWNER else 'owner'} enrol` with its own kind of invitation",
+            hint=f"use {_ENROL.get(invitation.role, 'another command')} for this invitation, or ask for one as {role}",
             reason="WRONG_ROLE",
         )
 

@@ -37,7 +37,7 @@ from lepton_client.records import AcceptedJob, Records
 from lepton_client.refusals import leaving
 from lepton_compression.update import encode
 from lepton_core import ring
-from lepton_core.errors import AbortedError, LeptonError
+from lepton_core.errors import AbortedError, LeptonError, PolicyRefusal
 from lepton_core.identity import IdentityKey
 from lepton_core.ids import Digest, JobId, RoundNumber, digest_of
 from lepton_core.job import Job, parse_job
@@ -79,14 +79,15 @@ Effects = tuple[Effect, ...]
 class Participant:
     """One owner's part in every job; deterministic from its calls, `clock` and `randomness`. Not thread-safe.
 
-    `accepted_list` looks up the membership list that the owner has accepted, each time it matters.
+    `policy` and `accepted_list` look up what the owner allows and the membership list that it has accepted, each time
+    it matters: what the owner writes holds from the next request on. A policy that cannot be read refuses.
     """
 
     def __init__(
         self,
         *,
         identity: IdentityKey,
-        policy: Policy,
+        policy: Callable[[], Policy],
         accepted_list: Callable[[], SignedList | None],
         ledger: Ledger,
         records: Records,
@@ -242,7 +243,8 @@ class Participant:
     def _refuse_match_request(self, request: MatchRequest, job: Job | None, error: LeptonError) -> Effects:
         refusal = leaving(error, job)
         # What the owner or time can change is looked at anew when the coordinator asks again.
-        if not error.retryable and not error.reason.startswith("MEMBERSHIP_"):
+        may_change = isinstance(error, PolicyRefusal) or error.reason.startswith("MEMBERSHIP_")
+        if not error.retryable and not may_change:
             self._refused.pop(request.job, None)
             self._refused[request.job] = digest_of_request(request), refusal
             while len(self._refused) > _MOST_REFUSALS:

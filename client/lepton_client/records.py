@@ -152,8 +152,9 @@ class FileRecords(MemoryRecords):
             self._job_journal.close()
             raise
         try:
-            self._jobs.update(_parse_jobs(self._job_journal.lines))
-            for job_id, version, model in (_parse_answer(line) for line in self._answer_journal.lines):
+            self._jobs.update(_parse_jobs(self._job_journal.lines, jobs))
+            for number, line in enumerate(self._answer_journal.lines, 1):
+                job_id, version, model = _parse_answer(line, f"{answers}, line {number}")
                 self._answers.setdefault(job_id, {})[version] = model
         except LeptonError:
             self.close()
@@ -187,18 +188,19 @@ def read_jobs(path: Path) -> Mapping[JobId, AcceptedJob]:
     Raises:
         InputError: a line that cannot be read.
     """
-    return _parse_jobs(read_lines(path))
+    return _parse_jobs(read_lines(path), path)
 
 
-def _parse_jobs(lines: tuple[bytes, ...]) -> dict[JobId, AcceptedJob]:
+def _parse_jobs(lines: tuple[bytes, ...], path: Path) -> dict[JobId, AcceptedJob]:
     jobs: dict[JobId, AcceptedJob] = {}
-    for line in lines:
-        document = _parse(line, dict)
+    for number, line in enumerate(lines, 1):
+        where = f"{path}, line {number}"
+        document = _parse(line, dict, where)
         if "accepted" in document:
-            accepted = _parse(line, lambda read: _parse_accepted(read["accepted"]))
+            accepted = _parse(line, lambda read: _parse_accepted(read["accepted"]), where)
             jobs[accepted.job_id] = accepted
         else:
-            job_id, state = _parse(line, lambda read: (JobId(read["closed"]["job_id"]), str(read["closed"]["state"])))
+            job_id, state = _parse(line, _parse_closed, where)
             if job_id in jobs:
                 jobs[job_id] = replace(jobs[job_id], closed=state)
     return jobs
@@ -213,23 +215,27 @@ def _parse_accepted(document: Mapping[str, str]) -> AcceptedJob:
     )
 
 
-def _parse_answer(line: bytes) -> tuple[JobId, ModelVersion, Digest]:
+def _parse_closed(document: Any) -> tuple[JobId, str]:
+    return JobId(document["closed"]["job_id"]), str(document["closed"]["state"])
+
+
+def _parse_answer(line: bytes, where: str) -> tuple[JobId, ModelVersion, Digest]:
     def build(read: Any) -> tuple[JobId, ModelVersion, Digest]:
         return JobId(read["job_id"]), ModelVersion(int(read["model_version"])), require_digest(read["model"], "model")
 
-    return _parse(line, build)
+    return _parse(line, build, where)
 
 
 T = TypeVar("T")
 
 
-def _parse(line: bytes, build: Callable[[Any], T]) -> T:
+def _parse(line: bytes, build: Callable[[Any], T], where: str) -> T:
     try:
         return build(json.loads(line))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise InputError(
             "a line of the daemon's records that cannot be read",
-            where="jobs.jsonl or answers.jsonl",
+            where=where,
             expected="one JSON record",
             hint="restore the file; a daemon that has forgotten its answers must enrol as a new member",
         ) from None

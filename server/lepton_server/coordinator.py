@@ -122,7 +122,8 @@ class Coordinator:
             newest = rounds[-1] if rounds else None
             if newest is None:
                 which = "any round" if number is None else f"round {number}"
-                raise NotFoundError(f"the job has not had {which} yet", where=f"job {job}")
+                hint = f"`lepton job show {job}` tells its state, its rounds and who has answered"
+                raise NotFoundError(f"the job has not had {which} yet", where=f"job {job}", hint=hint)
             return self._as_of_now(newest)
 
     def models(self, job: JobId) -> tuple[ModelView, ...]:

@@ -215,9 +215,10 @@ class Federation:
     def _make_participant(
         self, key: IdentityKey, ledger: MemoryLedger, records: MemoryRecords, seed: str
     ) -> Participant:
+        policy = self._policy()
         return Participant(
             identity=key,
-            policy=self._policy(),
+            policy=lambda: policy,
             accepted_list=lambda: self._signed,
             ledger=ledger,
             records=records,

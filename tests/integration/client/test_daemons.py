@@ -112,6 +112,19 @@ async def test_three_daemons_finish_a_private_job_and_remember_what_it_cost(tmp_
         # The words of an owner's log are those that left: no rows, no paths.
         refused = await asyncio.to_thread(link.submit, make_clinic_job(features=("glucose", "pressure")).canonical())
         failed = await ended(link, refused)
+        # The policy's file is the policy: what an owner writes while its daemon runs holds at once.
+        text = (tmp_path / NAMES[0] / "policy.toml").read_text()
+        (tmp_path / NAMES[0] / "policy.toml").write_text(text.replace('"logistic"', '"mlp"'))
+        (tmp_path / NAMES[1] / "policy.toml").write_text("[jobs")
+        forbidden = await ended(link, await asyncio.to_thread(link.submit, make_clinic_job().canonical()))
+    assert forbidden.state.value == "failed"
+    assert {match.owner: (match.reason, match.subject) for match in forbidden.owners if match.state == "cannot"} == {
+        NAMES[0]: ("MODEL", "policy.jobs.models"),
+        NAMES[1]: ("UNREADABLE", "policy.toml"),
+    }
+    assert "policy unreadable" in log.getvalue()
+    for name in NAMES[:2]:
+        (tmp_path / name / "policy.toml").write_text(text)
     assert view.state.value == "finished", (view.reason, log.getvalue())
     assert view.model_version == 2
     assert {match.state for match in view.owners} == {"can"}
@@ -123,7 +136,7 @@ async def test_three_daemons_finish_a_private_job_and_remember_what_it_cost(tmp_
         told = status(tmp_path / name)
         (population,) = told["populations"]
         assert 0 < population["epsilon_spent"] <= 4.0
-        assert [known["rounds_charged"] for known in told["jobs"]] == [2]
+        assert sum(known["rounds_charged"] for known in told["jobs"]) == 2
         answers = (tmp_path / name / "answers.jsonl").read_text().splitlines()
         assert [json.loads(line)["model_version"] for line in answers] == [0, 1]
     assert _children() == []

@@ -59,6 +59,7 @@ async def test_a_researcher_enrols_without_a_protocol_identity(coordinator, tmp_
     with pytest.raises(IdentityError) as wrong:
         await owner(await invitation_for(coordinator, "rolf", "researcher"), tmp_path / "rolf")
     assert wrong.value.reason == "WRONG_ROLE"
+    assert "`lepton researcher enrol`" in wrong.value.hint
 
 
 async def test_a_wrong_token_is_refused_and_the_right_one_still_works_with_the_same_identity(

@@ -115,7 +115,7 @@ class Owner:
         self.starts += 1
         self.participant = Participant(
             identity=self.identity,
-            policy=self.policy,
+            policy=lambda: self.policy,
             accepted_list=lambda: self.accepted,
             ledger=self.ledger,
             records=self.records,

@@ -226,8 +226,9 @@ def test_accepted_and_closed_jobs_and_answers_survive(tmp_path) -> None:
 
 def test_a_daemon_that_has_forgotten_refuses_to_start(tmp_path) -> None:
     (tmp_path / "answers.jsonl").write_text('{"job_id": "job-1"}\n')
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="cannot be read") as unread:
         open_records(tmp_path)
+    assert unread.value.where == f"{tmp_path / 'answers.jsonl'}, line 1"
     (tmp_path / "answers.jsonl").write_text("")
     open_records(tmp_path).close()
 

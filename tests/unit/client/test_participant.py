@@ -279,6 +279,19 @@ def test_a_policy_that_forbids_a_job_is_told_by_its_key() -> None:
     assert (refusal.code, refusal.reason, refusal.subject) == ("refused.policy", "MODEL", "policy.jobs.models")
 
 
+def test_a_policy_that_is_changed_holds_from_the_next_request_on() -> None:
+    federation = Federation()
+    owner, allowed = federation.first(), federation.first().policy
+    forbidden = allowed.jobs.model_copy(update={"models": ("mlp",)})
+    owner.policy = allowed.model_copy(update={"jobs": forbidden})
+    assert refusal_to(federation).reason == "MODEL"
+    owner.policy = allowed
+    assert refusal_to(federation) is None
+    owner.policy = allowed.model_copy(update={"jobs": forbidden})
+    (report,) = reports(owner.participant.handle(RoundInvite(federation.setup(1))))
+    assert (report.refusal.reason, report.refusal.subject) == ("MODEL", "policy.jobs.models")
+
+
 def _population(**changes) -> dict:
     return {
         "name": "patients",
