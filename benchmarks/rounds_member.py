@@ -61,7 +61,7 @@ async def run(folder: Path) -> None:
         session = ControlSession(channel, identity.member, log)
         participant = Participant(
             identity=identity,
-            policy=load_home_policy(home, settings),
+            policy=lambda: load_home_policy(home, settings),
             accepted_list=lambda: load_accepted(home),
             ledger=stack.enter_context(contextlib.closing(FileLedger(home.ledger, identity, SystemClock()))),
             records=stack.enter_context(contextlib.closing(FileRecords(home.jobs, home.answers))),
