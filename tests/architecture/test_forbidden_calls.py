@@ -23,7 +23,11 @@ FORBIDDEN_IMPORTS = {"pickle", "cloudpickle", "dill", "joblib", "marshal", "shel
 SAFE_YAML_LOADERS = ("SafeLoader", "CSafeLoader")
 MOST_LINES = 400
 #: All that can change a protocol's state stands in one file (one function a phase), which may take more room.
-MACHINES = {"core/lepton_core/secagg/client.py": 500, "core/lepton_core/secagg/server.py": 620}
+MACHINES = {
+    "client/lepton_client/participant.py": 420,
+    "core/lepton_core/secagg/client.py": 500,
+    "core/lepton_core/secagg/server.py": 620,
+}
 
 
 def forbidden_calls(source_text: str) -> list[str]:
@@ -104,7 +108,7 @@ def test_no_package_file_turns_data_into_code(source: Source) -> None:
 
 
 @pytest.mark.parametrize("path", written_files(), ids=lambda path: path.relative_to(ROOT).as_posix())
-def test_no_file_is_over_400_lines_but_the_two_protocol_machines(path) -> None:
+def test_no_file_is_over_400_lines_but_the_protocol_machines(path) -> None:
     lines = len(path.read_text(encoding="utf-8").splitlines())
     most = MACHINES.get(path.relative_to(ROOT).as_posix(), MOST_LINES)
     assert lines <= most, f"{path.relative_to(ROOT)} has {lines} lines: look for its second purpose"
