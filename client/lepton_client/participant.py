@@ -79,8 +79,7 @@ Effects = tuple[Effect, ...]
 class Participant:
     """One owner's part in every job; deterministic from its calls, `clock` and `randomness`. Not thread-safe.
 
-    `policy` and `accepted_list` look up what the owner allows and the membership list that it has accepted, each time
-    it matters: what the owner writes holds from the next request on. A policy that cannot be read refuses.
+    `policy` and `accepted_list` are looked up each time they matter: what the owner writes holds from then on.
     """
 
     def __init__(
@@ -243,8 +242,7 @@ class Participant:
     def _refuse_match_request(self, request: MatchRequest, job: Job | None, error: LeptonError) -> Effects:
         refusal = leaving(error, job)
         # What the owner or time can change is looked at anew when the coordinator asks again.
-        may_change = isinstance(error, PolicyRefusal) or error.reason.startswith("MEMBERSHIP_")
-        if not error.retryable and not may_change:
+        if not (error.retryable or isinstance(error, PolicyRefusal) or error.reason.startswith("MEMBERSHIP_")):
             self._refused.pop(request.job, None)
             self._refused[request.job] = digest_of_request(request), refusal
             while len(self._refused) > _MOST_REFUSALS:

@@ -29,6 +29,7 @@ def configure_logs(stream: TextIO | None = None) -> None:
     structlog.configure(
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(20),
-        logger_factory=structlog.WriteLoggerFactory(target),
+        # Looked up for each line: the process's standard error may have been replaced since.
+        logger_factory=lambda *_names: structlog.WriteLogger(stream if stream is not None else sys.stderr),
         cache_logger_on_first_use=False,
     )
