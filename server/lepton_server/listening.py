@@ -34,7 +34,8 @@ def open_server(listen: str, credentials: grpc.ServerCredentials) -> tuple[grpc.
             "the address cannot be listened on",
             where=listen,
             expected="a free port of this machine",
-            got=str(error).splitlines()[0][:200] if str(error) else "refused",
+            # gRPC goes on to speak of its own environment variables.
+            got=str(error).partition(";")[0][:200] or "refused",
             hint="is another coordinator running? choose another port with `listen`",
             reason="PORT_IN_USE",
         ) from None

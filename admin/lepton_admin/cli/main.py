@@ -49,6 +49,9 @@ EXIT_CODES = """Exit codes:
   130  ended by Ctrl-C"""
 
 
+#: Exit code after Ctrl-C, as shells have it: 128 and the signal's number.
+CTRL_C = 130
+
 Version = Annotated[bool, typer.Option("--version", help="Print the version.")]
 
 
@@ -128,15 +131,17 @@ def run(arguments: list[str]) -> int:
     except TyperException as error:
         return _complain_usage(error, as_json=as_json)
     except (KeyboardInterrupt, typer.Abort):
-        typer.echo("ended by Ctrl-C", err=True)
-        return 130
+        result = CTRL_C
     except BrokenPipeError:
         # The reader of our output has gone, as in `lepton job list | head`. Nothing more can be told to it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:  # noqa: BLE001 - the process boundary: tell it with an id
         return _complain_unexpected(error, as_json=as_json)
-    return result if isinstance(result, int) else 0
+    code = result if isinstance(result, int) else 0
+    if code == CTRL_C:
+        typer.echo("ended by Ctrl-C", err=True)
+    return code
 
 
 def _complain_usage(error: TyperException, *, as_json: bool) -> int:
@@ -161,6 +166,8 @@ def _complain_unexpected(error: Exception, *, as_json: bool) -> int:
 
 def main() -> None:
     """`lepton`, as the installed script calls it."""
+    # gRPC's own lines would stand between those of Lepton, which tell the same; who wants them sets the variable.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     sys.exit(run(sys.argv[1:]))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -120,8 +121,7 @@ def show(found: Findings) -> None:
         table("on the same held-out patients, at the same privacy", columns, rows, right=columns[1:]), soft_wrap=True
     )
     lines = [
-        "* computed by the demo beside the federation: no real site would release these models, as they spend every",
-        "  owner's privacy budget a second time.",
+        "* computed by the demo beside the federation; no real site would release them: they spend every budget twice.",
         f"Privacy: epsilon spent a record, at delta {told['delta']:g}, by each owner's own ledger: "
         + ", ".join(f"{owner['name']} {owner['epsilon']:.2f}" for owner in told["owners"])
         + ".",
@@ -130,24 +130,29 @@ def show(found: Findings) -> None:
         *(f"Left out: {owner['name']}: {owner['reason']} {owner['subject']}" for owner in told["refused"]),
         *(_lost_words(lost) for lost in told["lost"]),
         f"Time: first round after {told['seconds_first_round']:.1f} s, all after {told['seconds_total']:.1f} s.",
-        f"Model: {found.model}",
-        "",
-        "Next:",
-        *(f"  {command}" for command in next_commands(found)),
     ]
     for line in lines:
-        screen.print(line, markup=False, soft_wrap=True)
+        # On a terminal lines break between words; piped, a line stays a line.
+        screen.print(line, markup=False, soft_wrap=not screen.is_terminal)
+    # What is there to be copied is never broken.
+    screen.print(f"Model: {found.model}\n", markup=False, soft_wrap=True)
+    screen.print("Next (the first while `lepton demo --keep` runs):", markup=False, soft_wrap=True)
+    for command in next_commands(found):
+        screen.print(f"  {command}", markup=False, soft_wrap=True)
     sys.stdout.flush()
 
 
 def next_commands(found: Findings) -> list[str]:
     """Three commands to try; the first needs the coordinator to run (`--keep`)."""
     folder, data = found.folder, found.folder / "data"
+    # `make demo` runs it from an environment that is not active.
+    here = Path(sys.argv[0])
+    lepton = str(here) if here.name == "lepton" and shutil.which("lepton") is None else "lepton"
     rows = f"--source {data / 'holdout.csv'} --mapping {data / 'holdout.yaml'} --ontology {data / 'ontology.ttl'}"
     return [
-        f"lepton job show {found.job.job} --profile {folder / 'researcher'}        (while `lepton demo --keep` runs)",
-        f"lepton model predict --model {found.model} {rows}",
-        f"lepton client policy {folder / 'owners' / found.lost_owner}",
+        f"{lepton} job show {found.job.job} --profile {folder / 'researcher'}",
+        f"{lepton} model predict --model {found.model} {rows}",
+        f"{lepton} client policy {folder / 'owners' / found.lost_owner}",
     ]
 
 

@@ -10,6 +10,7 @@ from typer.exceptions import TyperException
 
 from lepton_admin.cli import main as command_line
 from lepton_admin.cli.main import EXIT_CODES, NOUNS, run
+from lepton_admin.link import CoordinatorLink
 from lepton_core import errors
 from tests.unit.admin.command_tree import example_of, require_parses, walk
 
@@ -145,9 +146,11 @@ def test_the_traceback_of_an_unexpected_error_is_shown_on_request(capsys, monkey
     assert "fail_with_a_record" in capsys.readouterr().err
 
 
-def test_ctrl_c_ends_with_130(capsys, monkeypatch):
-    def interrupted():
+@pytest.mark.parametrize("place", [(command_line, "build"), (CoordinatorLink, "of_profile")])
+def test_ctrl_c_ends_with_130_and_says_so(place, capsys, monkeypatch):
+    def interrupted(*_arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(command_line, "build", interrupted)
-    assert run(["job", "list"]) == 130
+    monkeypatch.setattr(*place, interrupted)
+    assert run(["job", "list", "--profile", "researcher"]) == 130
+    assert capsys.readouterr().err.strip() == "ended by Ctrl-C"
