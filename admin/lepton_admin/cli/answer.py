@@ -55,7 +55,9 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], 
     from rich.table import Table
     from rich.text import Text
 
-    made = Table(title=title or None, min_width=len(title), box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
+    made = Table(
+        title=title or None, min_width=len(title), box=box.SIMPLE_HEAD, title_justify="left", title_style="bold"
+    )
     for column in columns:
         made.add_column(column, justify="right" if column in right else "left", overflow="fold")
     for row in rows:
