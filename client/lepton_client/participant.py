@@ -35,8 +35,6 @@ from lepton_client.phases import CurrentRound, Matching, digest_of_request, even
 from lepton_client.policy import Policy
 from lepton_client.records import AcceptedJob, Records
 from lepton_client.refusals import leaving
-from lepton_compression.update import encode
-from lepton_core import ring
 from lepton_core.errors import AbortedError, LeptonError, PolicyRefusal
 from lepton_core.identity import IdentityKey
 from lepton_core.ids import Digest, JobId, RoundNumber, digest_of
@@ -63,6 +61,7 @@ from lepton_core.session import (
     ServerCommand,
     Welcome,
 )
+from lepton_pool.steps import encode_update
 from lepton_pool.terms import derive_ring_plan
 
 #: A round has five steps; one that nothing moves for longer than all of them is over, told or not.
@@ -169,9 +168,8 @@ class Participant:
         if current is None or current.train is None or not isinstance(current.phase, Training):
             return ()
         try:
-            plan = derive_ring_plan(self._records.jobs()[job_id].job)
-            lanes = encode(update, plan, current.train.codec_seed, self._randomness)
-            words = ring.pack(lanes, plan.lane_bits)
+            job = self._records.jobs()[job_id].job
+            words = encode_update(job, update, current.train.codec_seed, self._randomness)
             return self._step(job_id, current, secagg.InputReady(words))
         except LeptonError as error:
             return self._leave(job_id, current, error)

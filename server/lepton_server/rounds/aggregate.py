@@ -7,14 +7,12 @@ from collections.abc import Iterator
 import numpy as np
 from safetensors.numpy import load, save
 
-from lepton_compression.update import decode_sum
 from lepton_core.errors import LeptonError
-from lepton_core.optimizer import apply_update
-from lepton_core.ring import Words, unpack
+from lepton_core.ring import Words
 from lepton_core.secagg.terms import derive_codec_seed
 from lepton_core.secagg.unmask import sum_words, unmask
 from lepton_pool.models import model_layout
-from lepton_pool.terms import derive_ring_plan
+from lepton_pool.steps import next_model
 from lepton_pool.weights import decode_weights, encode_weights
 from lepton_server.jobs.events import AggregateDone, AggregateFailed, RunAggregate
 from lepton_server.store.port import Artifacts
@@ -32,16 +30,13 @@ def _aggregate(effect: RunAggregate, artifacts: Artifacts) -> AggregateDone:
     job, result = effect.job, effect.result
     # 1. The sum of the survivors' masked words, one at a time, and every mask that did not cancel taken off.
     total = sum_words(_words(effect, artifacts), effect.terms)
-    (group,) = unmask(total, result.plan, effect.terms)
-    # 2. Integers, then the mean update, by the round's public seed.
-    plan = derive_ring_plan(job)
-    lanes = unpack(group, plan.lane_bits, plan.padded_length)
-    mean_update = decode_sum(lanes, len(result.survivors), plan, derive_codec_seed(result.transcript.sid))
-    # 3. The server optimizer's step.
+    words = np.concatenate(unmask(total, result.plan, effect.terms))
+    # 2. Integers, the mean update by the round's public seed, and the server optimizer's step.
     layout = model_layout(job.model, len(job.task.features))
     before = decode_weights(layout, artifacts.get(effect.model))
     state = load(artifacts.get(effect.optimizer)) if effect.optimizer is not None else {}
-    after, state_after = apply_update(job.training.server, before, mean_update, state)
+    seed = derive_codec_seed(result.transcript.sid)
+    after, state_after = next_model(job, before, state, words, members=len(result.survivors), codec_seed=seed)
     return AggregateDone(
         job=effect.job_id,
         round=effect.round,
