@@ -44,7 +44,7 @@ class Wire:
     def lie(self, job: JobId) -> Lie:
         """How this job is lied to."""
         if job not in self._lies:
-            self._lies[job] = LIES.get(job.rpartition("-")[0], Lie)(self.say)
+            self._lies[job] = _kind_of(job)(self.say)
         return self._lies[job]
 
     def tell(self, session: Session, command: ServerCommand) -> None:
@@ -87,6 +87,11 @@ class Wire:
         self._tap.write(json.dumps(line) + "\n")
 
 
+def _kind_of(job: str) -> type[Lie]:
+    """The lie that the job is named after; its id is the name and a random end."""
+    return LIES.get(job.rpartition("-")[0], Lie)
+
+
 def _job_of(said: ServerCommand | MemberReport) -> JobId:
     return said.setup.job if isinstance(said, RoundInvite) else said.job
 
@@ -102,7 +107,7 @@ def install(wire: Wire) -> None:
 
     def choice(roll: Roll) -> frozenset[MemberId]:
         """Whoever is willing, where the lie is to ask again."""
-        asks_again = roll.model is not None and wire.lie(JobId(roll.model.job)).asks_again
+        asks_again = roll.model is not None and _kind_of(roll.model.job).asks_again
         return roll.willing if asks_again else honest_choice(roll)
 
     def telling(session: Session, command: ServerCommand) -> None:
