@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from lepton_core.errors import InputError
@@ -120,6 +122,45 @@ def test_terms_in_another_form_than_the_canonical_are_refused() -> None:
     message.terms = message.terms.replace(b",", b", ", 1)
     with pytest.raises(InputError, match="canonical"):
         convert.from_proto(message, Setup)
+
+
+@pytest.mark.parametrize(
+    ("value", "field"),
+    [
+        (m.Leaf(MEMBER, b"d" * 32), "member"),
+        (m.Leaf(MEMBER, b"d" * 32), "advert_digest"),
+        (m.Roster((), b"n" * 32, ()), "server_nonce"),
+        (m.ShareDigests(MEMBER, b"1" * 32, b"2" * 32), "mask_key"),
+        (m.ShareDigests(MEMBER, b"1" * 32, b"2" * 32), "self_seed"),
+        (m.ShareMessage(MEMBER, (), (), b"s" * 64), "signature"),
+        (DELIVERY.dealt[0], "signature"),
+        (DELIVERY, "model_digest"),
+        (m.InputTrailer(MEMBER, b"p" * 32, 80, (), b"s" * 64), "payload_digest"),
+        (m.InputTrailer(MEMBER, b"p" * 32, 80, (), b"s" * 64), "signature"),
+        (m.ConsistencySignature(MEMBER, b"s" * 64), "signature"),
+        (UNMASKING.revealed[0], "salt"),
+        (UNMASKING.revealed[0], "share"),
+        (UNMASKING, "signature"),
+        (Setup(JobId("a-job"), RoundNumber(1), TERMS, b"c" * 32), "nonce_commitment"),
+    ],
+)
+@pytest.mark.parametrize("change", [lambda whole: whole[:-1], lambda whole: whole + b"x"])
+def test_a_key_digest_or_signature_of_another_size_is_refused_by_name(
+    value: object, field: str, change: Callable[[bytes], bytes]
+) -> None:
+    message = convert.to_proto(value)
+    setattr(message, field, change(getattr(message, field)))
+    with pytest.raises(InputError) as refused:
+        convert.from_proto(message, type(value))
+    assert refused.value.where == f"{type(value).__name__}.{field}"
+
+
+def test_an_id_of_another_size_inside_a_list_is_refused_by_name() -> None:
+    message = convert.to_proto(m.SurvivorSet((MEMBER,)))
+    message.survivors.append(b"short")
+    with pytest.raises(InputError) as refused:
+        convert.from_proto(message, m.SurvivorSet)
+    assert refused.value.where == "SurvivorSet.survivors"
 
 
 def test_a_round_invite_without_its_setup_is_refused() -> None:
