@@ -126,6 +126,10 @@ class Terms:
             (bool(self.lane_groups), "there is a lane group"),
             (all(group.length >= 1 for group in self.lane_groups), "every lane group holds a value"),
             (all(group.bits in LANE_BITS for group in self.lane_groups), f"lanes have one of {LANE_BITS} bits"),
+            (
+                all(self.max_cohort < 2**group.bits for group in self.lane_groups),
+                "every lane holds the sum of max_cohort values of one bit",
+            ),
             (0 < total <= LONGEST_VECTOR, f"the vector has 1 to {LONGEST_VECTOR} values"),
             (self.model_length >= 1, "the model has a parameter"),
             (0.0 <= self.corruption < 0.5, "corruption is in [0, 0.5)"),
