@@ -236,7 +236,10 @@ def _roster(phase: AwaitingAdverts, *, over: bool = False) -> Outcome:
     leaves = tuple(Leaf(member, phase.adverts[member].digest(opening.setup_id)) for member in members)
     roster = Roster(leaves, opening.nonce, ())
     root = roster.root()
-    graph = draw_graph(root, opening.nonce, members, terms)
+    try:
+        graph = draw_graph(root, opening.nonce, members, terms)
+    except InputError as error:  # numbers that the terms give need not hold for the members that are left
+        return Failed(error), (*gone, Aborted(error))
     cohort = Cohort(
         opening=opening,
         members=members,
