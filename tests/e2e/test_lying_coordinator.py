@@ -132,6 +132,24 @@ def test_sealed_shares_that_the_coordinator_has_tampered_with_cost_their_holder_
     assert hostile.revealed(job) == every(row.survivors, {"SELF_SEED"}) | {holder: {"MASK_KEY"}}
 
 
+def test_daemons_do_not_train_on_a_model_of_the_coordinator_s_own_making(hostile) -> None:
+    """Stopped by `models.Models.model`: a daemon computes the model itself, the first from the job's public seed."""
+    job = hostile.submit("other-model")
+    assert hostile.ended(job).state is JobState.FAILED
+    require_refused(hostile, job, "MODEL_CHAIN")
+    assert hostile.heard(job, "InputTrailer") == []
+
+
+def test_daemons_told_another_sum_than_the_others_do_not_go_on_with_them(hostile) -> None:
+    """Stopped by `models.Models.model`: the next model must be what the sum that a daemon was told gives."""
+    job = hostile.submit("other-sum", rounds=2)
+    view = hostile.ended(job)
+    assert (view.state, view.model_version) == (JobState.FAILED, 1)
+    lower = [hostile.owners[member] for member in sorted(hostile.owners)[:2]]
+    assert hostile.refusals(job) == every(lower, {"MODEL_CHAIN"})
+    require_one_answer(hostile, job)
+
+
 @pytest.mark.parametrize("lie", ["two-attempts", "other-number"])
 def test_daemons_answer_once_on_a_model_that_the_coordinator_asks_about_in_two_rounds(hostile, lie) -> None:
     """Stopped by `client._pair` for the same version, and by `Consent.require_model` for the same model renumbered."""
@@ -150,7 +168,7 @@ def test_daemons_answer_once_on_a_model_that_the_coordinator_asks_about_in_two_r
 def test_a_daemon_killed_after_its_answer_answers_neither_a_replay_of_its_round_nor_a_second_attempt(hostile) -> None:
     """Stopped by `client_checks.require_roster`: the old roster lacks its new keys; then by the answers on its disk."""
     victim = next(iter(WEIGHTS))
-    job = hostile.submit("replay", rounds=2)
+    job = hostile.submit("replay")
     hostile.wait_until(lambda: set(hostile.heard(job, "Unmasking")) == EVERYBODY, "everybody's answer")
     before = len(hostile.wire(job, "heard"))
     hostile.kill(victim)

@@ -9,8 +9,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import cycle
 
+import numpy as np
+
+from lepton_core.chain import encode_link, parse_link
 from lepton_core.identity import IdentityKey
-from lepton_core.ids import MemberId, ModelVersion, RoundNumber
+from lepton_core.ids import MemberId, ModelVersion, RoundNumber, digest_of
 from lepton_core.membership import ListedMember, SignedList, sign
 from lepton_core.ports import SystemRandomness
 from lepton_core.secagg import client as machine
@@ -27,7 +30,16 @@ from lepton_core.secagg.messages import (
     Unmasking,
 )
 from lepton_core.secagg.terms import Setup
-from lepton_core.session import MatchRequest, Refusal, RoundCommand, RoundInvite, RoundRefusal, ServerCommand
+from lepton_core.session import (
+    MatchRequest,
+    Published,
+    Refusal,
+    RoundClosed,
+    RoundCommand,
+    RoundInvite,
+    RoundRefusal,
+    ServerCommand,
+)
 from lepton_server.jobs.events import Reported
 
 Say = Callable[[MemberId, ServerCommand], None]
@@ -54,6 +66,8 @@ class Lie:
                 return [replace(command, message=forged) for forged in self.message(member, number, message)]
             case MatchRequest():
                 return [self.match(command)]
+            case RoundClosed(published=Published()):
+                return [replace(command, published=self.publish(member, command.round, command.published))]
             case _:
                 return [command]
 
@@ -68,6 +82,10 @@ class Lie:
     def message(self, member: MemberId, number: RoundNumber, message: object) -> Sequence[object]:
         """What is told instead of this message of a round."""
         return [message]
+
+    def publish(self, member: MemberId, number: RoundNumber, published: Published) -> Published:
+        """What is published of a completed round instead."""
+        return published
 
     def hear(self, said: Reported) -> Sequence[Reported]:
         """What the coordinator's own machines are let know of a report."""
@@ -218,7 +236,7 @@ class InventedList(Lie):
         return replace(request, membership_list=forged.to_json())
 
 
-# Terms, shares and attempts ---------------------------------------------------------------------------------------
+# Terms and shares -------------------------------------------------------------------------------------------------
 
 
 class LowerTerms(Lie):
@@ -273,6 +291,31 @@ class HeldCertificates(Lie):
                 self.say(waiting, command)
             self._held = None
         return [said]
+
+
+# Models -----------------------------------------------------------------------------------------------------------
+
+
+class OtherModel(Lie):
+    """Everybody is asked to train on one model of the coordinator's own making."""
+
+    def message(self, member, number, message):
+        return [replace(message, model_digest=bytes(32)) if isinstance(message, Delivery) else message]
+
+
+class OtherSum(Lie):
+    """The lower two are told another sum of the first round than the others, each word one more."""
+
+    def publish(self, member, number, published):
+        setup = self.setups[number]
+        link = parse_link(published.content, setup.job, setup.terms)
+        if member not in link.transcript.survivors[:2]:
+            return published
+        content = encode_link(replace(link, words=link.words + np.uint64(1)))
+        return Published(digest_of(content), content)
+
+
+# Attempts ---------------------------------------------------------------------------------------------------------
 
 
 def _gone(said: Reported) -> Reported:
@@ -349,6 +392,8 @@ LIES: dict[str, type[Lie]] = {
     "lower-terms": LowerTerms,
     "tampered-delivery": TamperedDelivery,
     "upload-after-freeze": HeldCertificates,
+    "other-model": OtherModel,
+    "other-sum": OtherSum,
     "two-attempts": TwoAttempts,
     "other-number": OtherNumber,
     "replay": Replay,

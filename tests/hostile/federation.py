@@ -54,6 +54,8 @@ class Hostile:
     researcher: CoordinatorLink
     #: Owner by hex member id.
     owners: dict[str, str]
+    #: How long the coordinator's log was when each job was submitted.
+    logged_before: dict[JobId, int] = field(default_factory=dict)
     _jobs: dict[JobId, Job] = field(default_factory=dict)
 
     def home(self, owner: str) -> Path:
@@ -79,7 +81,9 @@ class Hostile:
             "aggregation": {"min_cohort": 4, "max_cohort": 8, "profile": "exact", "step_deadline_s": _STEP_S},
         }
         job = Job.model_validate(document)
+        before = len(self.log("coordinator"))
         job_id = self.researcher.submit(job.canonical())
+        self.logged_before[job_id] = before
         self._jobs[job_id] = job
         return job_id
 

@@ -116,7 +116,12 @@ class TamperedShare(Lie):
 
 
 class WrongLength(Lie):
-    """Uploads eight bytes more than the terms say."""
+    """Sends eight bytes more than the terms say, by an upload or within a message; leaves behind the latter."""
+
+    def report(self, report):
+        if not report.payload:
+            return [report]
+        return [replace(report, payload=report.payload + bytes(8)), self.leave(report)]
 
     async def upload(self, upload, payload, digest):
         longer = payload + bytes(8)
@@ -135,25 +140,27 @@ class WrongLengthTold(Lie):
 
 
 class DoubledUpload(Lie):
-    """Uploads other masked words as well, and signs for them behind the first."""
+    """Sends other masked words as well, by an upload or within a message, and signs for them behind the first."""
 
     def __init__(self, identity: IdentityKey) -> None:
         super().__init__(identity)
-        self._other = b""
+        self._uploaded = b""
 
     async def upload(self, upload, payload, digest):
         await upload(payload, digest)
-        self._other = bytes(len(payload))
+        self._uploaded = bytes(len(payload))
         try:
-            await upload(self._other, digest_of(self._other))
+            await upload(self._uploaded, digest_of(self._uploaded))
         except LeptonError as error:
             sys.stderr.write(f"second upload: {error.reason}\n")
 
-    def message(self, number, message):
-        if not isinstance(message, InputTrailer):
-            return [message]
-        digest = bytes.fromhex(digest_of(self._other))
-        return [message, self.sign(number, replace(message, payload_digest=digest))]
+    def report(self, report):
+        if not isinstance(report.message, InputTrailer):
+            return [report]
+        within = bytes(len(report.payload))
+        digest = bytes.fromhex(digest_of(within or self._uploaded))
+        signed = self.sign(report.round, replace(report.message, payload_digest=digest))
+        return [report, replace(report, message=signed, payload=within)]
 
 
 class UploadAfterFreeze(Lie):
