@@ -74,6 +74,19 @@ def test_daemons_shown_different_survivor_sets_sign_them_and_reveal_nothing(host
     assert {owner for owner in WEIGHTS if refusals[owner] == {"TOO_FEW_SIGNATURES"}} == lower
 
 
+def test_a_daemon_that_is_told_that_it_has_dropped_out_reveals_nothing(hostile) -> None:
+    """Stopped by `client_checks.require_survivors`: a member goes on only if it is in the set."""
+    job = hostile.submit("told-dead")
+    view = hostile.ended(job)
+    assert view.state is JobState.FINISHED, view.reason
+    victim = hostile.owners[min(hostile.owners)]
+    assert hostile.refusals(job) == {victim: {"LEFT_OUT"}}
+    assert victim not in hostile.heard(job, "ConsistencySignature")
+    assert set(hostile.heard(job, "Unmasking")) == EVERYBODY - {victim}
+    assert hostile.answers(victim, job) == []
+    assert hostile.mean_of(job) == pytest.approx(mean_weight(*WEIGHTS), abs=1e-4)  # its input was in the sum
+
+
 def test_daemons_refuse_a_neighbour_s_key_that_the_coordinator_has_substituted(hostile) -> None:
     """Stopped by `client_checks.require_advert`: the neighbour's own identity signs its keys."""
     job = hostile.submit("substituted-key")
@@ -119,9 +132,10 @@ def test_daemons_refuse_terms_with_a_lower_threshold_or_cohort_than_the_job_has(
     assert hostile.heard(job, "Advert") == []
 
 
-def test_sealed_shares_that_the_coordinator_has_tampered_with_cost_their_holder_its_place_and_no_more(hostile) -> None:
+@pytest.mark.parametrize("lie", ["tampered-delivery", "reflected-delivery"])
+def test_sealed_shares_that_are_not_their_dealer_s_cost_the_holder_its_place_and_no_more(hostile, lie) -> None:
     """Stopped by the seal (`sharing.open_dealt`): the holder treats the dealer as absent, the others' sum is right."""
-    job = hostile.submit("tampered-delivery")
+    job = hostile.submit(lie)
     view = hostile.ended(job)
     assert view.state is JobState.FINISHED, view.reason
     holder = hostile.owners[min(hostile.owners)]
@@ -162,6 +176,18 @@ def test_daemons_answer_once_on_a_model_that_the_coordinator_asks_about_in_two_r
     ]
     assert hostile.refusals(job) == every(WEIGHTS, {"ALREADY_ANSWERED"})
     assert [line["round"] for line in hostile.wire(job, "heard", "InputTrailer")] == [1] * 5
+    require_one_answer(hostile, job)
+
+
+def test_daemons_asked_on_one_model_in_two_rounds_at_once_answer_in_one_of_them(hostile) -> None:
+    """Stopped by `Participant._commanded`: the model of a newer round ends the older one and erases its secrets."""
+    job = hostile.submit("two-at-once", rounds=2)
+    view = hostile.ended(job)
+    assert (view.state, view.model_version) == (JobState.FAILED, 0)
+    inputs = [line["round"] for line in hostile.wire(job, "heard", "InputTrailer")]
+    assert sorted(inputs) == [1] * 5 + [2] * 5
+    assert {line["round"] for line in hostile.wire(job, "told", "Certificate")} == {1, 2}
+    assert {line["round"] for line in hostile.wire(job, "heard", "Unmasking")} == {2}
     require_one_answer(hostile, job)
 
 

@@ -49,6 +49,15 @@ def test_a_second_advert_of_one_identity_is_refused_and_the_first_counts(hostile
     assert hostile.heard(job, "Advert").count(LIAR) == 2
 
 
+def test_a_member_that_floods_a_round_is_heard_eight_times_and_no_more(hostile) -> None:
+    """Stopped by `relay.may_speak`: each rejection has its rows in journal and audit."""
+    job = hostile.submit("flood")
+    row = require_sum_of(hostile, job, *HONEST)
+    assert hostile.heard(job, "Advert").count(LIAR) == 41
+    assert rejected(hostile, job, "") == [LIAR] * 8
+    assert [lost.owner for lost in row.dropped] == [LIAR]
+
+
 def test_two_daemons_of_one_identity_are_one_member_and_the_older_one_ends(hostile) -> None:
     """Stopped by `Sessions.open`: one live session a member."""
     copy = hostile.home(LIAR).with_name(f"{LIAR}-copy")

@@ -29,7 +29,8 @@ from lepton_server.jobs.events import Reported
 from lepton_server.jobs.phases import Roll
 from lepton_server.logs import configure_logs
 from lepton_server.pump import Pump
-from tests.hostile.coordinator_lies import LIES, Lie
+from tests.hostile.coordinator_lie import Lie
+from tests.hostile.coordinator_lies import LIES
 
 
 class Wire:

@@ -5,7 +5,6 @@ A lie works on the frozen values of `lepton_core`: what an honest coordinator wo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import cycle
 
@@ -13,7 +12,7 @@ import numpy as np
 
 from lepton_core.chain import encode_link, parse_link
 from lepton_core.identity import IdentityKey
-from lepton_core.ids import MemberId, ModelVersion, RoundNumber, digest_of
+from lepton_core.ids import MemberId, digest_of
 from lepton_core.membership import ListedMember, SignedList, sign
 from lepton_core.ports import SystemRandomness
 from lepton_core.secagg import client as machine
@@ -22,89 +21,22 @@ from lepton_core.secagg.messages import (
     Advert,
     Certificate,
     ConsistencySignature,
+    DealtShares,
     Delivery,
     InputTrailer,
     Leaf,
     Roster,
+    ShareMessage,
     SurvivorSet,
     Unmasking,
 )
 from lepton_core.secagg.terms import Setup
 from lepton_core.session import (
-    MatchRequest,
     Published,
-    Refusal,
-    RoundClosed,
     RoundCommand,
-    RoundInvite,
-    RoundRefusal,
-    ServerCommand,
 )
-from lepton_server.jobs.events import Reported
-
-Say = Callable[[MemberId, ServerCommand], None]
-
-
-class Lie:
-    """How one job is lied to; this one not at all."""
-
-    #: True: members that have answered on a model version are asked on it again.
-    asks_again = False
-
-    def __init__(self, say: Say) -> None:
-        #: Tells a connected member something, whatever an honest coordinator would do.
-        self.say = say
-        self.setups: dict[RoundNumber, Setup] = {}
-
-    def tell(self, member: MemberId, command: ServerCommand) -> Sequence[ServerCommand]:
-        """What is told instead of this command."""
-        match command:
-            case RoundInvite(setup):
-                self.setups[setup.round] = setup
-                return [replace(command, setup=setup) for setup in self.invite(member, setup)]
-            case RoundCommand(round=number, message=message):
-                return [replace(command, message=forged) for forged in self.message(member, number, message)]
-            case MatchRequest():
-                return [self.match(command)]
-            case RoundClosed(published=Published()):
-                return [replace(command, published=self.publish(member, command.round, command.published))]
-            case _:
-                return [command]
-
-    def match(self, request: MatchRequest) -> MatchRequest:
-        """What is asked instead of a match request."""
-        return request
-
-    def invite(self, member: MemberId, setup: Setup) -> Sequence[Setup]:
-        """What is proposed instead of these terms."""
-        return [setup]
-
-    def message(self, member: MemberId, number: RoundNumber, message: object) -> Sequence[object]:
-        """What is told instead of this message of a round."""
-        return [message]
-
-    def publish(self, member: MemberId, number: RoundNumber, published: Published) -> Published:
-        """What is published of a completed round instead."""
-        return published
-
-    def hear(self, said: Reported) -> Sequence[Reported]:
-        """What the coordinator's own machines are let know of a report."""
-        return [said]
-
-    def welcomed(self, member: MemberId) -> None:
-        """The member has opened a session."""
-
-
-def _message(said: object) -> object:
-    """The message of a round in a command or report; None if there is none."""
-    return getattr(said, "message", None)
-
-
-def _without(survivors: SurvivorSet, member: MemberId) -> SurvivorSet:
-    """The set as if another one than `member` had dropped out."""
-    gone = next(other for other in survivors.survivors if other != member)
-    return SurvivorSet(tuple(other for other in survivors.survivors if other != gone))
-
+from tests.hostile.coordinator_attempts import OtherNumber, Replay, TwoAtOnce, TwoAttempts
+from tests.hostile.coordinator_lie import Lie, Say, message_of, without
 
 # Survivors --------------------------------------------------------------------------------------------------------
 
@@ -113,7 +45,7 @@ class OverlappingLists(Lie):
     """Everybody is told that all live, and then that one has dropped out: asked for both kinds of its shares."""
 
     def message(self, member, number, message):
-        return [message, _without(message, member)] if isinstance(message, SurvivorSet) else [message]
+        return [message, without(message, member)] if isinstance(message, SurvivorSet) else [message]
 
 
 class AskedAgain(Lie):
@@ -124,16 +56,16 @@ class AskedAgain(Lie):
         self._told: dict[MemberId, list[RoundCommand]] = {}
 
     def tell(self, member, command):
-        if isinstance(_message(command), SurvivorSet | Certificate):
+        if isinstance(message_of(command), SurvivorSet | Certificate):
             self._told.setdefault(member, []).append(command)
         return super().tell(member, command)
 
     def hear(self, said):
-        if isinstance(_message(said.report), Unmasking):
+        if isinstance(message_of(said.report), Unmasking):
             for command in self._told.pop(said.member, []):
                 message = command.message
                 if isinstance(message, SurvivorSet):
-                    other = _without(message, said.member)
+                    other = without(message, said.member)
                 else:
                     other = Certificate(message.signatures[1:])
                 self.say(said.member, replace(command, message=other))
@@ -160,7 +92,7 @@ class Equivocation(Lie):
 
     def hear(self, said):
         report = said.report
-        if not isinstance(_message(report), ConsistencySignature):
+        if not isinstance(message_of(report), ConsistencySignature):
             return [said]
         self._signed[said.member] = report.message
         if len(self._signed) == len(self._told):
@@ -171,6 +103,15 @@ class Equivocation(Lie):
                 self.say(one, RoundCommand(report.job, report.round, shown))
             self._signed, self._told = {}, {}
         return []  # an honest machine would refuse half of them
+
+
+class ToldDead(Lie):
+    """The lowest member is told that everybody lives but itself."""
+
+    def message(self, member, number, message):
+        if not isinstance(message, SurvivorSet) or member != message.survivors[0]:
+            return [message]
+        return [SurvivorSet(message.survivors[1:])]
 
 
 # Rosters ----------------------------------------------------------------------------------------------------------
@@ -259,14 +200,35 @@ class LowerTerms(Lie):
 
 
 class TamperedDelivery(Lie):
-    """The first member of the roster gets one dealer's sealed shares with a bit turned over."""
+    """The lowest member gets one dealer's sealed shares with a bit turned over."""
 
     def message(self, member, number, message):
         if not isinstance(message, Delivery) or any(dealt.dealer < member for dealt in message.dealt):
             return [message]
-        first = message.dealt[0]
-        turned = replace(first, ciphertext=bytes([first.ciphertext[0] ^ 1]) + first.ciphertext[1:])
-        return [replace(message, dealt=(turned, *message.dealt[1:]))]
+        first, *rest = message.dealt
+        forged = replace(first, ciphertext=self.forge(member, first))
+        return [replace(message, dealt=(forged, *rest))]
+
+    def forge(self, member: MemberId, dealt: DealtShares) -> bytes:
+        """The ciphertext that comes instead."""
+        return bytes([dealt.ciphertext[0] ^ 1]) + dealt.ciphertext[1:]
+
+
+class ReflectedDelivery(TamperedDelivery):
+    """The lowest member gets back what it sealed for a dealer, as if the dealer had sealed it."""
+
+    def __init__(self, say: Say) -> None:
+        super().__init__(say)
+        self._sealed: dict[tuple[MemberId, MemberId], bytes] = {}
+
+    def hear(self, said):
+        message = message_of(said.report)
+        if isinstance(message, ShareMessage):
+            self._sealed |= {(message.dealer, entry.holder): entry.ciphertext for entry in message.sealed}
+        return [said]
+
+    def forge(self, member, dealt):
+        return self._sealed[member, dealt.dealer]
 
 
 class HeldCertificates(Lie):
@@ -278,7 +240,7 @@ class HeldCertificates(Lie):
         self._frozen = False
 
     def tell(self, member, command):
-        message = _message(command)
+        message = message_of(command)
         self._frozen = self._frozen or isinstance(message, SurvivorSet)
         if isinstance(message, Certificate) and self._held is not None:
             self._held.append((member, command))
@@ -286,7 +248,7 @@ class HeldCertificates(Lie):
         return super().tell(member, command)
 
     def hear(self, said):
-        if self._frozen and self._held is not None and isinstance(_message(said.report), InputTrailer):
+        if self._frozen and self._held is not None and isinstance(message_of(said.report), InputTrailer):
             for waiting, command in self._held:
                 self.say(waiting, command)
             self._held = None
@@ -315,86 +277,24 @@ class OtherSum(Lie):
         return Published(digest_of(content), content)
 
 
-# Attempts ---------------------------------------------------------------------------------------------------------
-
-
-def _gone(said: Reported) -> Reported:
-    """As if the member had left the round instead of saying this."""
-    return replace(said, report=RoundRefusal(said.report.job, said.report.round, Refusal("aborted", "GONE", "")))
-
-
-class TwoAttempts(Lie):
-    """Whoever answers is said to have left, so that the round aborts; then all are asked again on the same model."""
-
-    asks_again = True
-
-    def hear(self, said):
-        return [_gone(said) if isinstance(_message(said.report), Unmasking) else said]
-
-
-class OtherNumber(TwoAttempts):
-    """As two attempts, and calls the model another version the second time."""
-
-    def message(self, member, number, message):
-        again = number > 1 and isinstance(message, Delivery)
-        return [replace(message, model_version=ModelVersion(message.model_version + 1)) if again else message]
-
-
-class Replay(Lie):
-    """Keeps all answers back; who comes back after its answer is told its whole round again, with one survivor less.
-
-    Once it has refused, the round is let abort as in two attempts, and all are asked again on the same model.
-    """
-
-    asks_again = True
-
-    def __init__(self, say: Say) -> None:
-        super().__init__(say)
-        self._told: dict[MemberId, list[ServerCommand]] = {}
-        self._answers: dict[MemberId, Reported] = {}
-        self._replayed = False
-
-    def tell(self, member, command):
-        if member not in self._answers:
-            self._told.setdefault(member, []).append(command)
-        return super().tell(member, command)
-
-    def hear(self, said):
-        if isinstance(_message(said.report), Unmasking):
-            self._answers[said.member] = said
-            return []
-        if self._replayed and isinstance(said.report, RoundRefusal):
-            answers, self._answers = self._answers, {}
-            return [said, *map(_gone, answers.values())]
-        return [said]
-
-    def welcomed(self, member):
-        if member not in self._answers:
-            return
-        self._replayed = True
-        for command in self._told.pop(member):
-            survivors = _message(command)
-            again = command
-            if isinstance(survivors, SurvivorSet):
-                again = replace(command, message=_without(survivors, member))
-            self.say(member, again)
-
-
 #: By the name of the job that is lied to.
 LIES: dict[str, type[Lie]] = {
     "overlapping-lists": OverlappingLists,
     "asked-again": AskedAgain,
     "equivocation": Equivocation,
+    "told-dead": ToldDead,
     "substituted-key": SubstitutedKey,
     "duplicated-leaf": DuplicatedLeaf,
     "invented-members": InventedMembers,
     "invented-list": InventedList,
     "lower-terms": LowerTerms,
     "tampered-delivery": TamperedDelivery,
+    "reflected-delivery": ReflectedDelivery,
     "upload-after-freeze": HeldCertificates,
     "other-model": OtherModel,
     "other-sum": OtherSum,
     "two-attempts": TwoAttempts,
     "other-number": OtherNumber,
+    "two-at-once": TwoAtOnce,
     "replay": Replay,
 }

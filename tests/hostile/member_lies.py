@@ -17,7 +17,7 @@ from lepton_core.ports import SystemRandomness
 from lepton_core.secagg import client as machine
 from lepton_core.secagg.agreement import RoundSecrets, draw_round_secrets
 from lepton_core.secagg.client_checks import Admission
-from lepton_core.secagg.messages import Advert, Delivery, InputTrailer, MemberMessage, Roster, Unmasking
+from lepton_core.secagg.messages import Advert, Delivery, InputTrailer, Roster, Unmasking
 from lepton_core.secagg.terms import Setup, derive_sid
 from lepton_core.session import (
     MemberReport,
@@ -56,11 +56,7 @@ class Lie:
 
     def report(self, report: RoundReport) -> Sequence[MemberReport]:
         """What is sent instead of this report."""
-        return [replace(report, message=message) for message in self.message(report.round, report.message)]
-
-    def message(self, number: RoundNumber, message: MemberMessage) -> Sequence[MemberMessage]:
-        """What is said instead of this message of a round."""
-        return [message]
+        return [report]
 
     async def upload(self, upload: Upload, payload: bytes, digest: Digest) -> None:
         """What is uploaded instead of this payload."""
@@ -87,13 +83,24 @@ class Lie:
 class SecondAdvert(Lie):
     """Stands in a round twice: a second advert with other keys, as well signed as the first."""
 
-    def message(self, number, message):
-        if not isinstance(message, Advert):
-            return [message]
-        setup = self.setups[number]
+    def report(self, report):
+        return [report, self.other(report)] if isinstance(report.message, Advert) else [report]
+
+    def other(self, report: RoundReport) -> RoundReport:
+        """An advert of the same identity with new keys."""
+        setup = self.setups[report.round]
         admission = Admission({self.identity.member: self.identity.public}, setup.terms.membership_digest, 3, 0.0)
-        _, (other,) = machine.start(setup, self.identity, admission, SystemRandomness())
-        return [message, other.message]
+        _, (send,) = machine.start(setup, self.identity, admission, SystemRandomness())
+        return replace(report, message=send.message)
+
+
+class Flood(SecondAdvert):
+    """Forty adverts more, and leaves."""
+
+    def report(self, report):
+        if not isinstance(report.message, Advert):
+            return [report]
+        return [report, *(self.other(report) for _ in range(40)), self.leave(report)]
 
 
 class BadDealer(Lie):
@@ -200,6 +207,7 @@ class UploadAfterFreeze(Lie):
 #: By the name of the job that is lied in.
 LIES: dict[str, type[Lie]] = {
     "second-advert": SecondAdvert,
+    "flood": Flood,
     "bad-dealer": BadDealer,
     "tampered-share": TamperedShare,
     "wrong-length": WrongLength,
