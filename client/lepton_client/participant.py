@@ -357,6 +357,7 @@ class Participant:
             ring_plan=derive_ring_plan(accepted.job),
             codec_seed=train.codec_seed,
             expected_batch=population.declared_rows * accepted.job.training.sampling_rate,
+            shuffle=accepted.shuffle_of(train.model_version, self._identity.member),
         )
         return (asked,)
 

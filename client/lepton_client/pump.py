@@ -24,7 +24,7 @@ from lepton_core.errors import AbortedError, FaultError, LeptonError
 from lepton_core.ids import Digest, JobId, RoundNumber
 from lepton_core.layout import Vector
 from lepton_core.session import JobClosed, MatchAnswer, RoundClosed, RoundRefusal, ServerCommand
-from lepton_pool.models import model_layout
+from lepton_pool.models import architecture_of, model_layout
 from lepton_pool.weights import decode_weights
 
 #: How often the participant looks for rounds that the coordinator has forgotten, in seconds.
@@ -193,7 +193,7 @@ class Pump:
 
     async def _update(self, effect: Train, deadline_s: float) -> Vector:
         job = effect.job
-        layout = model_layout(job.model, len(job.task.features))
+        layout = model_layout(architecture_of(job))
         largest = 4 * layout.length + _MODEL_HEADER_BYTES
         content = await self._transfers.download(effect.model_digest, largest=largest, deadline_s=deadline_s)
         model = await asyncio.to_thread(decode_weights, layout, content)
@@ -206,7 +206,7 @@ class Pump:
                 self._loaded = None
                 await self._trainer.load(prepared.features, prepared.target)
                 self._loaded = effect.job_id
-            return await self._trainer.train(job, model, kept, effect.expected_batch)
+            return await self._trainer.train(job, model, kept, effect.expected_batch, effect.shuffle)
 
     async def _training_failed(self, effect: Train, error: LeptonError) -> None:
         self._log.warning(

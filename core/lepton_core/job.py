@@ -42,12 +42,39 @@ class Feature(Settings):
     impute: Literal["midpoint", "minimum"] = "midpoint"
 
 
+#: A value of a coded concept: local name or IRI in its value set.
+ValueName = Annotated[str, Field(min_length=1, max_length=300)]
+
+
 class Target(Settings):
-    """What the model predicts: a coded concept; `positive` is the value that counts as 1."""
+    """What the model predicts: a coded concept, either whether it is `positive`, or which of `classes` it is."""
 
     concept: str = Field(min_length=1, max_length=300)
-    #: The concept's value (local name or IRI in its value set) that is class 1; all other known values are class 0.
-    positive: str = Field(min_length=1, max_length=300)
+    #: The value that is class 1; all other known values are class 0.
+    positive: ValueName | None = None
+    #: Or one class a value, numbered from 0 in this order; rows of other values are refused.
+    classes: tuple[ValueName, ...] | None = Field(default=None, min_length=2, max_length=1_000)
+
+    @property
+    def values(self) -> tuple[str, ...]:
+        """The values named."""
+        return self.classes if self.classes is not None else tuple(filter(None, (self.positive,)))
+
+    @property
+    def class_count(self) -> int:
+        """Number of classes, at least 2."""
+        return 2 if self.classes is None else len(self.classes)
+
+    @property
+    def outputs(self) -> int:
+        """Logits a row: one for `positive`, else one a class."""
+        return 1 if self.classes is None else len(self.classes)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if (self.positive is None) == (self.classes is None):
+            raise ValueError("give either positive (one value against all others) or classes (one class a value)")
+        return self
 
 
 class Task(Settings):
@@ -72,6 +99,10 @@ class Task(Settings):
             raise ValueError(f"concepts named twice: {', '.join(twice)}")
         if self.iri(self.target.concept) in iris:
             raise ValueError("the target is also a feature")
+        values = Counter(self.iri(value) for value in self.target.values)
+        twice = sorted(iri for iri, times in values.items() if times > 1)
+        if twice:
+            raise ValueError(f"target.classes: values named twice: {', '.join(twice)}")
         return self
 
 
@@ -104,12 +135,39 @@ class Training(Settings):
     """The recipe every member follows in each round."""
 
     rounds: int = Field(default=20, ge=1, le=100_000)
-    #: SGD steps a member takes in a round.
+    #: How records come into batches: drawn anew for each step, or all of them, epoch by epoch (mode `none` only).
+    batching: Literal["poisson", "epochs"] = "poisson"
+    #: With `poisson`: SGD steps a member takes in a round.
     local_steps: int = Field(default=5, ge=1, le=10_000)
-    #: Poisson sampling rate q: each record is in a step's batch with this probability. Public.
+    #: With `poisson`: rate q; each record is in a step's batch with this probability. Public.
     sampling_rate: Fraction = 0.25
+    #: With `epochs`: passes over a member's records in a round.
+    local_epochs: int = Field(default=1, ge=1, le=1_000)
+    #: With `epochs`: records of a batch; the last of an epoch may be smaller.
+    batch_size: int = Field(default=32, ge=1, le=2**31 - 1)
+    #: With `epochs`: public seed of the order of records, so that a run can be compared; None draws it in secret.
+    shuffle_seed: int | None = Field(default=None, ge=0, lt=2**53)
     learning_rate: Positive = 0.5
     server: ServerOptimizer = ServerOptimizer()
+
+    def shuffle_of(self, version: int, member: int) -> int | None:
+        """The seed of a member's order in the round on this model version; None if it is drawn in secret.
+
+        `member` counts the admitted members of the job's list, sorted, from 0.
+        """
+        return None if self.shuffle_seed is None else self.shuffle_seed + 1000 * (version + 1) + member
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        foreign = _POISSON_KEYS if self.batching == "epochs" else _EPOCH_KEYS
+        for key in foreign:
+            if getattr(self, key) != type(self).model_fields[key].default:
+                raise ValueError(f"{key} has no meaning with batching = {self.batching!r}; leave it out")
+        return self
+
+
+_POISSON_KEYS = ("local_steps", "sampling_rate")
+_EPOCH_KEYS = ("local_epochs", "batch_size", "shuffle_seed")
 
 
 class Privacy(Settings):
@@ -155,7 +213,7 @@ class Aggregation(Settings):
 class Evaluation(Settings):
     """A public evaluation set; looking at it costs no privacy."""
 
-    #: SHA-256 (hex) of the safetensors artifact with `features` (rows, d) float32 and `target` (rows,) float32.
+    #: SHA-256 (hex) of the safetensors artifact: `features` (rows, d) and `target` (rows,), the classes; float32.
     digest: str = Field(pattern=DIGEST_PATTERN)
     rows: int = Field(ge=1)
 
@@ -178,6 +236,15 @@ class _JobBase(Settings):
     training: Training = Training()
     privacy: Privacy = Privacy()
     aggregation: Aggregation = Aggregation()
+
+    @model_validator(mode="after")
+    def _check_recipe(self) -> Self:
+        if self.privacy.mode != "none" and self.training.batching != "poisson":
+            raise ValueError(
+                "training.batching: a private job draws its batches by poisson, which its epsilon is counted for; "
+                f"leave batching = {self.training.batching!r} out"
+            )
+        return self
 
 
 class JobFile(_JobBase):

@@ -11,7 +11,7 @@ from lepton_core.errors import LeptonError
 from lepton_core.ring import Words
 from lepton_core.secagg.terms import derive_codec_seed
 from lepton_core.secagg.unmask import sum_words, unmask
-from lepton_pool.models import model_layout
+from lepton_pool.models import architecture_of, model_layout
 from lepton_pool.steps import next_model
 from lepton_pool.weights import decode_weights, encode_weights
 from lepton_server.jobs.events import AggregateDone, AggregateFailed, RunAggregate
@@ -32,7 +32,7 @@ def _aggregate(effect: RunAggregate, artifacts: Artifacts) -> AggregateDone:
     total = sum_words(_words(effect, artifacts), effect.terms)
     words = np.concatenate(unmask(total, result.plan, effect.terms))
     # 2. Integers, the mean update by the round's public seed, and the server optimizer's step.
-    layout = model_layout(job.model, len(job.task.features))
+    layout = model_layout(architecture_of(job))
     before = decode_weights(layout, artifacts.get(effect.model))
     state = load(artifacts.get(effect.optimizer)) if effect.optimizer is not None else {}
     seed = derive_codec_seed(result.transcript.sid)
