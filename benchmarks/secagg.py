@@ -46,7 +46,7 @@ from lepton_core.secagg.messages import (
     Roster,
     ServerMessage,
 )
-from lepton_core.secagg.server_phases import Phase
+from lepton_core.secagg.server_phases import BoundModel, Phase
 from lepton_core.secagg.simulate import event_of, member_event_of
 from lepton_core.secagg.terms import LaneGroup, Setup, Terms, commit_nonce
 from lepton_core.secagg.transcript import RoundResult
@@ -212,11 +212,11 @@ class _Round:
         admission = Admission(listed, self.terms.membership_digest, self.terms.min_cohort, self.terms.corruption)
         for key in self.identities:
             started = _now()
-            phase, effects = client.start(setup, key, admission, frozenset(), _RANDOMNESS)
+            phase, effects = client.start(setup, key, admission, _RANDOMNESS)
             self.seconds.clients[key.member] = _now() - started
             self._members[key.member] = phase
             self._perform(key.member, effects)
-        self._serve(*server.start(setup, _NONCE, listed, model_version=ModelVersion(0), model_digest=bytes(32)))
+        self._serve(*server.start(setup, _NONCE, listed, BoundModel(ModelVersion(0), bytes(32))))
         groups = self._unmask()
         lanes = unpack(groups[0], self.case.args.ring_bits, self.case.dimension)
         self.exact = bool(np.array_equal(lanes, self._expected))

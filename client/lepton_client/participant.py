@@ -278,9 +278,7 @@ class Participant:
         except LeptonError as error:
             refusal = leaving(error, accepted.job if accepted is not None else None)
             return (self._refuse_round(job_id, setup.round, refusal),)
-        phase, effects = machine.start(
-            setup, self._identity, admission, self._records.answered(job_id), self._randomness
-        )
+        phase, effects = machine.start(setup, self._identity, admission, self._randomness)
         begun = self._rounds[job_id] = CurrentRound(setup, phase, self._clock.now())
         return (*ended, *self._perform(job_id, begun, effects))
 
@@ -301,7 +299,7 @@ class Participant:
         if current is None or number > current.setup.round:
             lost = AbortedError("this process holds no secrets of that round", reason="SECRETS_LOST")
             return (self._refuse_round(job_id, number, leaving(lost, None)),)
-        return self._repeated(job_id, current, event_of(message))
+        return self._repeated(job_id, current, event_of(message, self._records.answered(job_id)))
 
     def _repeated(self, job_id: JobId, current: CurrentRound, event: secagg.Event) -> Effects:
         if current.refusal is not None:

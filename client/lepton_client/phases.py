@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import assert_never
 
@@ -63,13 +64,13 @@ def digest_of_request(request: MatchRequest) -> Digest:
     return digest_of(labelled_hash(b"lepton/match/v1", request.canonical_job, request.membership_list))
 
 
-def event_of(message: ServerMessage) -> secagg.Event:
-    """The event that the coordinator's message is to the machine of a round."""
+def event_of(message: ServerMessage, answered: AbstractSet[ModelVersion]) -> secagg.Event:
+    """The event that the coordinator's message is to the machine of a round, in a job so far answered."""
     match message:
         case Roster():
             return secagg.RosterReceived(message)
         case Delivery():
-            return secagg.DeliveryReceived(message)
+            return secagg.DeliveryReceived(message, answered)
         case SurvivorSet():
             return secagg.SurvivorsReceived(message)
         case Certificate():

@@ -134,7 +134,6 @@ def invented(fake, roster):
             fake.setup,
             key,
             replace(fake.admission, members={key.member: key.public}),
-            set(),
             SeededRandomness(key.member.hex()),
         )
         adverts.append(send.message)
@@ -475,7 +474,7 @@ def test_a_replay_to_a_restarted_member_ends_the_round():
     until(victim.fake, victim.member, client_phases.Shared)
     roster = victim.fake.members[victim.member].circle.roster
     restarted, _ = client.start(
-        victim.fake.setup, victim.fake.identities[2], victim.fake.admission, set(), SeededRandomness("after restart")
+        victim.fake.setup, victim.fake.identities[2], victim.fake.admission, SeededRandomness("after restart")
     )
     failed, _ = client.step(restarted, told.RosterReceived(roster))
     assert failed.error.reason == "OWN_KEY_ALTERED"
@@ -510,7 +509,7 @@ def test_a_member_draws_no_secret_for_terms_with(name):
     fake = FakeRound(COUNT, terms=make_terms(min_cohort=4))
     setup = replace(fake.setup, terms=replace(fake.terms, **changes))
     randomness = SeededRandomness("unused")
-    phase, (aborted,) = client.start(setup, fake.identities[0], fake.admission, set(), randomness)
+    phase, (aborted,) = client.start(setup, fake.identities[0], fake.admission, randomness)
     assert isinstance(phase, client_phases.Failed)
     assert isinstance(aborted.error, kind)
     assert aborted.error.reason == reason
@@ -520,7 +519,7 @@ def test_a_member_draws_no_secret_for_terms_with(name):
 def test_a_member_that_is_not_on_its_own_list_takes_no_part():
     fake = FakeRound(COUNT)
     stranger = IdentityKey.generate(SeededRandomness("stranger"))
-    phase, _ = client.start(fake.setup, stranger, fake.admission, set(), SeededRandomness("x"))
+    phase, _ = client.start(fake.setup, stranger, fake.admission, SeededRandomness("x"))
     assert phase.error.reason == "NOT_LISTED"
 
 

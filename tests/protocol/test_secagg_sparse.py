@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 
 from lepton_core.errors import AbortedError
+from lepton_core.ids import ModelVersion
 from lepton_core.secagg import client_phases, server, server_phases
 from lepton_core.secagg import server_events as heard
 from lepton_core.secagg.messages import Certificate, Delivery, InputTrailer, Roster, ShareMessage, SurvivorSet
+from lepton_core.secagg.server_phases import BoundModel
 from lepton_core.secagg.sharing import CIPHERTEXT_BYTES
 from lepton_core.secagg.simulate import run_round, step_of
 from lepton_core.secagg.steps import Step
@@ -214,8 +216,7 @@ def test_a_coordinator_rebuilt_from_its_journal_in_a_sparse_round_goes_on_the_sa
         whole.setup,
         NONCE,
         {key.member: key.public for key in whole.identities},
-        model_version=whole.first_phase.opening.model_version,
-        model_digest=MODEL_DIGEST,
+        BoundModel(ModelVersion(4), MODEL_DIGEST),
     )
     for event in whole.journal:
         phase, _ = server.step(phase, event)

@@ -17,7 +17,7 @@ from lepton_core.secagg.messages import (
     ShareDigests,
     ShareMessage,
 )
-from lepton_core.secagg.server_phases import Cohort
+from lepton_core.secagg.server_phases import Agreed, Cohort
 
 
 def roster_for(cohort: Cohort, member: MemberId) -> Roster:
@@ -25,14 +25,14 @@ def roster_for(cohort: Cohort, member: MemberId) -> Roster:
     return replace(cohort.roster, adverts=tuple(cohort.adverts[other] for other in cohort.neighbours(member)))
 
 
-def delivery_for(cohort: Cohort, shares: Mapping[MemberId, ShareMessage], member: MemberId) -> Delivery:
+def delivery_for(cohort: Agreed, shares: Mapping[MemberId, ShareMessage], member: MemberId) -> Delivery:
     """What the dealers among the member's neighbours sealed for it, and the model to train on."""
     dealt = []
     for dealer in cohort.dealers(shares, member):
         message = shares[dealer]
         ciphertext = message.sealed[bisect_left(message.sealed, member, key=_holder)].ciphertext
         dealt.append(DealtShares(dealer, ciphertext, message.digests, message.signature))
-    return Delivery(tuple(dealt), cohort.opening.model_version, cohort.opening.model_digest)
+    return Delivery(tuple(dealt), cohort.model.version, cohort.model.digest)
 
 
 def signers_for(

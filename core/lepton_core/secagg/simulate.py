@@ -29,6 +29,7 @@ from lepton_core.secagg.messages import (
     SurvivorSet,
     Unmasking,
 )
+from lepton_core.secagg.server_phases import BoundModel
 from lepton_core.secagg.steps import Step
 from lepton_core.secagg.terms import Setup, Terms, commit_nonce
 from lepton_core.secagg.transcript import RoundResult
@@ -132,10 +133,10 @@ class _Simulation:
         nonce = self._randomness.token(32)
         setup = Setup(JobId("simulated"), RoundNumber(1), self._terms, commit_nonce(nonce))
         listed = {key.member: key.public for key in self._identities}
-        phase, _ = server.start(setup, nonce, listed, model_version=ModelVersion(0), model_digest=MODEL_DIGEST)
+        phase, _ = server.start(setup, nonce, listed, BoundModel(ModelVersion(0), MODEL_DIGEST))
         admission = Admission(listed, self._terms.membership_digest, self._terms.min_cohort, self._terms.corruption)
         for key in self._identities:
-            started, effects = client.start(setup, key, admission, frozenset(), self._randomness)
+            started, effects = client.start(setup, key, admission, self._randomness)
             self._members[key.member] = started
             self._perform(key.member, effects)
         while self._events or self._sends:

@@ -21,6 +21,7 @@ from lepton_core.secagg.messages import (
     ShareMessage,
     Unmasking,
 )
+from lepton_core.secagg.server_phases import BoundModel
 from lepton_core.secagg.server_status import step_of, waiting_for
 from lepton_core.secagg.steps import Step
 from lepton_core.session import RoundCommand, RoundInvite, RoundOutcome, refusal_of
@@ -49,8 +50,7 @@ def open_round(draft: Draft, event: ev.RoundOpened) -> Result:
         facts.setup(number),
         facts.nonce(number),
         {member: facts.peers[member].identity for member in event.cohort},
-        model_version=ModelVersion(model.version),
-        model_digest=bytes.fromhex(model.digest),
+        BoundModel(ModelVersion(model.version), bytes.fromhex(model.digest)),
     )
     for member in event.cohort:
         draft.add(ev.Tell(member, RoundInvite(facts.setup(number))))
