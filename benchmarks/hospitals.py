@@ -104,7 +104,7 @@ def resolve(file: JobFile) -> Job:
     training, privacy = file.training, file.privacy
     steps = training.rounds * training.local_steps
     noise = noise_multiplier_for(privacy.epsilon, privacy.delta, training.sampling_rate, steps)
-    document = file.model_dump(mode="json", exclude={"evaluation"})
+    document = file.model_dump(mode="json", exclude={"evaluation": True, "model": {"initial_weights"}})
     document["privacy"]["noise_multiplier"] = noise
     return parse_settings(Job, document, source="job")
 

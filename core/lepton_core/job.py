@@ -1,8 +1,8 @@
 """A job: what is learnt from which concepts, how, under which privacy, and how the updates are added up.
 
-`JobFile` is what a researcher writes in `job.toml`. Submitting resolves it to a `Job`: the public evaluation file
-becomes a digest and the noise multiplier is derived. The canonical bytes of the `Job` are what everybody hashes,
-signs and refuses or accepts.
+`JobFile` is what a researcher writes in `job.toml`. Submitting resolves it to a `Job`: the files of the public
+evaluation set and of first weights become digests, and the noise multiplier is derived. The canonical bytes of the
+`Job` are what everybody hashes, signs and refuses or accepts.
 """
 
 from __future__ import annotations
@@ -106,9 +106,7 @@ class Task(Settings):
         return self
 
 
-class ModelSpec(Settings):
-    """Which model, built the same way by everybody; the initial weights come from a public seed."""
-
+class _ModelBase(Settings):
     #: `logistic`, `mlp`, `cnn`, or the name of an installed `lepton.models` entry point.
     kind: str = Field(default="mlp", pattern=NAME_PATTERN)
     #: Widths of the hidden layers of an `mlp`, or of the head of a `cnn`.
@@ -117,8 +115,34 @@ class ModelSpec(Settings):
     image: tuple[int, int, int] | None = None
     #: Output channels of each 3x3 convolution of a `cnn`.
     channels: tuple[Annotated[int, Field(ge=1, le=4_096)], ...] = Field(default=(16, 32), max_length=64)
-    #: Public seed of the initial weights.
+    #: Public seed of the first weights.
     seed: int = Field(default=0, ge=0, lt=2**63)
+
+
+class ModelSpec(_ModelBase):
+    """Which model, built the same way by everybody; the first weights come from a public seed or artifact."""
+
+    #: SHA-256 (hex) of the safetensors artifact with the first weights; None takes them from the seed.
+    initial: str | None = Field(default=None, pattern=DIGEST_PATTERN)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.initial is not None and self.seed:
+            raise ValueError("seed has no meaning with initial; leave it out")
+        return self
+
+
+class ModelFile(_ModelBase):
+    """Which model, as the researcher writes it."""
+
+    #: safetensors file with the model's first weights, float32, named as in its layout; None takes them from the seed.
+    initial_weights: str | None = Field(default=None, min_length=1)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.initial_weights is not None and self.seed:
+            raise ValueError("seed has no meaning with initial_weights; leave it out")
+        return self
 
 
 class ServerOptimizer(Settings):
@@ -232,7 +256,6 @@ class _JobBase(Settings):
     #: The named population whose privacy budget the job spends, as in the owners' policies.
     population: str = Field(default="patients", pattern=NAME_PATTERN)
     task: Task
-    model: ModelSpec = ModelSpec()
     training: Training = Training()
     privacy: Privacy = Privacy()
     aggregation: Aggregation = Aggregation()
@@ -250,6 +273,7 @@ class _JobBase(Settings):
 class JobFile(_JobBase):
     """`job.toml`, as the researcher writes it."""
 
+    model: ModelFile = ModelFile()
     evaluation: EvaluationFile | None = None
 
 
@@ -257,6 +281,7 @@ class Job(_JobBase):
     """A job as it is hashed, signed and run."""
 
     format: Literal[1] = JOB_FORMAT
+    model: ModelSpec = ModelSpec()
     evaluation: Evaluation | None = None
 
     @model_validator(mode="after")

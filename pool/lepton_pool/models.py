@@ -80,9 +80,12 @@ def initial_vector(architecture: Architecture) -> Vector:
     public ranges really lie. Entry points set their own weights from the seed.
 
     Raises:
+        InputError: the job's first weights come from an artifact.
         JobError, NotFoundError, RefusedError: as `model_layout`.
     """
     spec = architecture.spec
+    if spec.initial is not None:
+        raise InputError("the first weights are an artifact's, not a seed's", where="model.initial", got=spec.initial)
     if spec.kind not in BUILT_IN:
         return vector_of(build_model(architecture))
     layout = model_layout(architecture)

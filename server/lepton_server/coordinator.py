@@ -68,7 +68,7 @@ class Coordinator:
 
         Raises:
             JobError, SettingsError, OntologyError, CodecError: a job that cannot run as written.
-            NotFoundError: the evaluation artifact was not uploaded.
+            NotFoundError: an artifact that the job names was not uploaded.
         """
         job = parse_job(canonical_job)
         self._check_task(job.task)
@@ -207,14 +207,15 @@ class Coordinator:
         require_upload(live.facts if live else None, live.phase if live else None, member, number, size)
 
     def may_download(self, role: str, name: OwnerName, member: MemberId | None, digest: Digest) -> None:
-        """Return if this party may have these bytes: members the running model, researchers their own models.
+        """Return if this party may have these bytes: members the running and the first model, researchers their own.
 
         Raises:
             NotFoundError: not theirs, or not there; the two are not told apart.
         """
         for live in self._live.values():
             model = live.phase.roll.model
-            if member in live.phase.roll.willing and model is not None and model.digest == digest:
+            known = (live.facts.job.model.initial, model.digest if model is not None else None)
+            if member in live.phase.roll.willing and digest in known:
                 return
         if role in ("researcher", "operator"):
             with self._store.transaction() as tx:
@@ -283,8 +284,8 @@ class Coordinator:
         """Artifacts of running jobs that are no masked inputs; a round's end must not delete them as such."""
         kept: set[str] = set()
         for live in self._live.values():
-            evaluation, roll = live.facts.job.evaluation, live.phase.roll
-            kept.update(filter(None, (roll.optimizer, roll.model.digest if roll.model is not None else None)))
+            evaluation, roll, initial = live.facts.job.evaluation, live.phase.roll, live.facts.job.model.initial
+            kept.update(filter(None, (initial, roll.optimizer, roll.model.digest if roll.model is not None else None)))
             kept.update(view.digest for view in roll.unevaluated)
             if evaluation is not None:
                 kept.add(evaluation.digest)
