@@ -162,14 +162,14 @@ class Participant:
         answer = (SendReport(MatchAnswer(job_id, None)),) if waiting.request is not None else ()
         return (*answer, *(self._invited(waiting.invite) if waiting.invite is not None else ()))
 
-    def trained(self, job_id: JobId, number: RoundNumber, update: Vector) -> Effects:
-        """Training is done; `update` is the change of the flat model, shape (model_length,), float32."""
+    def trained(self, job_id: JobId, number: RoundNumber, update: Vector, rows: int) -> Effects:
+        """Training on so many rows is done; `update` is the change of the flat model, shape (length,), float32."""
         current = self._current(job_id, number)
         if current is None or current.train is None or not isinstance(current.phase, Training):
             return ()
         try:
             job = self._records.jobs()[job_id].job
-            words = encode_update(job, update, current.train.codec_seed, self._randomness)
+            words = encode_update(job, update, rows, current.train.codec_seed, self._randomness)
             return self._step(job_id, current, secagg.InputReady(words))
         except LeptonError as error:
             return self._leave(job_id, current, error)

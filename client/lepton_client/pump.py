@@ -176,7 +176,7 @@ class Pump:
         deadline_s = min(self._training_deadline_s, effect.job.aggregation.step_deadline_s)
         try:
             async with asyncio.timeout(deadline_s):
-                update = await self._update(effect, deadline_s)
+                update, rows = await self._update(effect, deadline_s)
         except TimeoutError:
             late: LeptonError = FaultError(
                 "training took too long", expected=f"within {deadline_s:g} s", reason="DEADLINE"
@@ -189,9 +189,9 @@ class Pump:
             self._log.exception("a fault in training", id=fault)
             await self._training_failed(effect, AbortedError("a fault in the daemon", got=fault, reason="FAULT"))
         else:
-            await self._step(lambda: self._participant.trained(effect.job_id, effect.round, update))
+            await self._step(lambda: self._participant.trained(effect.job_id, effect.round, update, rows))
 
-    async def _update(self, effect: Train, deadline_s: float) -> Vector:
+    async def _update(self, effect: Train, deadline_s: float) -> tuple[Vector, int]:
         job = effect.job
         layout = model_layout(architecture_of(job))
         largest = 4 * layout.length + _MODEL_HEADER_BYTES
@@ -206,7 +206,8 @@ class Pump:
                 self._loaded = None
                 await self._trainer.load(prepared.features, prepared.target)
                 self._loaded = effect.job_id
-            return await self._trainer.train(job, model, kept, effect.expected_batch, effect.shuffle)
+            update = await self._trainer.train(job, model, kept, effect.expected_batch, effect.shuffle)
+            return update, len(prepared.target)
 
     async def _training_failed(self, effect: Train, error: LeptonError) -> None:
         self._log.warning(

@@ -222,6 +222,10 @@ class Aggregation(Settings):
     kept_fraction: Fraction = 1.0
     #: L2 norm a member's whole update is clipped to before encoding (the codec scales it by sqrt(kept_fraction)).
     update_norm: Positive = 1.0
+    #: How much a member counts in the mean: all alike, or by its rows (mode `none` only), which only the sum shows.
+    weighting: Literal["equal", "rows"] = "equal"
+    #: With `rows`: public number of rows from which on a member counts in full.
+    most_rows: int | None = Field(default=None, ge=1, le=2**31 - 1)
     #: Share of members assumed to collude with the coordinator; every owner's policy sets its own floor.
     corruption: float = Field(default=0.1, ge=0.0, lt=0.5)
     #: Longest a step of a round waits for members, in seconds.
@@ -231,6 +235,9 @@ class Aggregation(Settings):
     def _check(self) -> Self:
         if self.max_cohort < self.min_cohort:
             raise ValueError("max_cohort is below min_cohort")
+        if (self.weighting == "rows") != (self.most_rows is not None):
+            told = "weighting = 'rows' needs it" if self.most_rows is None else "weighting = 'equal' has no use for it"
+            raise ValueError(f"most_rows: {told}")
         return self
 
 
@@ -267,6 +274,9 @@ class _JobBase(Settings):
                 "training.batching: a private job draws its batches by poisson, which its epsilon is counted for; "
                 f"leave batching = {self.training.batching!r} out"
             )
+        if self.privacy.mode != "none" and self.aggregation.weighting != "equal":
+            # The noise and the accountant's word are for updates that count alike.
+            raise ValueError("aggregation.weighting: in a private job all members count alike; leave it out")
         return self
 
 

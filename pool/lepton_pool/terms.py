@@ -7,6 +7,7 @@ from lepton_core.job import Job
 from lepton_core.secagg.terms import LARGEST_COHORT, LEAST_SECURITY_BITS, LaneGroup, Terms
 from lepton_kg.version import COMPILER_VERSION
 from lepton_pool.models import architecture_of, model_layout
+from lepton_pool.weighting import WEIGHT_LANES, is_weighted
 
 #: delta: share of members planned to drop out of a round; Bell et al. 2020 evaluate 0.05 to 0.1.
 ASSUMED_DROPOUT = 0.1
@@ -52,7 +53,7 @@ def derive_terms(job: Job, membership_digest: bytes) -> Terms:
         codec_version=CODEC_VERSION,
         layout_digest=layout.digest(),
         model_length=layout.length,
-        lane_groups=(LaneGroup(plan.padded_length, plan.lane_bits),),
+        lane_groups=(LaneGroup(plan.padded_length, plan.lane_bits), *((WEIGHT_LANES,) if is_weighted(job) else ())),
         min_cohort=job.aggregation.min_cohort,
         max_cohort=most_members(job),
         corruption=job.aggregation.corruption,

@@ -466,7 +466,7 @@ class Federation:
         self._later(
             person,
             self.rng.uniform(0.05, 0.5),
-            lambda: person.participant.trained(effect.job_id, effect.round, update),
+            lambda: person.participant.trained(effect.job_id, effect.round, update, 100),
         )
 
     def _own_coordinate(self, person: Member, _: ModelVersion) -> Vector:

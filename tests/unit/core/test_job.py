@@ -95,6 +95,21 @@ def test_a_recipe_of_keys_that_do_not_go_together_is_refused_by_the_key(changes:
     assert told in problems(**changes)
 
 
+@pytest.mark.parametrize(
+    ("aggregation", "told"),
+    [
+        ({"weighting": "rows"}, "most_rows: weighting = 'rows' needs it"),
+        ({"most_rows": 100}, "most_rows: weighting = 'equal' has no use for it"),
+        ({"weighting": "rows", "most_rows": 100}, "aggregation.weighting: in a private job all members count alike"),
+        ({"weighting": "rows", "most_rows": 0}, "aggregation.most_rows"),
+    ],
+)
+def test_weights_by_rows_need_a_public_maximum_and_a_job_without_privacy(
+    aggregation: dict[str, Any], told: str
+) -> None:
+    assert told in problems(aggregation=aggregation)
+
+
 def test_a_job_without_privacy_may_go_through_its_records_in_epochs() -> None:
     job = Job.model_validate(document(training=EPOCHS, privacy={"mode": "none", "noise_multiplier": None}))
     assert parse_job(job.canonical()) == job
