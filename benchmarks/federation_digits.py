@@ -87,7 +87,7 @@ def _ontology() -> str:
         ':digit a skos:Concept ; skos:prefLabel "digit"@en ; lepton:datatype xsd:string ; lepton:valueSet :digits .\n'
         f":digits a skos:Collection ; skos:member {', '.join(f':{name}' for name in DIGITS)} ."
     )
-    return "\n".join([_PREFIXES, pixels, target, values, ""])
+    return f"{_PREFIXES}\n{pixels}\n{target}\n{values}\n"
 
 
 def _write_rows(path: Path, rows: npt.NDArray[np.int64], ontology: str) -> None:

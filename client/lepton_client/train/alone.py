@@ -5,8 +5,6 @@ No real site would release what comes out beside a federation's model: it spends
 
 from __future__ import annotations
 
-import numpy as np
-
 from lepton_client.train.learner import build_learner, train_round
 from lepton_client.train.rows import Rows
 from lepton_core.errors import InputError
@@ -31,11 +29,10 @@ def train_alone(job: Job, rows: Rows) -> Vector:
     if len(rows.target) == 0:
         raise InputError("nobody learns from no rows", where="target", expected="at least one row", got="0")
     model = initial_vector(architecture_of(job))
-    every = np.arange(len(model), dtype=np.int64)
     expected_batch = len(rows.target) * job.training.sampling_rate
     learner = build_learner(job)
     state: OptimizerState = {}
     for _ in range(job.training.rounds):
-        update = train_round(learner, model, every, rows, expected_batch=expected_batch)
+        update = train_round(learner, model, None, rows, expected_batch=expected_batch)
         model, state = apply_update(job.training.server, model, update, state)
     return model

@@ -64,7 +64,13 @@ class PrivateModule:
         return self._length
 
     def train(
-        self, model: Vector, kept: npt.NDArray[np.int64], rows: Rows, *, expected_batch: float, shuffle: int | None
+        self,
+        model: Vector,
+        kept: npt.NDArray[np.int64] | None,
+        rows: Rows,
+        *,
+        expected_batch: float,
+        shuffle: int | None,
     ) -> npt.NDArray[np.float64]:
         """The weights after the job's local steps, shape (length,); only kept coordinates differ from `model`'s.
 
@@ -73,6 +79,7 @@ class PrivateModule:
         """
         del shuffle  # private batches are drawn by secret bits
         rows.require_fit(self._architecture.features, self._job.task.target.class_count)
+        kept = np.arange(self._length, dtype=np.int64) if kept is None else kept
         recipe, privacy = self._job.training, self._job.privacy
         noise = (privacy.noise_multiplier or 0.0) * privacy.clip_norm
         weights = model.astype(np.float64)

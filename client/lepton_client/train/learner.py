@@ -14,6 +14,8 @@ from lepton_core.job import Job
 from lepton_core.layout import Vector, require_finite
 
 Doubles = npt.NDArray[np.float64]
+#: Coordinates of the flat model, shape (kept,).
+Indices = npt.NDArray[np.int64]
 
 
 class Learner(Protocol):
@@ -25,9 +27,11 @@ class Learner(Protocol):
         ...
 
     def train(
-        self, model: Vector, kept: npt.NDArray[np.int64], rows: Rows, *, expected_batch: float, shuffle: int | None
+        self, model: Vector, kept: Indices | None, rows: Rows, *, expected_batch: float, shuffle: int | None
     ) -> Vector | Doubles:
         """The weights after a round, shape (length,); coordinates that are not kept are those of `model`.
+
+        `kept` is sorted or not, each coordinate once; None keeps all.
 
         Raises:
             InputError: rows that do not fit the job.
@@ -54,7 +58,7 @@ def build_learner(job: Job) -> Learner:
 def train_round(
     learner: Learner,
     model: Vector,
-    kept: npt.NDArray[np.int64],
+    kept: Indices | None,
     rows: Rows,
     *,
     expected_batch: float,
@@ -62,8 +66,8 @@ def train_round(
 ) -> Vector:
     """The update w_local - w_global after a round, shape (length,), float32; 0 where not kept.
 
-    `kept` holds the indices of the coordinates trained in this round, each once; `expected_batch` is public, above 0;
-    `shuffle` is the public seed of the order of epochs, None for a secret order.
+    `kept` holds the indices of the coordinates trained in this round, each once; None trains all. `expected_batch` is
+    public, above 0; `shuffle` is the public seed of the order of epochs, None for a secret order.
 
     Raises:
         InputError: a model vector, rows or indices that do not fit.
@@ -74,7 +78,8 @@ def train_round(
         raise InputError("weights that do not fit the model", expected=f"({learner.length},)", got=f"{model.shape}")
     if not (math.isfinite(expected_batch) and expected_batch > 0):
         raise InputError("not a batch size", where="expected_batch", expected="above 0", got=repr(expected_batch))
-    _require_indices(kept, learner.length)
+    if kept is not None:
+        _require_indices(kept, learner.length)
     end = learner.train(model, kept, rows, expected_batch=expected_batch, shuffle=shuffle)
     with np.errstate(over="ignore", invalid="ignore"):  # told below, once
         update: Vector = (end - model).astype(np.float32)
@@ -89,7 +94,7 @@ def train_round(
     return update
 
 
-def _require_indices(kept: npt.NDArray[np.int64], length: int) -> None:
+def _require_indices(kept: Indices, length: int) -> None:
     fits = kept.ndim == 1 and kept.dtype == np.int64
     if not fits or (len(kept) and not 0 <= kept.min() <= kept.max() < length) or not _is_distinct(kept, length):
         raise InputError(
@@ -100,7 +105,7 @@ def _require_indices(kept: npt.NDArray[np.int64], length: int) -> None:
         )
 
 
-def _is_distinct(kept: npt.NDArray[np.int64], length: int) -> bool:
+def _is_distinct(kept: Indices, length: int) -> bool:
     seen = np.zeros(length, dtype=np.bool_)
     seen[kept] = True
     return int(np.count_nonzero(seen)) == len(kept)

@@ -49,7 +49,13 @@ class PlainModule:
         return self._length
 
     def train(
-        self, model: Vector, kept: npt.NDArray[np.int64], rows: Rows, *, expected_batch: float, shuffle: int | None
+        self,
+        model: Vector,
+        kept: npt.NDArray[np.int64] | None,
+        rows: Rows,
+        *,
+        expected_batch: float,
+        shuffle: int | None,
     ) -> Vector:
         """The weights after a round, shape (length,), float32; coordinates that are not kept are those of `model`.
 
@@ -58,7 +64,7 @@ class PlainModule:
         """
         rows.require_fit(self._architecture.features, self._job.task.target.class_count)
         load_vector(self._module, model)
-        masks = self._masks(kept) if len(kept) < self._length else None
+        masks = self._masks(kept) if kept is not None and len(kept) < self._length else None
         if self._job.training.batching == "epochs":
             self._epochs(rows, masks, shuffle)
         else:

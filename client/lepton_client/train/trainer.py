@@ -87,7 +87,9 @@ class Trainer:
             await self._worker.start()
             if self._loaded_into != self._worker.generation:
                 await self._load()
-            arrays = {"job": bytes_array(job.canonical()), "model": model, "kept": kept}
+            arrays = {"job": bytes_array(job.canonical()), "model": model}
+            if len(kept) < len(model):  # all of them are twice as many bytes as the model, and go without saying
+                arrays["kept"] = kept
             values = {"expected_batch": expected_batch, "shuffle": shuffle}
             answer = await self._worker.call(TRAIN, values, arrays, deadline_s=self._deadline_s)
             return answer.array("update", np.float32)

@@ -3,7 +3,7 @@
 | request | takes | gives |
 |---|---|---|
 | `load` | features (rows, d), target (rows,) | nothing |
-| `train` | job (canonical bytes), model (length,), kept indices, expected_batch, shuffle | update (length,) |
+| `train` | job (canonical bytes), model (length,), kept indices or none for all, expected_batch, shuffle | update |
 | `train-alone` | job, features, target | model (length,) |
 
 Nothing else comes out: no loss, no count, no time.
@@ -62,7 +62,8 @@ class TrainingWorker:
             raise InputError("a request without a batch size", where="expected_batch", expected="a number")
         if not isinstance(shuffle, int | None):
             raise InputError("a request with an order that is none", where="shuffle", expected="a number or nothing")
-        model, kept = request.array("model", np.float32), request.array("kept", np.int64)
+        model = request.array("model", np.float32)
+        kept = request.array("kept", np.int64) if "kept" in request.arrays else None
         update = train_round(
             self._learner, model, kept, self._rows, expected_batch=float(expected_batch), shuffle=shuffle
         )
