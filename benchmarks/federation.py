@@ -1,8 +1,8 @@
 """Whole jobs over real daemons, mTLS and a durable coordinator, without DP: plain and secure, each a fixed job.
 
-Digits of scikit-learn, one local epoch of SGD (rate 0.1, batch 32), FedAvg weighted by rows, from the first weights of
-torch; so other systems can run the same. `seconds_cold` counts from nothing running, before the coordinator's keys are made,
-to the job's result; `seconds_per_round` is the steady state, without the first rounds.
+Digits of scikit-learn, one local epoch of SGD (rate 0.1, batch 32), FedAvg weighted by rows, from torch's own
+first weights; so other systems can run the same. `seconds_cold` counts from nothing running, before the coordinator's
+keys are made, to the job's result; `seconds_per_round` is the steady state, without the first rounds.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import dataclasses
 import functools
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from enum import Enum
 from types import NoneType, UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -30,6 +30,9 @@ T = TypeVar("T")
 MOST_ELEMENTS = 65_536
 #: Longest text; a longer one is an attack or a mistake.
 LONGEST_TEXT = 65_536
+
+#: Most reports, or commands, in one message.
+MOST_IN_A_BATCH = 64
 
 _DIGEST_BYTES = 32
 #: Exact sizes of byte fields; a field not named here may have any size.
@@ -83,6 +86,7 @@ _MESSAGES: dict[type, type[Message]] = {
                 session.RoundInvite,
                 session.RoundCommand,
                 session.RoundClosed,
+                session.Published,
                 session.JobClosed,
                 terms.Setup,
                 secagg.Advert,
@@ -134,21 +138,21 @@ def from_proto(message: Message, kind: type[T]) -> T:
     return kind(**{place.name: _read(message, place) for place in _places(kind)})
 
 
-def report_to_proto(report: session.MemberReport, *, acknowledged: int = 0) -> control_pb2.MemberReport:
+def report_to_proto(report: session.MemberReport) -> control_pb2.MemberReport:
     """A member's report in its envelope."""
-    envelope = control_pb2.MemberReport(acknowledged=acknowledged)
+    envelope = control_pb2.MemberReport()
     _fill_one_of(envelope, report)
     return envelope
 
 
-def report_from_proto(envelope: control_pb2.MemberReport) -> tuple[int, session.MemberReport]:
-    """The number of the last command taken in, and the report.
+def report_from_proto(envelope: control_pb2.MemberReport) -> session.MemberReport:
+    """The report in an envelope.
 
     Raises:
         InputError: an empty or malformed envelope.
     """
     report: session.MemberReport = _read_one_of(envelope, "body", session.MemberReport, "MemberReport")
-    return envelope.acknowledged, report
+    return report
 
 
 def report_to_bytes(report: session.MemberReport) -> bytes:
@@ -166,7 +170,7 @@ def report_from_bytes(data: bytes) -> session.MemberReport:
         envelope = control_pb2.MemberReport.FromString(data)
     except DecodeError as error:
         raise InputError("bytes that are no report", where="MemberReport", got=str(error)[:120]) from None
-    return report_from_proto(envelope)[1]
+    return report_from_proto(envelope)
 
 
 def command_to_proto(command: session.ServerCommand, *, sequence: int = 0) -> control_pb2.ServerCommand:
@@ -184,6 +188,46 @@ def command_from_proto(envelope: control_pb2.ServerCommand) -> tuple[int, sessio
     """
     command: session.ServerCommand = _read_one_of(envelope, "body", session.ServerCommand, "ServerCommand")
     return envelope.sequence, command
+
+
+def reports_to_proto(reports: Sequence[session.MemberReport], *, acknowledged: int = 0) -> control_pb2.ReportBatch:
+    """Reports that travel together."""
+    return control_pb2.ReportBatch(acknowledged=acknowledged, reports=map(report_to_proto, reports))
+
+
+def reports_from_proto(batch: control_pb2.ReportBatch) -> tuple[session.MemberReport, ...]:
+    """The reports of a batch, in order.
+
+    Raises:
+        InputError: too many, or one that is empty or malformed.
+    """
+    _require_few(len(batch.reports), "ReportBatch.reports")
+    return tuple(report_from_proto(envelope) for envelope in batch.reports)
+
+
+def commands_to_proto(commands: Sequence[session.ServerCommand], *, first: int = 0) -> control_pb2.CommandBatch:
+    """Commands that travel together, numbered from `first`."""
+    numbered = (command_to_proto(command, sequence=first + place) for place, command in enumerate(commands))
+    return control_pb2.CommandBatch(commands=numbered)
+
+
+def commands_from_proto(batch: control_pb2.CommandBatch) -> Iterator[tuple[int, session.ServerCommand | InputError]]:
+    """Each command of a batch with its number, in order; in place of one that cannot be read, why.
+
+    Raises:
+        InputError: too many.
+    """
+    _require_few(len(batch.commands), "CommandBatch.commands")
+    for envelope in batch.commands:
+        try:
+            yield command_from_proto(envelope)
+        except InputError as error:
+            yield envelope.sequence, error
+
+
+def _require_few(count: int, where: str) -> None:
+    if count > MOST_IN_A_BATCH:
+        raise InputError("too many messages in a batch", where=where, expected=str(MOST_IN_A_BATCH), got=str(count))
 
 
 @dataclasses.dataclass(frozen=True)
