@@ -150,10 +150,8 @@ class Participant:
     def matched(self, job_id: JobId, outcome: Digest | LeptonError) -> Effects:
         """The owner's data can serve the job, by the plan of this digest; or cannot, because."""
         waiting = self._matching.pop(job_id, None)
-        if waiting is None:
-            return ()
-        if waiting.closed:
-            return (ForgetJob(job_id),)
+        if waiting is None or waiting.closed:
+            return (ForgetJob(job_id),) if waiting is not None else ()
         if isinstance(outcome, LeptonError):
             return self._refuse_match(job_id, waiting, outcome)
         try:
@@ -166,14 +164,14 @@ class Participant:
         answer = (SendReport(MatchAnswer(job_id, None)),) if waiting.request is not None else ()
         return (*answer, *(self._invited(waiting.invite) if waiting.invite is not None else ()))
 
-    def trained(self, job_id: JobId, number: RoundNumber, update: Vector) -> Effects:
-        """Training is done; `update` is the change of the flat model, shape (model_length,), float32."""
+    def trained(self, job_id: JobId, number: RoundNumber, update: Vector, rows: int) -> Effects:
+        """Training on so many rows is done; `update` is the change of the flat model, shape (length,), float32."""
         current = self._current(job_id, number)
         if current is None or current.train is None or not isinstance(current.phase, Training):
             return ()
         try:
             job = self._records.jobs()[job_id].job
-            words = encode_update(job, update, current.train.codec_seed, self._randomness)
+            words = encode_update(job, update, rows, current.train.codec_seed, self._randomness)
             return self._step(job_id, current, secagg.InputReady(words))
         except LeptonError as error:
             return self._leave(job_id, current, error)
@@ -368,6 +366,7 @@ class Participant:
             ring_plan=derive_ring_plan(accepted.job),
             codec_seed=train.codec_seed,
             expected_batch=population.declared_rows * accepted.job.training.sampling_rate,
+            shuffle=accepted.shuffle_of(train.model_version, self._identity.member),
         )
         return (asked,)
 

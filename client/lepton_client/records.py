@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeVar
 from lepton_client.journal import Journal, read_lines
 from lepton_core.canonical import canonical_json
 from lepton_core.errors import ConflictError, InputError, LeptonError
-from lepton_core.ids import Digest, JobId, ModelVersion, require_digest, require_name
+from lepton_core.ids import Digest, JobId, MemberId, ModelVersion, require_digest, require_name
 from lepton_core.job import Job, parse_job
 from lepton_core.membership import MembershipList, SignedList
 
@@ -33,6 +33,11 @@ class AcceptedJob:
     def members(self) -> MembershipList:
         """The list itself."""
         return self.membership.members
+
+    def shuffle_of(self, version: ModelVersion, member: MemberId) -> int | None:
+        """The public seed of the order in which this member takes its records; None if the job has none."""
+        place = sorted(self.members.admitted()).index(member)
+        return self.job.training.shuffle_of(version, place)
 
 
 class Records(Protocol):

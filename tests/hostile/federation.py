@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+from safetensors.numpy import load
 
 from lepton_admin.demo.processes import Processes, free_port
 from lepton_admin.federations import SIGNED_FILE, add_members, create_federation, sign_members
@@ -26,9 +27,10 @@ from lepton_core.ids import JobId
 from lepton_core.job import Job
 from lepton_core.layout import Vector
 from lepton_core.views import JobEvent, JobView
-from lepton_pool.models import model_layout
-from lepton_pool.weights import decode_weights
+from lepton_server.audit import verify_audit
+from lepton_server.settings import load_settings
 from lepton_server.setup import init_home
+from lepton_server.store.sql import SqlStore
 from tests.unit.client.clinics import TURTLE, make_clinic_job, write_policy
 
 T = TypeVar("T")
@@ -56,7 +58,6 @@ class Hostile:
     owners: dict[str, str]
     #: How long the coordinator's log was when each job was submitted.
     logged_before: dict[JobId, int] = field(default_factory=dict)
-    _jobs: dict[JobId, Job] = field(default_factory=dict)
 
     def home(self, owner: str) -> Path:
         """The owner's folder."""
@@ -84,7 +85,6 @@ class Hostile:
         before = len(self.log("coordinator"))
         job_id = self.researcher.submit(job.canonical())
         self.logged_before[job_id] = before
-        self._jobs[job_id] = job
         return job_id
 
     def ended(self, job: JobId, *, besides: tuple[str, ...] = ()) -> JobView:
@@ -98,6 +98,14 @@ class Hostile:
     def events(self, job: JobId, kind: str) -> list[JobEvent]:
         """What watchers were told of an ended job."""
         return [event for event in self.researcher.watch(job, timeout_s=_JOB_S) if event.kind == kind]
+
+    def audited(self, job: JobId) -> list[tuple[str, str, str]]:
+        """Actor, action and detail of the job's rows in the audit trail, whose chain holds."""
+        home = self.folder / "coordinator"
+        with contextlib.closing(SqlStore(load_settings(home).database_url(home))) as store, store.transaction() as tx:
+            rows = tx.audit()
+        verify_audit(rows)
+        return [(row.actor, row.action, row.detail) for row in rows if row.subject == f"job {job}"]
 
     def wire(self, job: JobId, way: str = "", kind: str = "") -> list[dict[str, Any]]:
         """What went over the coordinator's end of the wire, in order, with owners' names."""
@@ -139,7 +147,7 @@ class Hostile:
     def mean_of(self, job: JobId) -> float:
         """Norm of the mean update behind the job's newest model, by its models alone."""
         versions = sorted(self.researcher.models(job), key=lambda model: model.version)
-        last, before = (self._weights(job, model.digest) for model in (versions[-1], versions[-2]))
+        last, before = (self._weights(model.digest) for model in (versions[-1], versions[-2]))
         step = last - before
         assert np.ptp(step) < 1e-4  # every coordinate moved alike, as every update does
         return float(step.mean() * np.sqrt(len(step)))
@@ -157,10 +165,10 @@ class Hostile:
         alive = [name for name in self.processes._running if name not in besides]
         self.processes.wait_until(done, what, *alive, timeout_s=30.0)
 
-    def _weights(self, job: JobId, digest: str) -> Vector:
-        document = self._jobs[job]
-        layout = model_layout(document.model, len(document.task.features))
-        return decode_weights(layout, self.researcher.download(digest))
+    def _weights(self, digest: str) -> Vector:
+        """All values of a model's file, in the order of their tensors' names."""
+        tensors = load(self.researcher.download(digest))
+        return np.concatenate([tensors[name].ravel() for name in sorted(tensors)])
 
 
 def every(owners: Iterable[str], value: T) -> dict[str, T]:

@@ -482,7 +482,7 @@ class Federation:
         self._later(
             person,
             self.rng.uniform(0.05, 0.5),
-            lambda: person.participant.trained(effect.job_id, effect.round, update),
+            lambda: person.participant.trained(effect.job_id, effect.round, update, 100),
         )
 
     def _own_coordinate(self, person: Member, _: ModelVersion) -> Vector:
@@ -528,11 +528,11 @@ class Federation:
         return counted
 
     def _weights(self, digest: str) -> Vector:
-        from lepton_pool.models import model_layout
+        from lepton_pool.models import architecture_of, model_layout
         from lepton_pool.weights import decode_weights
 
         job = make_job(rounds=self.rounds, members=self.members, min_cohort=self.min_cohort, mode=self.mode)
-        return decode_weights(model_layout(job.model, self.members), self.artifacts.get(Digest(digest)))
+        return decode_weights(model_layout(architecture_of(job)), self.artifacts.get(Digest(digest)))
 
     def digest(self) -> str:
         """Everything that was decided, in one hash: audit chain, announcements and models."""

@@ -12,7 +12,7 @@ from lepton_client.models import Chain
 from lepton_core.chain import parse_link, require_witnessed
 from lepton_core.ids import Digest
 from lepton_core.views import JobState, JobView
-from lepton_pool.models import initial_vector
+from lepton_pool.models import architecture_of, initial_vector
 from lepton_server.audit import verify_audit
 from lepton_server.jobs import events as ev
 from lepton_server.jobs.journal import decode_checkpoint
@@ -55,7 +55,7 @@ def require_chain(world: Federation, view: JobView) -> None:
     """I5: whoever has the first weights and the published links computes every model, bit for bit."""
     assert world.job_id is not None
     live = decode_facts(world)
-    chain = Chain.begin(live.job, initial_vector(live.job.model, world.members))
+    chain = Chain.begin(live.job, initial_vector(architecture_of(live.job)))
     identities = {member: peer.identity for member, peer in live.peers.items()}
     for model in view.models[1:]:
         link = parse_link(world.artifacts.get(Digest(model.link)), world.job_id, live.terms)

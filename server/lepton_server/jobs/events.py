@@ -230,7 +230,7 @@ class CancelTimer:
 
 @dataclass(frozen=True)
 class RunInitialModel:
-    """Make the initial model from its public seed."""
+    """Make the initial model from its public seed, or check the artifact that it is."""
 
     job_id: JobId
     job: Job

@@ -19,7 +19,7 @@ def draw_facts(
 
     Raises:
         JobError: no membership list, or a federation smaller than the job's minimum cohort.
-        NotFoundError: the evaluation artifact was not uploaded.
+        NotFoundError: an artifact that the job names was not uploaded.
         CodecError: the job's numbers allow no encoding.
     """
     newest = tx.newest_membership()
@@ -41,6 +41,8 @@ def draw_facts(
         )
     if job.evaluation is not None and not artifacts.has(Digest(job.evaluation.digest)):
         raise NotFoundError("the evaluation set was not uploaded", where=f"artifact {job.evaluation.digest}")
+    if job.model.initial is not None and not artifacts.has(Digest(job.model.initial)):
+        raise NotFoundError("the first weights were not uploaded", where=f"artifact {job.model.initial}")
     return Facts(
         job_id=_new_id(tx, job, randomness),
         job=job,

@@ -105,6 +105,8 @@ def took_metrics(draft: Draft, event: ev.MachineEvent) -> bool:
     if draft.roll.model is not None and draft.roll.model.version == view.version:
         draft.roll = replace(draft.roll, model=view)
     draft.add(ev.RecordModel(view))
-    told = f"accuracy {view.accuracy:.4f}, AUC {view.auc:.4f}" if view.accuracy >= 0 else "no evaluation set"
+    told = f"accuracy {view.accuracy:.4f}" if view.accuracy >= 0 else "no evaluation set"
+    if view.auc >= 0:
+        told += f", AUC {view.auc:.4f}"
     draft.announce("model", f"model {view.version}: {told}, epsilon {view.epsilon:.2f}", model=view)
     return True

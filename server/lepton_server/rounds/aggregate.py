@@ -8,7 +8,7 @@ from safetensors.numpy import load, save
 from lepton_core.chain import Link, encode_link
 from lepton_core.errors import LeptonError
 from lepton_core.secagg.unmask import Run, unmask
-from lepton_pool.models import model_layout
+from lepton_pool.models import architecture_of, model_layout
 from lepton_pool.steps import next_model
 from lepton_pool.weights import decode_weights, encode_weights
 from lepton_server.jobs.events import AggregateDone, AggregateFailed, RunAggregate
@@ -32,7 +32,7 @@ def _aggregate(effect: RunAggregate, artifacts: Artifacts, parallel: Run) -> Agg
     total = np.frombuffer(artifacts.get(effect.total), dtype="<u8").astype(np.uint64, copy=False)
     link = Link(effect.setup, result.transcript, np.concatenate(unmask(total, result.plan, terms, run=parallel)))
     # 2. Integers, the mean update by the round's public seed, and the server optimizer's step.
-    layout = model_layout(job.model, len(job.task.features))
+    layout = model_layout(architecture_of(job))
     before = decode_weights(layout, artifacts.get(effect.model))
     state = load(artifacts.get(effect.optimizer)) if effect.optimizer is not None else {}
     members = len(result.survivors)
