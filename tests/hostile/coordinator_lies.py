@@ -31,10 +31,7 @@ from lepton_core.secagg.messages import (
     Unmasking,
 )
 from lepton_core.secagg.terms import Setup
-from lepton_core.session import (
-    Published,
-    RoundCommand,
-)
+from lepton_core.session import Published, RoundCommand
 from tests.hostile.coordinator_attempts import OtherNumber, Replay, TwoAtOnce, TwoAttempts
 from tests.hostile.coordinator_lie import Lie, Say, message_of, without
 
@@ -133,11 +130,9 @@ class DuplicatedLeaf(Lie):
     """One identity stands in the roster twice."""
 
     def message(self, member, number, message):
-        return (
-            [replace(message, leaves=(message.leaves[0], *message.leaves))]
-            if isinstance(message, Roster)
-            else [message]
-        )
+        if not isinstance(message, Roster):
+            return [message]
+        return [replace(message, leaves=(message.leaves[0], *message.leaves))]
 
 
 def _invented() -> list[IdentityKey]:
