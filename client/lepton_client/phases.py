@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import assert_never
 
+from lepton_client.effects import SendReport
 from lepton_core.errors import ConflictError
-from lepton_core.ids import Digest, digest_of
+from lepton_core.ids import Digest, ModelVersion, digest_of
 from lepton_core.job import Job
 from lepton_core.membership import SignedList
 from lepton_core.privacy.ledger import Charge
@@ -45,6 +47,8 @@ class CurrentRound:
     refusal: Refusal | None = None
     #: True once nothing more will happen in it.
     over: bool = False
+    #: What waits to be sent with this owner's next report of the round before.
+    riding: tuple[SendReport, ...] = ()
 
     @property
     def model(self) -> Digest:
@@ -63,13 +67,13 @@ def digest_of_request(request: MatchRequest) -> Digest:
     return digest_of(labelled_hash(b"lepton/match/v1", request.canonical_job, request.membership_list))
 
 
-def event_of(message: ServerMessage) -> secagg.Event:
-    """The event that the coordinator's message is to the machine of a round."""
+def event_of(message: ServerMessage, answered: AbstractSet[ModelVersion]) -> secagg.Event:
+    """The event that the coordinator's message is to the machine of a round, in a job so far answered."""
     match message:
         case Roster():
             return secagg.RosterReceived(message)
         case Delivery():
-            return secagg.DeliveryReceived(message)
+            return secagg.DeliveryReceived(message, answered)
         case SurvivorSet():
             return secagg.SurvivorsReceived(message)
         case Certificate():

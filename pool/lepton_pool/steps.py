@@ -8,7 +8,7 @@ from lepton_core.job import Job
 from lepton_core.layout import Vector
 from lepton_core.optimizer import OptimizerState, apply_update
 from lepton_core.ports import Randomness
-from lepton_core.ring import Words, pack, unpack
+from lepton_core.ring import Words, pack, require_range, unpack
 from lepton_pool.terms import derive_ring_plan
 
 
@@ -19,7 +19,9 @@ def encode_update(job: Job, update: Vector, codec_seed: bytes, randomness: Rando
         CodecError: an update of another length, or with a value that is not finite.
     """
     plan = derive_ring_plan(job)
-    return pack(encode(update, plan, codec_seed, randomness), plan.lane_bits)
+    lanes = encode(update, plan, codec_seed, randomness)
+    require_range(lanes, plan.lane_bits, plan.members_max)
+    return pack(lanes, plan.lane_bits)
 
 
 def decode_mean(job: Job, words: Words, members: int, codec_seed: bytes) -> Vector:

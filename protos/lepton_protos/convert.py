@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
 from google.protobuf.message import DecodeError, Message
@@ -17,6 +18,9 @@ from lepton_protos.fields import one_of_reader, reader_of, write_one_of, writer_
 from lepton_protos.v1 import control_pb2, identity_pb2, job_pb2
 
 T = TypeVar("T")
+
+#: Most reports, or commands, in one message.
+MOST_IN_A_BATCH = 64
 
 _read_report = one_of_reader("body", session.MemberReport, "MemberReport")
 _read_command = one_of_reader("body", session.ServerCommand, "ServerCommand")
@@ -38,6 +42,7 @@ _MESSAGES: dict[type, type[Message]] = {
                 session.RoundInvite,
                 session.RoundCommand,
                 session.RoundClosed,
+                session.Published,
                 session.JobClosed,
                 terms.Setup,
                 secagg.Advert,
@@ -90,21 +95,21 @@ def from_proto(message: Message, kind: type[T]) -> T:
     return value
 
 
-def report_to_proto(report: session.MemberReport, *, acknowledged: int = 0) -> control_pb2.MemberReport:
+def report_to_proto(report: session.MemberReport) -> control_pb2.MemberReport:
     """A member's report in its envelope."""
-    envelope = control_pb2.MemberReport(acknowledged=acknowledged)
+    envelope = control_pb2.MemberReport()
     write_one_of(envelope, report)
     return envelope
 
 
-def report_from_proto(envelope: control_pb2.MemberReport) -> tuple[int, session.MemberReport]:
-    """The number of the last command taken in, and the report.
+def report_from_proto(envelope: control_pb2.MemberReport) -> session.MemberReport:
+    """The report in an envelope.
 
     Raises:
         InputError: an empty or malformed envelope.
     """
     report: session.MemberReport = _read_report(envelope)
-    return envelope.acknowledged, report
+    return report
 
 
 def report_to_bytes(report: session.MemberReport) -> bytes:
@@ -122,7 +127,7 @@ def report_from_bytes(data: bytes) -> session.MemberReport:
         envelope = control_pb2.MemberReport.FromString(data)
     except DecodeError as error:
         raise InputError("bytes that are no report", where="MemberReport", got=str(error)[:120]) from None
-    return report_from_proto(envelope)[1]
+    return report_from_proto(envelope)
 
 
 def command_to_proto(command: session.ServerCommand, *, sequence: int = 0) -> control_pb2.ServerCommand:
@@ -140,3 +145,43 @@ def command_from_proto(envelope: control_pb2.ServerCommand) -> tuple[int, sessio
     """
     command: session.ServerCommand = _read_command(envelope)
     return envelope.sequence, command
+
+
+def reports_to_proto(reports: Sequence[session.MemberReport], *, acknowledged: int = 0) -> control_pb2.ReportBatch:
+    """Reports that travel together."""
+    return control_pb2.ReportBatch(acknowledged=acknowledged, reports=map(report_to_proto, reports))
+
+
+def reports_from_proto(batch: control_pb2.ReportBatch) -> tuple[session.MemberReport, ...]:
+    """The reports of a batch, in order.
+
+    Raises:
+        InputError: too many, or one that is empty or malformed.
+    """
+    _require_few(len(batch.reports), "ReportBatch.reports")
+    return tuple(report_from_proto(envelope) for envelope in batch.reports)
+
+
+def commands_to_proto(commands: Sequence[session.ServerCommand], *, first: int = 0) -> control_pb2.CommandBatch:
+    """Commands that travel together, numbered from `first`."""
+    numbered = (command_to_proto(command, sequence=first + place) for place, command in enumerate(commands))
+    return control_pb2.CommandBatch(commands=numbered)
+
+
+def commands_from_proto(batch: control_pb2.CommandBatch) -> Iterator[tuple[int, session.ServerCommand | InputError]]:
+    """Each command of a batch with its number, in order; in place of one that cannot be read, why.
+
+    Raises:
+        InputError: too many.
+    """
+    _require_few(len(batch.commands), "CommandBatch.commands")
+    for envelope in batch.commands:
+        try:
+            yield command_from_proto(envelope)
+        except InputError as error:
+            yield envelope.sequence, error
+
+
+def _require_few(count: int, where: str) -> None:
+    if count > MOST_IN_A_BATCH:
+        raise InputError("too many messages in a batch", where=where, expected=str(MOST_IN_A_BATCH), got=str(count))

@@ -2,6 +2,7 @@
 
 import random
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from lepton_core.secagg import client_events as told
 from lepton_core.secagg import client_phases as member_phases
 from lepton_core.secagg import server_events as heard
 from lepton_core.secagg.client_checks import Admission
+from lepton_core.secagg.server_phases import BoundModel
 from lepton_core.secagg.server_status import step_of
 from lepton_core.secagg.simulate import event_of, member_event_of
 from lepton_core.secagg.terms import Setup, commit_nonce
@@ -25,11 +27,11 @@ MODEL_DIGEST = b"d" * 32
 class FakeRound:
     """One round of `count` members. Override `up` and `down` (or pass functions) to bend what is sent."""
 
-    def __init__(self, count, *, terms=None, seed="round", up=None, down=None, chaos=None, answered=()):
+    def __init__(self, count, *, terms=None, seed="round", number=1, up=None, down=None, chaos=None, answered=()):
         self.terms = terms or make_terms()
         self.identities = make_identities(count)
         self.ids = [key.member for key in self.identities]
-        self.setup = Setup(JobId("test"), RoundNumber(1), self.terms, commit_nonce(NONCE))
+        self.setup = Setup(JobId("test"), RoundNumber(number), self.terms, commit_nonce(NONCE))
         listed = {key.member: key.public for key in self.identities}
         self.admission = Admission(listed, self.terms.membership_digest, self.terms.min_cohort, self.terms.corruption)
         rng = np.random.default_rng(7)
@@ -48,17 +50,14 @@ class FakeRound:
         self.error = None
         self.blamed = None
         self.deadlines = 0
-        self.phase, effects = server.start(
-            self.setup, NONCE, listed, model_version=ModelVersion(4), model_digest=MODEL_DIGEST
-        )
+        self.answered = frozenset(answered)
+        self.phase, effects = server.start(self.setup, NONCE, listed, BoundModel(ModelVersion(4), MODEL_DIGEST))
         self.first_phase = self.phase
         self._perform(effects)
         self.members = {}
         self.lost = set()
         for key in self.identities:
-            phase, out = client.start(
-                self.setup, key, self.admission, set(answered), SeededRandomness(seed + key.member.hex())
-            )
+            phase, out = client.start(self.setup, key, self.admission, SeededRandomness(seed + key.member.hex()))
             self.members[key.member] = phase
             self._do(key.member, out)
 
@@ -74,12 +73,17 @@ class FakeRound:
                 if kind == "up":
                     self.hear(event_of(message))
                 elif member not in self.lost:
-                    self.tell(member, member_event_of(message))
+                    self.tell(member, self.event_for(message))
             if isinstance(self.phase, server_phases.Closed | server_phases.Failed):
                 return self
             self.deadlines += 1
             assert self.deadlines < 10, "the round does not end"
             self.hear(heard.DeadlinePassed(step_of(self.phase)))
+
+    def event_for(self, message):
+        """The member's event for a message, with what it has answered before."""
+        event = member_event_of(message)
+        return replace(event, answered=self.answered) if isinstance(event, told.DeliveryReceived) else event
 
     def lose(self, member):
         """The member is gone, and the coordinator knows."""

@@ -19,6 +19,7 @@ from lepton_core.secagg.messages import (
     ShareMessage,
     Unmasking,
 )
+from lepton_core.secagg.server_phases import BoundModel
 from lepton_core.secagg.shamir import PRIME
 from lepton_core.secagg.sharing import CIPHERTEXT_BYTES, deal
 from lepton_core.secagg.simulate import event_of, member_event_of
@@ -393,21 +394,21 @@ def test_the_end_of_a_round_is_the_end():
 def test_no_round_is_opened_that_no_member_would_accept():
     fake = FakeRound(COUNT)
     listed = {key.member: key.public for key in fake.identities}
-    options = {"model_version": ModelVersion(0), "model_digest": MODEL_DIGEST}
+    model = BoundModel(ModelVersion(0), MODEL_DIGEST)
     many = dict.fromkeys(map(str, range(10_001)), b"")
     with pytest.raises(InputError) as refused:
-        server.start(fake.setup, NONCE, many, **options)
+        server.start(fake.setup, NONCE, many, model)
     assert refused.value.reason == "COHORT_SIZE"
     few_stay = replace(fake.setup, terms=make_terms(max_cohort=70, dropout=0.6))
     with pytest.raises(InputError) as refused:
-        server.start(few_stay, NONCE, {key.member: key.public for key in make_identities(65)}, **options)
+        server.start(few_stay, NONCE, {key.member: key.public for key in make_identities(65)}, model)
     assert refused.value.reason == "INFEASIBLE"
     with pytest.raises(InputError, match="nonce"):
-        server.start(fake.setup, b"x" * 32, listed, **options)
+        server.start(fake.setup, b"x" * 32, listed, model)
     with pytest.raises(InputError, match="invited"):
-        server.start(replace(fake.setup, terms=make_terms(min_cohort=6)), NONCE, listed, **options)
+        server.start(replace(fake.setup, terms=make_terms(min_cohort=6)), NONCE, listed, model)
     with pytest.raises(InputError, match="identity key"):
-        server.start(fake.setup, NONCE, {**listed, fake.ids[0]: fake.identities[1].public}, **options)
+        server.start(fake.setup, NONCE, {**listed, fake.ids[0]: fake.identities[1].public}, model)
 
 
 def test_the_one_that_lacks_shares_leaves_a_sum_before_the_one_that_dealt_them():

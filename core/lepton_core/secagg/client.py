@@ -113,7 +113,6 @@ def start(
     setup: Setup,
     identity: IdentityKey,
     admission: Admission,
-    answered: AbstractSet[ModelVersion],
     randomness: Randomness,
 ) -> Outcome:
     """Answer an invitation: check its terms, draw the round's secrets, advertise.
@@ -136,7 +135,7 @@ def start(
         signature=b"",
     )
     advert = replace(unsigned, signature=identity.sign(unsigned.signed_bytes(setup_id)))
-    own = Own(setup, setup_id, identity, admission, frozenset(answered))
+    own = Own(setup, setup_id, identity, admission)
     return Advertised(own, secrets, advert, randomness), (Send(advert),)
 
 
@@ -202,8 +201,8 @@ def _in_shared(phase: Shared, event: Event) -> Outcome:
         case RosterReceived(roster):
             _require_same(roster, phase.circle.roster)
             return phase, (Send(phase.answer),)
-        case DeliveryReceived(delivery):
-            return _pair(phase, delivery)
+        case DeliveryReceived(delivery, answered):
+            return _pair(phase, delivery, answered)
         case SurvivorsReceived() | CertificateReceived():
             raise _early(event)
         case InputReady() | UploadDone() | AnswerRecorded():
@@ -285,7 +284,7 @@ def _in_recording(phase: Recording, event: Event) -> Outcome:
             _require_same(certificate, phase.certificate)
             return phase, ()
         case AnswerRecorded():
-            return Done(phase.certificate, phase.answer), (Send(phase.answer), Finished())
+            return Done(phase.survivors, phase.certificate, phase.answer), (Send(phase.answer), Finished())
         case UploadDone():
             return phase, ()
         case InputReady():
@@ -331,10 +330,10 @@ def _share(phase: Advertised, roster: Roster) -> Outcome:
     return Shared(own, secrets.seed, sealing, masking, circle, own_shares, message), (Send(message),)
 
 
-def _pair(phase: Shared, delivery: Delivery) -> Outcome:
+def _pair(phase: Shared, delivery: Delivery, answered: AbstractSet[ModelVersion]) -> Outcome:
     """Step 2a: open what was dealt, pair with those whose shares are right, derive every mask, drop own secrets."""
     own, circle, me = phase.own, phase.circle, phase.own.identity.member
-    if delivery.model_version in own.answered:
+    if delivery.model_version in answered:
         raise AbortedError(
             "this model version was answered in an earlier round",
             where=COORDINATOR,

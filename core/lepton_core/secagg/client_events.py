@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 from lepton_core.errors import LeptonError
@@ -29,9 +30,10 @@ class RosterReceived:
 
 @dataclass(frozen=True)
 class DeliveryReceived:
-    """Step 2a from the coordinator."""
+    """Step 2a from the coordinator, and the model versions of this job that were answered so far."""
 
     delivery: Delivery
+    answered: AbstractSet[ModelVersion] = frozenset()
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from lepton_core.errors import LeptonError
 from lepton_core.identity import IdentityKey
-from lepton_core.ids import MemberId, ModelVersion
+from lepton_core.ids import MemberId
 from lepton_core.ports import Randomness
 from lepton_core.secagg.agreement import RoundSecrets, Secret
 from lepton_core.secagg.client_checks import Admission, Circle
@@ -34,8 +34,6 @@ class Own:
     setup_id: bytes
     identity: IdentityKey
     admission: Admission
-    #: Model versions of this job that were answered before this round began.
-    answered: frozenset[ModelVersion]
 
 
 @dataclass(frozen=True)
@@ -125,6 +123,7 @@ class Recording:
 class Done:
     """Answered; the stored answer is repeated when asked for with the same certificate."""
 
+    survivors: SurvivorSet
     certificate: Certificate
     answer: Unmasking
 

@@ -12,12 +12,14 @@ Rules
      and names the missing.
   4. A lost member is not waited for; if its right message comes before the step ends, it counts.
   5. The survivor set is frozen once, and is symmetric: no two survivors disagree on having a pair mask.
-  6. Secrets are rebuilt from exactly t shares, each as its dealer signed it. A wrong share is its holder's fault; right
+  6. The model is bound once, at any time before step 2: so steps 0 and 1 can run while the model is still being made.
+  7. Secrets are rebuilt from exactly t shares, each as its dealer signed it. A wrong share is its holder's fault; right
      shares of a wrong secret are the dealer's, and end the round.
 
   phase               expects            sends when it begins        ends with at least          becomes
   AwaitingAdverts     the invited        (the caller: Setup)         the minimum cohort          AwaitingShares
-  AwaitingShares      the roster         Roster                      t and the minimum cohort    AwaitingInputs
+  AwaitingShares      the roster         Roster                      t and the minimum cohort    AwaitingModel
+  AwaitingModel       the model          -                           -                           AwaitingInputs
   AwaitingInputs      the dealers        Delivery                    t and the minimum cohort    AwaitingSignatures
   AwaitingSignatures  the survivors      SurvivorSet                 t, and t of every secret    AwaitingUnmaskings
   AwaitingUnmaskings  the signers        Certificate                 t shares of every secret    Closed
@@ -28,12 +30,13 @@ Source: Bonawitz et al. 2017, figure 4; Bell et al. 2020, algorithm 2; docs/seca
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import replace
+import hmac
+from collections.abc import Iterable, Mapping
+from dataclasses import fields, replace
 from typing import TypeVar, assert_never
 
 from lepton_core.errors import InputError, LeptonError
-from lepton_core.ids import MemberId, ModelVersion, derive_member_id
+from lepton_core.ids import MemberId, derive_member_id
 from lepton_core.secagg.answers import Answers
 from lepton_core.secagg.graph import choose_parameters, draw_graph
 from lepton_core.secagg.messages import (
@@ -46,6 +49,7 @@ from lepton_core.secagg.messages import (
     SurvivorSet,
 )
 from lepton_core.secagg.recovery import BadDealer, Recovery, derive_plan, shares_short
+from lepton_core.secagg.server_absent import awaited, back, drop, lose, told
 from lepton_core.secagg.server_answers import certificate_for, delivery_for, digests_for, roster_for, signers_for
 from lepton_core.secagg.server_checks import (
     require_consistency,
@@ -65,20 +69,25 @@ from lepton_core.secagg.server_events import (
     InputReceived,
     MemberLost,
     MessageEvent,
+    ModelBound,
     Rejected,
     Send,
     SetDeadline,
     SharesReceived,
     SignatureReceived,
     UnmaskingReceived,
+    sender_of,
 )
 from lepton_core.secagg.server_phases import (
     Absent,
+    Agreed,
     AwaitingAdverts,
     AwaitingInputs,
+    AwaitingModel,
     AwaitingShares,
     AwaitingSignatures,
     AwaitingUnmaskings,
+    BoundModel,
     Closed,
     Cohort,
     Failed,
@@ -108,13 +117,11 @@ def start(
     setup: Setup,
     nonce: bytes,
     invited: Mapping[MemberId, bytes],
-    *,
-    model_version: ModelVersion,
-    model_digest: bytes,
+    model: BoundModel | None = None,
 ) -> Outcome:
     """Open a round. The caller sends `setup` to every invited member, again while `awaits_advert`.
 
-    invited: Ed25519 identity keys by member id. The model is bound from step 2 on only.
+    invited: Ed25519 identity keys by member id. Without a model the round waits after step 1 for `ModelBound`.
 
     Raises:
         InputError: unsound terms, a nonce that does not open the commitment, or a cohort without a graph.
@@ -129,12 +136,12 @@ def start(
             expected=f"{terms.min_cohort} to {terms.max_cohort} members",
             got=str(len(invited)),
         )
-    if len(nonce) != KEY_BYTES or commit_nonce(nonce) != setup.nonce_commitment or len(model_digest) != KEY_BYTES:
-        raise InputError("the nonce must be 32 bytes that open the setup's commitment, the model's digest 32 bytes")
+    if len(nonce) != KEY_BYTES or not hmac.compare_digest(commit_nonce(nonce), setup.nonce_commitment):
+        raise InputError("the nonce must be 32 bytes that open the setup's commitment")
     if any(derive_member_id(identity) != member for member, identity in invited.items()):
         raise InputError("a member id that does not belong to its identity key", where="invited")
-    opening = Opening(setup, setup.setup_id(), nonce, dict(invited), model_version, model_digest)
-    return AwaitingAdverts(opening, Absent({}, ()), Answers(), Answers()), (SetDeadline(Step.ADVERT),)
+    opening = Opening(setup, setup.setup_id(), nonce, dict(invited))
+    return AwaitingAdverts(opening, Absent({}, ()), Answers(), Answers(), model), (SetDeadline(Step.ADVERT),)
 
 
 def awaits_advert(phase: Phase, member: MemberId) -> bool:
@@ -157,7 +164,7 @@ def outstanding(phase: Phase, member: MemberId) -> ServerMessage | None:
         case AwaitingUnmaskings():
             waiting = member in phase.signatures and member not in phase.unmaskings
             return certificate_for(phase.cohort, phase.signatures, phase.certificate, member) if waiting else None
-        case AwaitingAdverts() | Closed() | Failed():
+        case AwaitingAdverts() | AwaitingModel() | Closed() | Failed():
             return None
         case _:
             assert_never(phase)
@@ -170,6 +177,8 @@ def step(phase: Phase, event: Event) -> Outcome:
             return _in_adverts(phase, event)
         case AwaitingShares():
             return _in_shares(phase, event)
+        case AwaitingModel():
+            return _in_model(phase, event)
         case AwaitingInputs():
             return _in_inputs(phase, event)
         case AwaitingSignatures():
@@ -200,15 +209,17 @@ def _in_adverts(phase: AwaitingAdverts, event: Event) -> Outcome:
             adverts = phase.adverts.with_entry(advert.member, advert)
             keys = phase.keys.with_entry(advert.mask_public, advert.member)
             keys = keys.with_entry(advert.encryption_public, advert.member)
-            return _roster(replace(phase, adverts=adverts, keys=keys, absent=_back(phase.absent, advert.member)))
+            return _roster(replace(phase, adverts=adverts, keys=keys, absent=back(phase.absent, advert.member)))
         case SharesReceived() | InputReceived() | SignatureReceived() | UnmaskingReceived():
             return phase, (_early(event),)
         case MemberLost(member, reason):
             if member not in opening.invited:
                 return phase, ()
-            return _roster(replace(phase, absent=_lose(phase.absent, member, reason)))
+            return _roster(replace(phase, absent=lose(phase.absent, member, reason)))
         case DeadlinePassed(which):
             return _roster(phase, over=True) if which is Step.ADVERT else (phase, ())
+        case ModelBound(model):
+            return replace(phase, model=_bound(phase.model, model)), ()
         case _:
             assert_never(event)
 
@@ -216,27 +227,29 @@ def _in_adverts(phase: AwaitingAdverts, event: Event) -> Outcome:
 def _roster(phase: AwaitingAdverts, *, over: bool = False) -> Outcome:
     """Freeze the roster, when nobody is waited for."""
     opening, terms = phase.opening, phase.opening.setup.terms
-    if not over and _awaited(opening.invited, phase.adverts, phase.absent):
+    if not over and awaited(opening.invited, phase.adverts, phase.absent):
         return phase, ()
-    absent, gone = _drop(phase.absent, opening.invited, phase.adverts, Step.ADVERT)
+    absent, gone = drop(phase.absent, opening.invited, phase.adverts, Step.ADVERT)
     members = tuple(sorted(phase.adverts))
     if len(members) < terms.min_cohort:
         return _too_few(Step.ADVERT, opening.setup, gone, len(members), terms.min_cohort)
     leaves = tuple(Leaf(member, phase.adverts[member].digest(opening.setup_id)) for member in members)
     roster = Roster(leaves, opening.nonce, ())
     root = roster.root()
-    graph = draw_graph(root, opening.nonce, members, terms)
+    try:
+        graph = draw_graph(root, opening.nonce, members, terms)
+    except InputError as error:  # numbers that the terms give need not hold for the members that are left
+        return Failed(error), (*gone, Aborted(error))
     cohort = Cohort(
         opening=opening,
         members=members,
         adverts={member: phase.adverts[member] for member in members},
         roster=roster,
         root=root,
-        sid=derive_sid(opening.setup_id, root, opening.model_digest),
         graph=graph,
         least=graph.least_survivors(terms.min_cohort),
     )
-    return _next(AwaitingShares(cohort, absent, Answers()), gone, Step.SHARE, members)
+    return _next(AwaitingShares(cohort, absent, Answers(), phase.model), gone, Step.SHARE, members)
 
 
 # Step 1 ---------------------------------------------------------------------------------------------------------------
@@ -264,28 +277,63 @@ def _in_shares(phase: AwaitingShares, event: Event) -> Outcome:
             except LeptonError as error:
                 return phase, (Rejected(dealer, error),)
             shares = phase.shares.with_entry(dealer, message)
-            return _deliver(replace(phase, shares=shares, absent=_back(phase.absent, dealer)))
+            return _deliver(replace(phase, shares=shares, absent=back(phase.absent, dealer)))
         case InputReceived() | SignatureReceived() | UnmaskingReceived():
             return phase, (_early(event),)
         case MemberLost(member, reason):
             if member not in cohort.adverts:
                 return phase, ()
-            return _deliver(replace(phase, absent=_lose(phase.absent, member, reason)))
+            return _deliver(replace(phase, absent=lose(phase.absent, member, reason)))
         case DeadlinePassed(which):
             return _deliver(phase, over=True) if which is Step.SHARE else (phase, ())
+        case ModelBound(model):
+            return replace(phase, model=_bound(phase.model, model)), ()
         case _:
             assert_never(event)
 
 
 def _deliver(phase: AwaitingShares, *, over: bool = False) -> Outcome:
-    """Hand the dealers each other's shares, and the model, when nobody is waited for."""
+    """Know the dealers, when nobody is waited for."""
     cohort = phase.cohort
-    if not over and _awaited(cohort.members, phase.shares, phase.absent):
+    if not over and awaited(cohort.members, phase.shares, phase.absent):
         return phase, ()
-    absent, gone = _drop(phase.absent, cohort.members, phase.shares, Step.SHARE)
+    absent, gone = drop(phase.absent, cohort.members, phase.shares, Step.SHARE)
     if len(phase.shares) < cohort.least:
         return _too_few(Step.SHARE, cohort.opening.setup, gone, len(phase.shares), cohort.least)
-    return _next(AwaitingInputs(cohort, absent, phase.shares, Answers()), gone, Step.INPUT, sorted(phase.shares))
+    ready = AwaitingModel(cohort, absent, phase.shares)
+    return (ready, gone) if phase.model is None else _train(ready, phase.model, gone)
+
+
+def _in_model(phase: AwaitingModel, event: Event) -> Outcome:
+    cohort = phase.cohort
+    match event:
+        case AdvertReceived(advert):
+            return _repeated(phase, event, cohort.adverts.get(advert.member))
+        case SharesReceived(message):
+            return _repeated(phase, event, phase.shares.get(message.dealer))
+        case InputReceived() | SignatureReceived() | UnmaskingReceived():
+            return phase, (_early(event),)
+        case MemberLost(member, reason):
+            if member not in phase.shares:
+                return phase, ()
+            return replace(phase, absent=lose(phase.absent, member, reason)), ()
+        case DeadlinePassed():
+            return phase, ()
+        case ModelBound(model):
+            return _train(phase, model)
+        case _:
+            assert_never(event)
+
+
+def _train(phase: AwaitingModel, model: BoundModel, gone: tuple[Effect, ...] = ()) -> Outcome:
+    """Hand the dealers each other's shares, and the model."""
+    shared = phase.cohort
+    agreed = Agreed(
+        **{place.name: getattr(shared, place.name) for place in fields(shared)},
+        model=model,
+        sid=derive_sid(shared.opening.setup_id, shared.root, model.digest),
+    )
+    return _next(AwaitingInputs(agreed, phase.absent, phase.shares, Answers()), gone, Step.INPUT, sorted(phase.shares))
 
 
 # Step 2 ---------------------------------------------------------------------------------------------------------------
@@ -316,15 +364,18 @@ def _in_inputs(phase: AwaitingInputs, event: Event) -> Outcome:
             except LeptonError as error:
                 return phase, (Rejected(member, error),)
             trailers = phase.trailers.with_entry(member, trailer)
-            return _freeze(replace(phase, trailers=trailers, absent=_back(phase.absent, member)))
+            return _freeze(replace(phase, trailers=trailers, absent=back(phase.absent, member)))
         case SignatureReceived() | UnmaskingReceived():
             return phase, (_early(event),)
         case MemberLost(member, reason):
             if member not in phase.shares:
                 return phase, ()
-            return _freeze(replace(phase, absent=_lose(phase.absent, member, reason)))
+            return _freeze(replace(phase, absent=lose(phase.absent, member, reason)))
         case DeadlinePassed(which):
             return _freeze(phase, over=True) if which is Step.INPUT else (phase, ())
+        case ModelBound(model):
+            _bound(cohort.model, model)
+            return phase, ()
         case _:
             assert_never(event)
 
@@ -332,18 +383,18 @@ def _in_inputs(phase: AwaitingInputs, event: Event) -> Outcome:
 def _freeze(phase: AwaitingInputs, *, over: bool = False) -> Outcome:
     """Freeze the survivors, when nobody is waited for."""
     cohort = phase.cohort
-    if not over and _awaited(phase.shares, phase.trailers, phase.absent):
+    if not over and awaited(phase.shares, phase.trailers, phase.absent):
         return phase, ()
     paired = {member: frozenset(trailer.paired) for member, trailer in phase.trailers.items()}
     survivors = symmetric_core(paired, {member: cohort.neighbours(member) for member in paired})
-    absent, gone = _drop(phase.absent, phase.shares, phase.trailers, Step.INPUT)
+    absent, gone = drop(phase.absent, phase.shares, phase.trailers, Step.INPUT)
     unpaired = tuple(
         DroppedMember(member, Step.INPUT, "its pair masks do not match those of the others")
         for member in sorted(paired)
         if member not in survivors
     )
     if len(survivors) < cohort.least:
-        lost = (*gone, *map(_told, unpaired))
+        lost = (*gone, *map(told, unpaired))
         return _too_few(Step.INPUT, cohort.opening.setup, lost, len(survivors), cohort.least)
     lost_for_good = unrecoverable(survivors, survivors, paired, cohort.threshold)
     if lost_for_good:
@@ -358,7 +409,7 @@ def _freeze(phase: AwaitingInputs, *, over: bool = False) -> Outcome:
         survivors_digest(cohort.sid, survivors),
         Answers(),
     )
-    return _next(waiting, (*gone, *map(_told, unpaired)), Step.CONSISTENCY, survivors)
+    return _next(waiting, (*gone, *map(told, unpaired)), Step.CONSISTENCY, survivors)
 
 
 # Step 3 ---------------------------------------------------------------------------------------------------------------
@@ -384,15 +435,18 @@ def _in_signatures(phase: AwaitingSignatures, event: Event) -> Outcome:
             except LeptonError as error:
                 return phase, (Rejected(member, error),)
             signatures = phase.signatures.with_entry(member, signature)
-            return _certify(replace(phase, signatures=signatures, absent=_back(phase.absent, member)))
+            return _certify(replace(phase, signatures=signatures, absent=back(phase.absent, member)))
         case UnmaskingReceived():
             return phase, (_early(event),)
         case MemberLost(member, reason):
             if member not in phase.alive:
                 return phase, ()
-            return _certify(replace(phase, absent=_lose(phase.absent, member, reason)))
+            return _certify(replace(phase, absent=lose(phase.absent, member, reason)))
         case DeadlinePassed(which):
             return _certify(phase, over=True) if which is Step.CONSISTENCY else (phase, ())
+        case ModelBound(model):
+            _bound(cohort.model, model)
+            return phase, ()
         case _:
             assert_never(event)
 
@@ -400,9 +454,9 @@ def _in_signatures(phase: AwaitingSignatures, event: Event) -> Outcome:
 def _certify(phase: AwaitingSignatures, *, over: bool = False) -> Outcome:
     """Show each signer that enough of its neighbours saw the same set, when nobody is waited for."""
     cohort, survivors = phase.cohort, phase.survivors.survivors
-    if not over and _awaited(survivors, phase.signatures, phase.absent):
+    if not over and awaited(survivors, phase.signatures, phase.absent):
         return phase, ()
-    absent, gone = _drop(phase.absent, survivors, phase.signatures, Step.CONSISTENCY)
+    absent, gone = drop(phase.absent, survivors, phase.signatures, Step.CONSISTENCY)
     if len(phase.signatures) < cohort.threshold:
         return _too_few(Step.CONSISTENCY, cohort.opening.setup, gone, len(phase.signatures), cohort.threshold)
     signers, quorum = sorted(phase.signatures), cohort.graph.quorum
@@ -454,13 +508,16 @@ def _in_unmaskings(phase: AwaitingUnmaskings, event: Event) -> Outcome:
             except LeptonError as error:
                 return phase, (Rejected(member, error),)
             unmaskings = phase.unmaskings.with_entry(member, unmasking)
-            return _recover(replace(phase, unmaskings=unmaskings, absent=_back(phase.absent, member)))
+            return _recover(replace(phase, unmaskings=unmaskings, absent=back(phase.absent, member)))
         case MemberLost(member, reason):
             if member not in phase.signatures:
                 return phase, ()
-            return _recover(replace(phase, absent=_lose(phase.absent, member, reason)))
+            return _recover(replace(phase, absent=lose(phase.absent, member, reason)))
         case DeadlinePassed(which):
             return _recover(phase, over=True) if which is Step.UNMASK else (phase, ())
+        case ModelBound(model):
+            _bound(cohort.model, model)
+            return phase, ()
         case _:
             assert_never(event)
 
@@ -468,7 +525,7 @@ def _in_unmaskings(phase: AwaitingUnmaskings, event: Event) -> Outcome:
 def _recover(phase: AwaitingUnmaskings, *, over: bool = False) -> Outcome:
     """Rebuild the secrets and end the round, when nobody is waited for."""
     cohort, opening = phase.cohort, phase.cohort.opening
-    if not over and _awaited(phase.signatures, phase.unmaskings, phase.absent):
+    if not over and awaited(phase.signatures, phase.unmaskings, phase.absent):
         return phase, ()
     recovery = Recovery(
         setup_id=opening.setup_id,
@@ -483,19 +540,19 @@ def _recover(phase: AwaitingUnmaskings, *, over: bool = False) -> Outcome:
     )
     short = shares_short(recovery)
     if short and len(phase.unmaskings) < cohort.threshold:
-        _, gone = _drop(phase.absent, phase.signatures, phase.unmaskings, Step.UNMASK)
+        _, gone = drop(phase.absent, phase.signatures, phase.unmaskings, Step.UNMASK)
         return _too_few(Step.UNMASK, opening.setup, gone, len(phase.unmaskings), cohort.threshold)
     if short:
         return _unrecoverable(cohort, short)
     plan = derive_plan(recovery)
     if isinstance(plan, BadDealer):
         return _bad_dealer(plan.dealer)
-    absent, gone = _drop(phase.absent, phase.signatures, phase.unmaskings, Step.UNMASK)
+    absent, gone = drop(phase.absent, phase.signatures, phase.unmaskings, Step.UNMASK)
     transcript = Transcript(
         setup_id=opening.setup_id,
         roster_root=cohort.root,
-        model_version=opening.model_version,
-        model_digest=opening.model_digest,
+        model_version=cohort.model.version,
+        model_digest=cohort.model.digest,
         survivors=phase.survivors.survivors,
         signatures=phase.certificate.signatures,
     )
@@ -513,57 +570,20 @@ def _next(phase: Running, gone: Iterable[Effect], begins: Step, expected: Iterab
     return phase, (*gone, SetDeadline(begins), *sends)
 
 
-def _awaited(expected: Collection[MemberId], answered: Collection[MemberId], absent: Absent) -> bool:
-    if len(answered) + len(absent.lost) < len(expected):  # nobody answers who is not expected
-        return True
-    return any(member not in answered and member not in absent.lost for member in expected)
+def _bound(known: BoundModel | None, now: BoundModel) -> BoundModel:
+    """The round's model.
 
-
-def _drop(
-    absent: Absent, expected: Iterable[MemberId], answered: Collection[MemberId], which: Step
-) -> tuple[Absent, tuple[Dropped, ...]]:
-    """Everybody who was expected and has not answered takes no further part."""
-    dropped = tuple(
-        DroppedMember(member, which, absent.lost.get(member, "no answer before the deadline"))
-        for member in sorted(expected)
-        if member not in answered
-    )
-    return Absent(absent.lost, absent.dropped + dropped), tuple(map(_told, dropped))
-
-
-def _told(dropped: DroppedMember) -> Dropped:
-    return Dropped(dropped.member, dropped.step, dropped.reason)
-
-
-def _lose(absent: Absent, member: MemberId, reason: str) -> Absent:
-    return replace(absent, lost={**absent.lost, member: reason})
-
-
-def _back(absent: Absent, member: MemberId) -> Absent:
-    if member not in absent.lost:
-        return absent
-    return replace(absent, lost={other: reason for other, reason in absent.lost.items() if other != member})
-
-
-def _sender(event: MessageEvent) -> tuple[MemberId, object]:
-    match event:
-        case AdvertReceived(advert):
-            return advert.member, advert
-        case SharesReceived(message):
-            return message.dealer, message
-        case InputReceived(trailer):
-            return trailer.member, trailer
-        case SignatureReceived(signature):
-            return signature.member, signature
-        case UnmaskingReceived(unmasking):
-            return unmasking.member, unmasking
-        case _:
-            assert_never(event)
+    Raises:
+        InputError: another one was told before.
+    """
+    if known is not None and known != now:
+        raise InputError("a round trains on one model", where="model", expected=str(known.version), got="another one")
+    return now
 
 
 def _repeated(phase: Running, event: MessageEvent, accepted: object | None) -> Outcome:
     """A message of a step already answered, or over: the same is harmless, another or a late one is refused."""
-    member, message = _sender(event)
+    member, message = sender_of(event)
     if accepted == message:
         told = outstanding(phase, member)
         return phase, ((Send(member, told),) if told is not None else ())
@@ -573,7 +593,7 @@ def _repeated(phase: Running, event: MessageEvent, accepted: object | None) -> O
 
 
 def _early(event: MessageEvent) -> Rejected:
-    member, _ = _sender(event)
+    member, _ = sender_of(event)
     return Rejected(member, early(member, type(event).__name__))
 
 

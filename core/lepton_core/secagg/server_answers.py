@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from operator import attrgetter
 
 from lepton_core.ids import MemberId
 from lepton_core.secagg.messages import (
@@ -17,7 +18,10 @@ from lepton_core.secagg.messages import (
     ShareDigests,
     ShareMessage,
 )
-from lepton_core.secagg.server_phases import Cohort
+from lepton_core.secagg.server_phases import Agreed, Cohort
+
+#: What lists of shares and digests are sorted by; asked for every dealer of every member.
+_holder: Callable[[SealedShares | ShareDigests], MemberId] = attrgetter("holder")
 
 
 def roster_for(cohort: Cohort, member: MemberId) -> Roster:
@@ -25,14 +29,14 @@ def roster_for(cohort: Cohort, member: MemberId) -> Roster:
     return replace(cohort.roster, adverts=tuple(cohort.adverts[other] for other in cohort.neighbours(member)))
 
 
-def delivery_for(cohort: Cohort, shares: Mapping[MemberId, ShareMessage], member: MemberId) -> Delivery:
+def delivery_for(cohort: Agreed, shares: Mapping[MemberId, ShareMessage], member: MemberId) -> Delivery:
     """What the dealers among the member's neighbours sealed for it, and the model to train on."""
     dealt = []
     for dealer in cohort.dealers(shares, member):
         message = shares[dealer]
         ciphertext = message.sealed[bisect_left(message.sealed, member, key=_holder)].ciphertext
         dealt.append(DealtShares(dealer, ciphertext, message.digests, message.signature))
-    return Delivery(tuple(dealt), cohort.opening.model_version, cohort.opening.model_digest)
+    return Delivery(tuple(dealt), cohort.model.version, cohort.model.digest)
 
 
 def signers_for(
@@ -59,7 +63,3 @@ def certificate_for(
 def digests_for(message: ShareMessage, holder: MemberId) -> ShareDigests:
     """What the dealer signed for one of its holders."""
     return message.digests[bisect_left(message.digests, holder, key=_holder)]
-
-
-def _holder(entry: SealedShares | ShareDigests) -> MemberId:
-    return entry.holder

@@ -6,6 +6,7 @@ Events are what a journal stores: the machine rebuilt from them is the same mach
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import assert_never
 
 from lepton_core.errors import LeptonError
 from lepton_core.ids import MemberId
@@ -17,6 +18,7 @@ from lepton_core.secagg.messages import (
     ShareMessage,
     Unmasking,
 )
+from lepton_core.secagg.server_phases import BoundModel
 from lepton_core.secagg.steps import Step
 from lepton_core.secagg.transcript import RoundResult
 
@@ -73,8 +75,15 @@ class DeadlinePassed:
     step: Step
 
 
+@dataclass(frozen=True)
+class ModelBound:
+    """The model that the round trains on is known; the first that is told counts."""
+
+    model: BoundModel
+
+
 MessageEvent = AdvertReceived | SharesReceived | InputReceived | SignatureReceived | UnmaskingReceived
-Event = MessageEvent | MemberLost | DeadlinePassed
+Event = MessageEvent | MemberLost | DeadlinePassed | ModelBound
 
 
 # Effects --------------------------------------------------------------------------------------------------------------
@@ -131,3 +140,20 @@ class Aborted:
 
 
 Effect = Send | SetDeadline | Dropped | Rejected | Finished | Aborted
+
+
+def sender_of(event: MessageEvent) -> tuple[MemberId, object]:
+    """Who says it, and what."""
+    match event:
+        case AdvertReceived(advert):
+            return advert.member, advert
+        case SharesReceived(message):
+            return message.dealer, message
+        case InputReceived(trailer):
+            return trailer.member, trailer
+        case SignatureReceived(signature):
+            return signature.member, signature
+        case UnmaskingReceived(unmasking):
+            return unmasking.member, unmasking
+        case _:
+            assert_never(event)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
-from lepton_core.errors import LeptonError
+from lepton_core.errors import InputError, LeptonError
 from lepton_core.ids import MemberId, ModelVersion
 from lepton_core.secagg.answers import Answers
 from lepton_core.secagg.graph import Graph
 from lepton_core.secagg.messages import (
+    KEY_BYTES,
     Advert,
     Certificate,
     ConsistencySignature,
@@ -24,6 +25,24 @@ from lepton_core.secagg.transcript import DroppedMember, RoundResult
 
 
 @dataclass(frozen=True)
+class BoundModel:
+    """What a round trains on; known from step 2 on at the latest."""
+
+    version: ModelVersion
+    #: SHA-256, 32 bytes.
+    digest: bytes
+
+    def __post_init__(self) -> None:
+        """Refuse a digest that is none.
+
+        Raises:
+            InputError: not 32 bytes.
+        """
+        if len(self.digest) != KEY_BYTES:
+            raise InputError("a model's digest is 32 bytes", where="model", got=f"{len(self.digest)} bytes")
+
+
+@dataclass(frozen=True)
 class Opening:
     """What does not change during a round."""
 
@@ -32,8 +51,6 @@ class Opening:
     nonce: bytes
     #: Identity keys of the members asked to take part.
     invited: Mapping[MemberId, bytes]
-    model_version: ModelVersion
-    model_digest: bytes
 
 
 @dataclass(frozen=True)
@@ -47,7 +64,6 @@ class Cohort:
     #: The roster without adverts; each member gets its neighbours' adverts with it.
     roster: Roster
     root: bytes
-    sid: bytes
     graph: Graph
     #: Fewest survivors of any step up to the input, by graph and terms.
     least: int
@@ -71,6 +87,14 @@ class Cohort:
 
 
 @dataclass(frozen=True)
+class Agreed(Cohort):
+    """A cohort that shares its secrets, and the model that it trains on."""
+
+    model: BoundModel
+    sid: bytes
+
+
+@dataclass(frozen=True)
 class Absent:
     """Who is not waited for, and who takes no further part."""
 
@@ -88,6 +112,7 @@ class AwaitingAdverts:
     adverts: Answers[MemberId, Advert]
     #: Whose each public key is, so that none is taken twice.
     keys: Answers[bytes, MemberId]
+    model: BoundModel | None = None
 
 
 @dataclass(frozen=True)
@@ -97,13 +122,23 @@ class AwaitingShares:
     cohort: Cohort
     absent: Absent
     shares: Answers[MemberId, ShareMessage]
+    model: BoundModel | None = None
+
+
+@dataclass(frozen=True)
+class AwaitingModel:
+    """Steps 0 and 1 are done, and the round before is not; `shares` is complete: its members are the dealers."""
+
+    cohort: Cohort
+    absent: Absent
+    shares: Answers[MemberId, ShareMessage]
 
 
 @dataclass(frozen=True)
 class AwaitingInputs:
-    """Step 2; `shares` is complete: its members are the dealers."""
+    """Step 2."""
 
-    cohort: Cohort
+    cohort: Agreed
     absent: Absent
     shares: Answers[MemberId, ShareMessage]
     trailers: Answers[MemberId, InputTrailer]
@@ -113,7 +148,7 @@ class AwaitingInputs:
 class AwaitingSignatures:
     """Step 3; the survivors are frozen."""
 
-    cohort: Cohort
+    cohort: Agreed
     absent: Absent
     shares: Answers[MemberId, ShareMessage]
     trailers: Answers[MemberId, InputTrailer]
@@ -128,7 +163,7 @@ class AwaitingSignatures:
 class AwaitingUnmaskings:
     """Step 4; those in `signatures` have been shown that enough of their neighbours signed."""
 
-    cohort: Cohort
+    cohort: Agreed
     absent: Absent
     shares: Answers[MemberId, ShareMessage]
     trailers: Answers[MemberId, InputTrailer]
@@ -154,5 +189,5 @@ class Failed:
     error: LeptonError
 
 
-Running = AwaitingAdverts | AwaitingShares | AwaitingInputs | AwaitingSignatures | AwaitingUnmaskings
+Running = AwaitingAdverts | AwaitingShares | AwaitingModel | AwaitingInputs | AwaitingSignatures | AwaitingUnmaskings
 Phase = Running | Closed | Failed

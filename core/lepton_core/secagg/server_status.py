@@ -9,6 +9,7 @@ from lepton_core.ids import MemberId
 from lepton_core.secagg.server_phases import (
     AwaitingAdverts,
     AwaitingInputs,
+    AwaitingModel,
     AwaitingShares,
     AwaitingSignatures,
     AwaitingUnmaskings,
@@ -24,7 +25,7 @@ def step_of(phase: Phase) -> Step:
     match phase:
         case AwaitingAdverts():
             return Step.ADVERT
-        case AwaitingShares():
+        case AwaitingShares() | AwaitingModel():
             return Step.SHARE
         case AwaitingInputs():
             return Step.INPUT
@@ -51,8 +52,29 @@ def waiting_for(phase: Phase) -> tuple[MemberId, ...]:
             expected, answered = phase.survivors.survivors, phase.signatures
         case AwaitingUnmaskings():
             expected, answered = phase.signatures, phase.unmaskings
-        case Closed() | Failed():
+        case AwaitingModel() | Closed() | Failed():
             return ()
         case _:
             assert_never(phase)
     return tuple(sorted(set(expected) - set(answered) - set(phase.absent.lost)))
+
+
+def candidates(phase: Phase) -> tuple[MemberId, ...]:
+    """Members that may still be in the sum, the lost ones left out; sorted."""
+    able: Collection[MemberId]
+    match phase:
+        case AwaitingAdverts():
+            able = phase.opening.invited
+        case AwaitingShares():
+            able = phase.cohort.members
+        case AwaitingModel() | AwaitingInputs():
+            able = phase.shares
+        case AwaitingSignatures() | AwaitingUnmaskings():
+            return phase.survivors.survivors
+        case Closed():
+            return phase.result.survivors
+        case Failed():
+            return ()
+        case _:
+            assert_never(phase)
+    return tuple(sorted(set(able) - set(phase.absent.lost)))

@@ -18,6 +18,7 @@ from lepton_core.ring import unpack
 from lepton_core.secagg import server
 from lepton_core.secagg import server_events as heard
 from lepton_core.secagg.payload import parse_payload
+from lepton_core.secagg.server_phases import BoundModel
 from lepton_core.secagg.simulate import event_of
 from lepton_core.secagg.terms import Setup, commit_nonce
 from lepton_core.secagg.unmask import sum_words, unmask
@@ -185,8 +186,7 @@ class Round:
             self.setup,
             federation.nonce(number),
             invited,
-            model_version=ModelVersion(version),
-            model_digest=model_digest(version) if model is None else model,
+            BoundModel(ModelVersion(version), model_digest(version) if model is None else model),
         )
         self.payloads: dict[MemberId, bytes] = {}
         self.refusals: dict[MemberId, RoundRefusal] = {}
@@ -221,7 +221,9 @@ class Round:
             case Upload(_, _, payload, _):
                 self.payloads[member] = payload
                 self.take(member, owner.participant.uploaded(JOB_ID, self.number))
-            case SendReport(RoundReport(_, _, message)):
+            case SendReport(RoundReport(_, _, message, payload)):
+                if payload:
+                    self.payloads[member] = payload
                 if self.lose.get(member) is type(message):
                     del self.lose[member]
                     owner.restart()

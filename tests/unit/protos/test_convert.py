@@ -52,8 +52,32 @@ UNMASKING = m.Unmasking(MEMBER, (m.RevealedShare(MEMBER, m.ShareKind.SELF_SEED, 
     ],
 )
 def test_a_report_comes_back_as_it_was(report: object) -> None:
-    wire = convert.report_to_proto(report, acknowledged=7).SerializeToString()  # type: ignore[arg-type]
-    assert convert.report_from_proto(control_pb2.MemberReport.FromString(wire)) == (7, report)
+    wire = convert.report_to_proto(report).SerializeToString()  # type: ignore[arg-type]
+    assert convert.report_from_proto(control_pb2.MemberReport.FromString(wire)) == report
+
+
+def test_reports_and_commands_travel_together_in_their_order() -> None:
+    reports = (Heartbeat(), MatchAnswer(JobId("a-job"), None), Heartbeat())
+    batch = control_pb2.ReportBatch.FromString(convert.reports_to_proto(reports, acknowledged=7).SerializeToString())
+    assert (batch.acknowledged, convert.reports_from_proto(batch)) == (7, reports)
+    commands = tuple(RoundCommand(JobId("a-job"), RoundNumber(number), DELIVERY) for number in (1, 2))
+    sent = control_pb2.CommandBatch.FromString(convert.commands_to_proto(commands, first=4).SerializeToString())
+    assert list(convert.commands_from_proto(sent)) == [(4, commands[0]), (5, commands[1])]
+
+
+def test_more_messages_than_a_batch_may_have_are_refused_before_any_is_read() -> None:
+    most = convert.MOST_IN_A_BATCH
+    with pytest.raises(InputError, match="too many"):
+        convert.reports_from_proto(control_pb2.ReportBatch(reports=[control_pb2.MemberReport()] * (most + 1)))
+    with pytest.raises(InputError, match="too many"):
+        next(convert.commands_from_proto(control_pb2.CommandBatch(commands=[control_pb2.ServerCommand()] * (most + 1))))
+
+
+def test_a_command_that_cannot_be_read_stands_beside_the_others_with_its_reason() -> None:
+    good = convert.command_to_proto(RoundCommand(JobId("a-job"), RoundNumber(1), DELIVERY), sequence=2)
+    read = list(convert.commands_from_proto(control_pb2.CommandBatch(commands=[control_pb2.ServerCommand(), good])))
+    assert isinstance(read[0][1], InputError)
+    assert isinstance(read[1][1], RoundCommand)
 
 
 @pytest.mark.parametrize(
