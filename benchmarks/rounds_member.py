@@ -15,11 +15,11 @@ from typing import Any, cast
 import numpy as np
 
 from lepton_client.binding import Binding, Prepared
-from lepton_client.home import Home, load_home_policy, load_identity, load_settings
+from lepton_client.home import Home, load_identity, load_settings, watch_home_policy
 from lepton_client.ledger import FileLedger
 from lepton_client.link import ControlSession
 from lepton_client.logs import open_log
-from lepton_client.membership import load_accepted
+from lepton_client.membership import watch_accepted
 from lepton_client.participant import Participant
 from lepton_client.policy import Population
 from lepton_client.pump import Pump
@@ -61,8 +61,8 @@ async def run(folder: Path) -> None:
         session = ControlSession(channel, identity.member, log)
         participant = Participant(
             identity=identity,
-            policy=lambda: load_home_policy(home, settings),
-            accepted_list=lambda: load_accepted(home),
+            policy=watch_home_policy(home, settings).current,
+            accepted_list=watch_accepted(home).current,
             ledger=stack.enter_context(contextlib.closing(FileLedger(home.ledger, identity, SystemClock()))),
             records=stack.enter_context(contextlib.closing(FileRecords(home.jobs, home.answers))),
             randomness=SystemRandomness(),

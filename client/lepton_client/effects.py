@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from lepton_client.policy import Population
 from lepton_compression.update import RingPlan
-from lepton_core.ids import Digest, JobId, ModelVersion, RoundNumber
+from lepton_core.ids import Digest, JobId, MemberId, ModelVersion, RoundNumber
 from lepton_core.job import Job
-from lepton_core.session import MatchAnswer, RoundRefusal, RoundReport
+from lepton_core.secagg.terms import Setup
+from lepton_core.session import MatchAnswer, Published, RoundRefusal, RoundReport
 
 
 @dataclass(frozen=True)
@@ -29,14 +31,16 @@ class Match:
 
 @dataclass(frozen=True)
 class Train:
-    """Download the model, check its digest, train, then `trained` or `training_failed`.
+    """Compute or fetch the model, check that it follows, train, then `trained` or `training_failed`.
 
     The charge for its noise is durable.
     """
 
     job_id: JobId
     job: Job
-    round: RoundNumber
+    setup: Setup
+    #: Ed25519 identity keys of the admitted members.
+    peers: Mapping[MemberId, bytes]
     model_version: ModelVersion
     model_digest: Digest
     #: Which coordinates are trained and sent: `kept_indices(ring_plan, codec_seed)`.
@@ -44,6 +48,22 @@ class Train:
     codec_seed: bytes
     #: Public batch denominator: declared rows times sampling rate.
     expected_batch: float
+
+    @property
+    def round(self) -> RoundNumber:
+        """The round it is for."""
+        return self.setup.round
+
+
+@dataclass(frozen=True)
+class Follow:
+    """Keep what a round published, which this member saw to its end: it leads to the next model."""
+
+    job_id: JobId
+    published: Published
+    sid: bytes
+    #: The members whose signed agreement this member has checked; sorted.
+    survivors: tuple[MemberId, ...]
 
 
 @dataclass(frozen=True)
@@ -77,4 +97,4 @@ class ForgetJob:
     job_id: JobId
 
 
-Effect = SendReport | Match | Train | Upload | Forget | ForgetJob
+Effect = SendReport | Match | Train | Follow | Upload | Forget | ForgetJob

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import random
 from collections import deque
 from typing import Any
@@ -18,7 +19,15 @@ from lepton_client.logs import Log
 from lepton_core import __version__
 from lepton_core.errors import ConflictError, FaultError, IdentityError, InputError, LeptonError
 from lepton_core.ids import MemberId
-from lepton_core.session import PROTOCOL_VERSION, Heartbeat, Hello, MemberReport, ServerCommand, Welcome
+from lepton_core.session import (
+    PROTOCOL_VERSION,
+    Heartbeat,
+    Hello,
+    MemberReport,
+    RoundReport,
+    ServerCommand,
+    Welcome,
+)
 from lepton_protos import convert
 from lepton_protos.status import error_from_rpc
 from lepton_protos.v1 import control_pb2, control_pb2_grpc
@@ -39,7 +48,10 @@ _TLS_FAILURES = 3
 #: Commands taken in and not handled yet; beyond them the coordinator waits.
 _WAITING_COMMANDS = 256
 
-_Call = grpc.aio.StreamStreamCall[control_pb2.MemberReport, control_pb2.ServerCommand]
+#: Bytes of reports that travel together, far below a message's 4 MiB; one report alone may have more.
+_LARGEST_BATCH = 2**20
+
+_Call = grpc.aio.StreamStreamCall[control_pb2.ReportBatch, control_pb2.CommandBatch]
 
 
 class ControlSession:
@@ -51,8 +63,8 @@ class ControlSession:
         self._member = member
         self._log = log
         self._jitter = random.SystemRandom()
-        #: Commands in the order they came; whoever handles them takes them out.
-        self.commands: asyncio.Queue[ServerCommand] = asyncio.Queue(_WAITING_COMMANDS)
+        #: Commands in the order they came, those together that came together; whoever handles them takes them out.
+        self.commands: asyncio.Queue[tuple[ServerCommand, ...]] = asyncio.Queue(_WAITING_COMMANDS)
         self._outbox: deque[MemberReport] = deque()
         self._outbox_filled = asyncio.Event()
         self._welcomed_once = False
@@ -138,13 +150,13 @@ class ControlSession:
         try:
             async with asyncio.timeout(WELCOME_DEADLINE_S):
                 hello = Hello(PROTOCOL_VERSION, __version__, self._member)
-                await call.write(convert.report_to_proto(hello))
+                await call.write(convert.reports_to_proto((hello,)))
                 answer = await call.read()
         except TimeoutError:
             raise FaultError("the coordinator does not answer", expected=f"within {WELCOME_DEADLINE_S:g} s") from None
-        if not isinstance(answer, control_pb2.ServerCommand):
+        if not isinstance(answer, control_pb2.CommandBatch):
             raise await _error_of(call)
-        _, welcome = convert.command_from_proto(answer)
+        welcome, *more = self._readable(answer)[1] or (None,)
         if not isinstance(welcome, Welcome):
             raise FaultError("the coordinator did not begin with a welcome", got=type(welcome).__name__)
         if welcome.protocol_version != PROTOCOL_VERSION:
@@ -156,21 +168,34 @@ class ControlSession:
                 hint="install the same release of lepton-fl on both sides",
                 reason="PROTOCOL_VERSION",
             )
+        if more:
+            await self.commands.put(tuple(more))
         return welcome
 
     async def _read(self, call: _Call, taken_in: _TakenIn) -> None:
         while True:
-            envelope = await call.read()
-            if not isinstance(envelope, control_pb2.ServerCommand):
+            batch = await call.read()
+            if not isinstance(batch, control_pb2.CommandBatch):
                 error = await _error_of(call)
                 raise error
-            try:
-                sequence, command = convert.command_from_proto(envelope)
-            except InputError as error:
-                self._log.warning("a command that cannot be read", code=error.code, reason=error.message)
-                continue
-            await self.commands.put(command)
+            sequence, commands = self._readable(batch)
+            if commands:
+                await self.commands.put(commands)
             taken_in.sequence = max(taken_in.sequence, sequence)
+
+    def _readable(self, batch: control_pb2.CommandBatch) -> tuple[int, tuple[ServerCommand, ...]]:
+        """The highest number in the batch, and its commands; the owner's log tells of one that cannot be read."""
+        highest, commands = 0, []
+        try:
+            for sequence, command in convert.commands_from_proto(batch):
+                if isinstance(command, InputError):
+                    self._log.warning("a command that cannot be read", code=command.code, reason=command.message)
+                    continue
+                highest = max(highest, sequence)
+                commands.append(command)
+        except InputError as error:
+            self._log.warning("commands that cannot be read", code=error.code, reason=error.message)
+        return highest, tuple(commands)
 
     async def _write(self, call: _Call, taken_in: _TakenIn, heartbeat_s: float) -> None:
         while True:
@@ -179,17 +204,28 @@ class ControlSession:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(heartbeat_s):
                         await self._outbox_filled.wait()
-            report = self._outbox[0] if self._outbox else Heartbeat()
-            envelope = convert.report_to_proto(report, acknowledged=taken_in.sequence)
+            reports = self._next_batch()
+            batch = convert.reports_to_proto(reports or (Heartbeat(),), acknowledged=taken_in.sequence)
             try:
                 async with asyncio.timeout(WRITE_DEADLINE_S):
-                    await call.write(envelope)
+                    await call.write(batch)
             except TimeoutError:
                 raise FaultError(
                     "the coordinator takes nothing in", expected=f"within {WRITE_DEADLINE_S:g} s"
                 ) from None
-            if self._outbox and self._outbox[0] is report:
+            for _ in reports:
                 self._outbox.popleft()
+
+    def _next_batch(self) -> tuple[MemberReport, ...]:
+        """What waits to be sent, as much as may travel together."""
+        batch: list[MemberReport] = []
+        size = 0
+        for report in itertools.islice(self._outbox, convert.MOST_IN_A_BATCH):
+            size += len(report.payload) if isinstance(report, RoundReport) else 0
+            if batch and size > _LARGEST_BATCH:
+                break
+            batch.append(report)
+        return tuple(batch)
 
 
 def _heartbeat_s(welcome: Welcome) -> float:

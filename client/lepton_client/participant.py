@@ -12,13 +12,14 @@ Rules
      budget are checked again when a round begins and before anything is trained.
   4. A charge is RESERVED before `Train` is returned, and SPENT before `Upload` is; a round is charged once.
   5. An answer is durable before the unmasking leaves: one a model and a version of a job, as many as it has rounds.
-  6. A newer round ends the older one. Whatever ends a round erases its secrets and tells the coordinator why, in
-     words that reveal nothing. A round this process knows nothing of is refused: its secrets died with a process.
+  6. The keys of one newer round may be made while a round runs; its model ends the older one, a still newer round its
+     keys. Whatever ends a round erases its secrets and tells the coordinator why, in words that reveal nothing. A round
+     this process knows nothing of is refused: its secrets died with a process.
 
     a job     MatchRequest -> checks -> Match -> matched -> accepted (durable) -> MatchAnswer
     a round   RoundInvite -> Advert; Roster -> ShareMessage; Delivery -> RESERVED -> Train -> trained -> SPENT
-              -> Upload -> uploaded -> InputTrailer; SurvivorSet -> ConsistencySignature;
-              Certificate -> answer recorded (durable) -> Unmasking
+              -> (Upload -> uploaded ->) InputTrailer; SurvivorSet -> ConsistencySignature;
+              Certificate -> answer recorded (durable) -> Unmasking; RoundClosed -> Follow
 """
 
 from __future__ import annotations
@@ -29,12 +30,13 @@ from dataclasses import replace
 from typing import assert_never
 
 from lepton_client.consent import Consent, require_open, require_same_job
-from lepton_client.effects import Effect, Forget, ForgetJob, Match, SendReport, Train, Upload
+from lepton_client.effects import Effect, Follow, Forget, ForgetJob, Match, SendReport, Train, Upload
 from lepton_client.ledger import Ledger
 from lepton_client.phases import CurrentRound, Matching, digest_of_request, event_of
 from lepton_client.policy import Policy
 from lepton_client.records import AcceptedJob, Records
 from lepton_client.refusals import leaving
+from lepton_client.rounds import Rounds
 from lepton_core.errors import AbortedError, LeptonError, PolicyRefusal
 from lepton_core.identity import IdentityKey
 from lepton_core.ids import Digest, JobId, RoundNumber, digest_of
@@ -44,14 +46,16 @@ from lepton_core.membership import SignedList
 from lepton_core.ports import Clock, Randomness
 from lepton_core.secagg import client as machine
 from lepton_core.secagg import client_events as secagg
-from lepton_core.secagg.client_phases import Failed, Training, Uploaded, Uploading
-from lepton_core.secagg.messages import ServerMessage
+from lepton_core.secagg.client_phases import Done, Failed, Training, Uploaded, Uploading
+from lepton_core.secagg.messages import Delivery, ServerMessage
 from lepton_core.secagg.payload import encode_payload
 from lepton_core.secagg.terms import Setup
 from lepton_core.session import (
+    INLINE_BYTES,
     JobClosed,
     MatchAnswer,
     MatchRequest,
+    Published,
     Refusal,
     RoundClosed,
     RoundCommand,
@@ -109,7 +113,7 @@ class Participant:
         self._matching: dict[JobId, Matching] = {}
         #: The newest refusals given, by job, with the digest of the request they answer.
         self._refused: dict[JobId, tuple[Digest, Refusal]] = {}
-        self._rounds: dict[JobId, CurrentRound] = {}
+        self._rounds = Rounds()
 
     # Commands and completions -----------------------------------------------------------------------------------------
 
@@ -136,8 +140,8 @@ class Participant:
                 return self._invited(setup)
             case RoundCommand(job_id, number, message):
                 return self._commanded(job_id, number, message)
-            case RoundClosed(job_id, number):
-                return self._end_round(job_id, number)
+            case RoundClosed(job_id, number, _, _, published):
+                return self._end_round(job_id, number, published)
             case JobClosed(job_id, state):
                 return self._close_job(job_id, state)
             case _:
@@ -198,7 +202,7 @@ class Participant:
         """End rounds that the coordinator has forgotten; call it now and then."""
         now = self._clock.now()
         effects: list[Effect] = []
-        for job_id, current in self._rounds.items():
+        for job_id, current in self._rounds:
             patience_s = _STEPS_BEFORE_EXPIRY * current.setup.terms.step_deadline_s
             if not current.over and now - current.touched > patience_s:
                 gone = AbortedError("nothing has moved this round for too long", where="coordinator", reason="EXPIRED")
@@ -230,12 +234,10 @@ class Participant:
         return (Match(job_id, job, population),)
 
     def _refuse_match(self, job_id: JobId, waiting: Matching, error: LeptonError) -> Effects:
-        effects: Effects = ()
-        if waiting.request is not None:
-            effects = self._refuse_match_request(waiting.request, waiting.job, error)
-        if waiting.invite is not None:
-            effects = (*effects, self._refuse_round(job_id, waiting.invite.round, leaving(error, waiting.job)))
-        return (*effects, ForgetJob(job_id))
+        asked, invite = waiting.request, waiting.invite
+        told = self._refuse_match_request(asked, waiting.job, error) if asked is not None else ()
+        left = (self._refuse_round(job_id, invite.round, leaving(error, waiting.job)),) if invite is not None else ()
+        return (*told, *left, ForgetJob(job_id))
 
     def _refuse_match_request(self, request: MatchRequest, job: Job | None, error: LeptonError) -> Effects:
         refusal = leaving(error, job)
@@ -249,8 +251,7 @@ class Participant:
 
     def _close_job(self, job_id: JobId, state: str) -> Effects:
         self._records.close_job(job_id, state)
-        current = self._rounds.pop(job_id, None)
-        effects = self._erase(job_id, current) if current is not None else ()
+        effects = tuple(effect for current in self._rounds.drop(job_id) for effect in self._erase(job_id, current))
         matching = self._matching.get(job_id)
         if matching is not None:
             # Its place stays taken until the data under way have come, so that they serve no later job of this id.
@@ -263,24 +264,31 @@ class Participant:
 
     def _invited(self, setup: Setup) -> Effects:
         job_id = setup.job
-        current = self._rounds.get(job_id)
-        if current is not None and setup.round <= current.setup.round:
-            if setup.round < current.setup.round:
-                return ()
-            return self._repeated(job_id, current, secagg.SetupReceived(setup))
+        known = self._rounds.find(job_id, setup.round)
+        if known is not None:
+            return self._repeated(job_id, known, secagg.SetupReceived(setup))
+        if setup.round < self._rounds.newest(job_id):
+            return ()
         accepted = self._records.jobs().get(job_id)
         try:
             job = require_open(accepted, job_id)
             if job_id not in self._prepared:
                 return self._prepare_again(job, setup)
-            ended = self._erase(job_id, current) if current is not None else ()
             admission = self._consent.require_round(setup, job)
         except LeptonError as error:
             refusal = leaving(error, accepted.job if accepted is not None else None)
             return (self._refuse_round(job_id, setup.round, refusal),)
         phase, effects = machine.start(setup, self._identity, admission, self._randomness)
-        begun = self._rounds[job_id] = CurrentRound(setup, phase, self._clock.now())
-        return (*ended, *self._perform(job_id, begun, effects))
+        begun = CurrentRound(setup, phase, self._clock.now())
+        given_up = self._rounds.add(job_id, begun)
+        ended = [effect for one in given_up for effect in self._erase(job_id, one)]
+        asked = self._perform(job_id, begun, effects)
+        running = self._rounds.before(job_id, setup.round)
+        if running is not None and isinstance(running.phase, Training):
+            # The advert of a round whose model is not known yet has time: it rides on this round's input.
+            begun.riding = tuple(effect for effect in asked if isinstance(effect, SendReport))
+            asked = tuple(effect for effect in asked if not isinstance(effect, SendReport))
+        return (*ended, *asked)
 
     def _prepare_again(self, accepted: AcceptedJob, setup: Setup) -> Effects:
         """A restarted owner checks its data before its first round; the invitation waits."""
@@ -293,13 +301,15 @@ class Participant:
         return (Match(job_id, accepted.job, self._consent.population(accepted.job)),)
 
     def _commanded(self, job_id: JobId, number: RoundNumber, message: ServerMessage) -> Effects:
-        current = self._rounds.get(job_id)
-        if current is not None and number < current.setup.round:
+        current = self._rounds.find(job_id, number)
+        if current is None and number < self._rounds.newest(job_id):
             return ()
-        if current is None or number > current.setup.round:
+        if current is None:
             lost = AbortedError("this process holds no secrets of that round", reason="SECRETS_LOST")
             return (self._refuse_round(job_id, number, leaving(lost, None)),)
-        return self._repeated(job_id, current, event_of(message, self._records.answered(job_id)))
+        older = self._rounds.drop_before(job_id, number) if isinstance(message, Delivery) else ()
+        ended = [effect for one in older for effect in self._erase(job_id, one)]  # a newer model ends an older round
+        return (*ended, *self._repeated(job_id, current, event_of(message, self._records.answered(job_id))))
 
     def _repeated(self, job_id: JobId, current: CurrentRound, event: secagg.Event) -> Effects:
         if current.refusal is not None:
@@ -341,6 +351,8 @@ class Participant:
         accepted = self._records.jobs()[job_id]
         current.train = train
         try:
+            # Much may have changed since this round's keys were made.
+            admission = self._consent.require_round(current.setup, accepted)
             population = self._consent.population(accepted.job)
             self._consent.require_model(accepted, train.model_version, current.model)
             current.charge = self._consent.reserve(accepted, current.setup.round)
@@ -349,7 +361,8 @@ class Participant:
         asked = Train(
             job_id=job_id,
             job=accepted.job,
-            round=current.setup.round,
+            setup=current.setup,
+            peers=admission.members,
             model_version=train.model_version,
             model_digest=current.model,
             ring_plan=derive_ring_plan(accepted.job),
@@ -365,31 +378,42 @@ class Participant:
             except LeptonError as error:
                 return self._leave(job_id, current, error)
             current.spent = True
-        payload = encode_payload(upload.words)
-        deadline_s = current.setup.terms.step_deadline_s
-        return (Upload(job_id, current.setup.round, payload, digest_of(payload), deadline_s),)
+        payload, number = encode_payload(upload.words), current.setup.round
+        if len(payload) > INLINE_BYTES:
+            deadline_s = current.setup.terms.step_deadline_s
+            return (Upload(job_id, number, payload, digest_of(payload), deadline_s), *self._rounds.take_riding(job_id))
+        trailer = SendReport(RoundReport(job_id, number, upload.trailer, payload))
+        return (trailer, *self._rounds.take_riding(job_id), *self._step(job_id, current, secagg.UploadDone()))
 
     def _leave(self, job_id: JobId, current: CurrentRound, error: LeptonError) -> Effects:
         """End this owner's part in a round, erase its secrets, and tell the coordinator."""
         accepted = self._records.jobs().get(job_id)
         current.refusal = leaving(error, accepted.job if accepted is not None else None)
-        return (self._refuse_round(job_id, current.setup.round, current.refusal), *self._erase(job_id, current))
+        refused = self._refuse_round(job_id, current.setup.round, current.refusal)
+        return (refused, *self._erase(job_id, current), *self._rounds.take_riding(job_id))
 
-    def _end_round(self, job_id: JobId, number: RoundNumber) -> Effects:
-        current = self._current(job_id, number)
-        return () if current is None else self._erase(job_id, current)
+    def _end_round(self, job_id: JobId, number: RoundNumber, published: Published | None) -> Effects:
+        follow: Effects = ()
+        current = self._rounds.find(job_id, number)
+        if current is None:
+            return ()
+        if published is not None and isinstance(current.phase, Done) and current.train is not None:
+            survivors = current.phase.survivors.survivors
+            follow = (Follow(job_id, published, current.train.sid, survivors),)
+        return (*follow, *self._erase(job_id, current), *self._rounds.take_riding(job_id))
 
     def _erase(self, job_id: JobId, current: CurrentRound) -> Effects:
         if current.over:
             return ()
         current.phase = Failed(AbortedError("the round is over", reason="STOPPED"))
         current.train = None
+        current.riding = ()
         current.over = True
         return (Forget(job_id, current.setup.round),)
 
     def _current(self, job_id: JobId, number: RoundNumber) -> CurrentRound | None:
-        current = self._rounds.get(job_id)
-        return current if current is not None and current.setup.round == number and not current.over else None
+        known = self._rounds.find(job_id, number)
+        return known if known is not None and not known.over else None
 
     @staticmethod
     def _refuse_round(job_id: JobId, number: RoundNumber, refusal: Refusal) -> SendReport:

@@ -6,8 +6,9 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import assert_never
 
+from lepton_client.effects import SendReport
 from lepton_core.errors import ConflictError
-from lepton_core.ids import Digest, digest_of
+from lepton_core.ids import Digest, ModelVersion, digest_of
 from lepton_core.job import Job
 from lepton_core.membership import SignedList
 from lepton_core.privacy.ledger import Charge
@@ -46,6 +47,8 @@ class CurrentRound:
     refusal: Refusal | None = None
     #: True once nothing more will happen in it.
     over: bool = False
+    #: What waits to be sent with this owner's next report of the round before.
+    riding: tuple[SendReport, ...] = ()
 
     @property
     def model(self) -> Digest:

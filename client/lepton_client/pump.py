@@ -7,32 +7,32 @@ call are performed, in order, before the next call.
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, assert_never
 from uuid import uuid4
 
 from lepton_client.binding import Binding, Prepared, told_of
-from lepton_client.effects import Effect, Forget, ForgetJob, Match, SendReport, Train, Upload
+from lepton_client.effects import Effect, Follow, Forget, ForgetJob, Match, SendReport, Train, Upload
 from lepton_client.link import ControlSession
 from lepton_client.logs import Log
+from lepton_client.models import Models
 from lepton_client.participant import Effects, Participant
 from lepton_client.train.trainer import Trainer
 from lepton_client.transfer_link import Transfers
 from lepton_compression.update import kept_indices
 from lepton_core.errors import AbortedError, FaultError, LeptonError
 from lepton_core.ids import Digest, JobId, RoundNumber
+from lepton_core.job import Job
 from lepton_core.layout import Vector
 from lepton_core.session import JobClosed, MatchAnswer, RoundClosed, RoundRefusal, ServerCommand
-from lepton_pool.models import model_layout
-from lepton_pool.weights import decode_weights
+from lepton_pool.models import BUILT_IN, initial_vector
 
 #: How often the participant looks for rounds that the coordinator has forgotten, in seconds.
 _TICK_S = 5.0
 #: Longest a restarted daemon prepares open jobs before it connects all the same, in seconds.
 _CATCH_UP_S = 60.0
-#: A model file is its parameters and a header; a header larger than this is no model's.
-_MODEL_HEADER_BYTES = 2**20
 
 
 class Pump:
@@ -54,6 +54,7 @@ class Pump:
         self._transfers = transfers
         self._binding = binding
         self._trainer = trainer
+        self._models = Models(transfers, self._first_weights)
         self._training_deadline_s = training_deadline_s
         self._log = log
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="participant")
@@ -110,28 +111,32 @@ class Pump:
 
     async def _take_commands(self) -> None:
         while True:
-            command = await self._session.commands.get()
-            self._tell(command)
-            await self._step(lambda command=command: self._participant.handle(command))  # type: ignore[misc]
+            commands = await self._session.commands.get()
+            for command in commands:
+                self._tell(command)
+            await self._step(*(functools.partial(self._participant.handle, command) for command in commands))
 
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(_TICK_S)
             await self._step(self._participant.tick)
 
-    async def _step(self, call: Callable[[], Effects]) -> None:
-        """One call of the participant, and its effects."""
+    async def _step(self, *calls: Callable[[], Effects]) -> None:
+        """Calls of the participant, one after another, then their effects: answers given together leave together."""
         async with self._turn:
+            for effect in await asyncio.get_running_loop().run_in_executor(self._thread, self._all, calls):
+                self._perform(effect)
+
+    def _all(self, calls: tuple[Callable[[], Effects], ...]) -> Effects:
+        effects: list[Effect] = []
+        for call in calls:
             try:
-                effects = await asyncio.get_running_loop().run_in_executor(self._thread, call)
+                effects += call()
             except LeptonError as error:
                 self._log.error("not done", code=error.code, reason=error.reason, message=error.message)
-                return
             except Exception:  # noqa: BLE001 - a boundary: a command that meets a fault of ours must not end the daemon
                 self._log.exception("a fault in the daemon", id=uuid4().hex)
-                return
-            for effect in effects:
-                self._perform(effect)
+        return tuple(effects)
 
     def _perform(self, effect: Effect) -> None:
         match effect:
@@ -143,6 +148,8 @@ class Pump:
                 self._begin(self._match(effect))
             case Train():
                 self._begin(self._train(effect))
+            case Follow():
+                self._models.told(effect)
             case Upload():
                 self._begin(self._upload(effect), (effect.job_id, effect.round))
             case Forget(job_id, number):
@@ -152,6 +159,7 @@ class Pump:
                         task.cancel()
             case ForgetJob(job_id):
                 self._prepared.pop(job_id, None)
+                self._models.forget(job_id)
             case _:
                 assert_never(effect)
 
@@ -193,10 +201,7 @@ class Pump:
 
     async def _update(self, effect: Train, deadline_s: float) -> Vector:
         job = effect.job
-        layout = model_layout(job.model, len(job.task.features))
-        largest = 4 * layout.length + _MODEL_HEADER_BYTES
-        content = await self._transfers.download(effect.model_digest, largest=largest, deadline_s=deadline_s)
-        model = await asyncio.to_thread(decode_weights, layout, content)
+        model = await self._models.model(effect, deadline_s=deadline_s)
         kept = await asyncio.to_thread(kept_indices, effect.ring_plan, effect.codec_seed)
         async with self._training:
             prepared = self._prepared.get(effect.job_id)
@@ -207,6 +212,11 @@ class Pump:
                 await self._trainer.load(prepared.features, prepared.target)
                 self._loaded = effect.job_id
             return await self._trainer.train(job, model, kept, effect.expected_batch)
+
+    async def _first_weights(self, job: Job) -> Vector:
+        if job.model.kind in BUILT_IN:
+            return await asyncio.to_thread(initial_vector, job.model, len(job.task.features))
+        return await self._trainer.first_weights(job)
 
     async def _training_failed(self, effect: Train, error: LeptonError) -> None:
         self._log.warning(

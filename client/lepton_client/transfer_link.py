@@ -11,10 +11,17 @@ import grpc
 import grpc.aio
 
 from lepton_core.errors import FaultError, LeptonError, PeerViolation
-from lepton_core.ids import Digest, JobId, RoundNumber, digest_of
+from lepton_core.ids import Digest, JobId, ModelVersion, RoundNumber, digest_of, require_digest
 from lepton_protos.channel import CHUNK_BYTES
 from lepton_protos.status import error_from_rpc
-from lepton_protos.v1 import kg_pb2, kg_pb2_grpc, transfer_pb2, transfer_pb2_grpc
+from lepton_protos.v1 import (
+    control_pb2,
+    control_pb2_grpc,
+    kg_pb2,
+    kg_pb2_grpc,
+    transfer_pb2,
+    transfer_pb2_grpc,
+)
 
 #: Longest a call without bulk may take, and longest between two chunks.
 CALL_DEADLINE_S = 30.0
@@ -30,6 +37,8 @@ class Transfers:
     def __init__(self, channel: grpc.aio.Channel) -> None:
         transfer: Any = transfer_pb2_grpc.TransferStub  # generated without annotations
         knowledge: Any = kg_pb2_grpc.KnowledgeStub
+        control: Any = control_pb2_grpc.ControlStub
+        self._control: Any = control(channel)
         self._transfer: Any = transfer(channel)
         self._knowledge: Any = knowledge(channel)
         self._jitter = random.SystemRandom()
@@ -80,6 +89,21 @@ class Transfers:
         if digest_of(content) != digest:
             raise _violation("other bytes than asked for", f"SHA-256 {digest}", digest)
         return content
+
+    async def links(self, job: JobId, after: ModelVersion) -> tuple[Digest, ...]:
+        """What made the model versions of a job after this one, oldest first.
+
+        Raises:
+            LeptonError: what the coordinator refuses.
+            InputError: digests that are none.
+        """
+        request = control_pb2.LinksRequest(job=job, after_version=after)
+
+        async def once() -> tuple[Digest, ...]:
+            reply = await self._control.Links(request, timeout=CALL_DEADLINE_S)
+            return tuple(require_digest(digest, "link") for digest in reply.digests)
+
+        return await self._retry(once, "list of links", CALL_DEADLINE_S)
 
     async def ontology(self, digest: Digest, *, deadline_s: float) -> bytes:
         """The canonical bytes of an ontology version; whoever parses them checks the hash.

@@ -7,16 +7,20 @@ times, and a member that has done it answers with the same bytes again. So a los
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from lepton_core.errors import InputError, LeptonError
-from lepton_core.ids import JobId, MemberId, RoundNumber
+from lepton_core.ids import Digest, JobId, MemberId, RoundNumber
 from lepton_core.secagg.messages import MemberMessage, ServerMessage
 from lepton_core.secagg.terms import Setup
 
 #: Version of the control protocol; a mismatch is answered at once.
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
+
+#: Largest masked input, and largest link, that travels within a message; a larger one is a transfer of its own, which
+#: can be resumed. A message may have 4 MiB, and a coordinator holds as many inputs as members have sent in a step.
+INLINE_BYTES = 64 * 2**10
 
 _CODE = re.compile(r"[a-z][a-z.-]{0,63}")
 _REASON = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
@@ -79,6 +83,8 @@ class RoundReport:
     job: JobId
     round: RoundNumber
     message: MemberMessage
+    #: The masked words of an input of at most `INLINE_BYTES`, beside its trailer; else empty, and uploaded before.
+    payload: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True)
@@ -141,6 +147,15 @@ class RoundOutcome(StrEnum):
 
 
 @dataclass(frozen=True)
+class Published:
+    """What a completed round published: the link from the model it trained on to the next (`lepton_core.chain`)."""
+
+    digest: Digest
+    #: The link's bytes, if they are at most `INLINE_BYTES`; empty: it is to be downloaded.
+    content: bytes = field(default=b"", repr=False)
+
+
+@dataclass(frozen=True)
 class RoundClosed:
     """The round is over for this member; whatever it holds of it is to be erased."""
 
@@ -148,6 +163,7 @@ class RoundClosed:
     round: RoundNumber
     outcome: RoundOutcome
     reason: str
+    published: Published | None = None
 
 
 @dataclass(frozen=True)

@@ -88,6 +88,8 @@ class ModelView:
     #: Upper bound for one record of an owner that took part in every round so far; 0 without privacy.
     epsilon: float
     contributors: int
+    #: Artifact with the signed transcript and the sum that made it; empty for the initial model.
+    link: str = ""
 
 
 @dataclass(frozen=True)

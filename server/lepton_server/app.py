@@ -37,6 +37,7 @@ from lepton_server.identity.principals import Principals
 from lepton_server.jobs import events as ev
 from lepton_server.listening import open_server, serving, stopped_by_signals
 from lepton_server.pump import Pump, Work
+from lepton_server.rounds.sums import RunningSums
 from lepton_server.settings import CoordinatorSettings, load_settings
 from lepton_server.setup import load_authority, read_file, renew_server_certificate, require_operator
 from lepton_server.store.artifacts import FolderArtifacts
@@ -85,8 +86,11 @@ async def serve(
         # 3. The coordinator, and what performs its effects.
         knowledge = _knowledge(home, settings, Endpoint(settings.knowledge, authority.certificate, certificate, key))
         engine = LocalEngine()
-        workshop = Workshop(artifacts, engine)
-        coordinator = Coordinator(store, artifacts, clock, randomness, knowledge.check_task)
+        sums = RunningSums(artifacts)
+        workshop = Workshop(artifacts, engine, sums)
+        coordinator = Coordinator(
+            store, artifacts, sums, clock=clock, randomness=randomness, check_task=knowledge.check_task
+        )
         watchers = Watchers()
         sessions = Sessions(lambda member: pump.put(ev.MemberLost(member)), grace_s=settings.member_grace_s)
         pump = Pump(coordinator, _Outlets(sessions, watchers, workshop), clock)
@@ -144,6 +148,9 @@ class _Outlets:
 
     async def work(self, effect: Work) -> ev.WorkDone:
         return await self.workshop.run(effect)
+
+    async def add(self, effect: ev.RunAdd) -> None:
+        await self.workshop.add(effect)
 
     async def forget(self, effect: ev.ForgetPayloads) -> None:
         await self.workshop.forget(effect)

@@ -7,34 +7,40 @@ gives again what must be under way, and `outstanding` what a member should do ne
 
 from __future__ import annotations
 
-import hmac
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from lepton_core.errors import ConflictError, LeptonError, NotFoundError, PeerViolation
-from lepton_core.ids import Digest, JobId, MemberId, OwnerName, RoundNumber
+from lepton_core.ids import Digest, JobId, MemberId, ModelVersion, OwnerName, RoundNumber
 from lepton_core.job import Task, parse_job
 from lepton_core.ports import Clock, Randomness
 from lepton_core.secagg.messages import InputTrailer
-from lepton_core.session import JobClosed, MatchAnswer, RoundRefusal, RoundReport, ServerCommand
+from lepton_core.session import (
+    JobClosed,
+    MatchAnswer,
+    RoundRefusal,
+    RoundReport,
+    ServerCommand,
+)
 from lepton_core.views import JobEvent, JobState, JobView, ModelView, RoundView
-from lepton_pool.terms import most_members
 from lepton_protos.convert import report_to_bytes
 from lepton_server.jobs import events as ev
 from lepton_server.jobs import machine
 from lepton_server.jobs.intake import draw_facts
-from lepton_server.jobs.live import Live, Steps, rebuild
-from lepton_server.jobs.phases import Ended, Facts, Phase, Rounding, Waiting
-from lepton_server.rounds.uploads import require_payload, require_upload
+from lepton_server.jobs.live import Live, Steps, artifacts_in_use, rebuild
+from lepton_server.jobs.phases import Ended, Phase, Rounding, Waiting
+from lepton_server.jobs.rounding import inputs_of, inputs_to_keep, oldest_round, opens_ahead
+from lepton_server.presence import Presence
+from lepton_server.rounds.links import with_links
+from lepton_server.rounds.sums import RunningSums
+from lepton_server.rounds.uploads import Input, require_upload, took_payload
 from lepton_server.store.port import Artifacts, Store
 
 TaskCheck = Callable[[Task], None]
 
 #: Ended jobs whose end is told again to a member that reconnects; an owner that missed an end holds budget back for it.
 ENDS_KEPT = 1_000
-#: How long the next round waits for a member that was just lost, once a job: what a daemon needs to start again.
-RETURN_S = 10.0
 
 
 class Coordinator:
@@ -44,20 +50,24 @@ class Coordinator:
     """
 
     def __init__(
-        self, store: Store, artifacts: Artifacts, clock: Clock, randomness: Randomness, check_task: TaskCheck
+        self,
+        store: Store,
+        artifacts: Artifacts,
+        sums: RunningSums,
+        *,
+        clock: Clock,
+        randomness: Randomness,
+        check_task: TaskCheck,
     ) -> None:
         self._store = store
         self._artifacts = artifacts
+        self._sums = sums
         self._clock = clock
         self._randomness = randomness
         #: Raises OntologyError or JobError if the task's ontology or concepts are not known.
         self._check_task = check_task
         self._live: dict[JobId, Live] = {}
-        #: Members with an open session; not durable, since sessions are not.
-        self._connected: set[MemberId] = set()
-        #: When members were lost that are not back, and for whom a job has waited already; not durable either.
-        self._lost_at: dict[MemberId, float] = {}
-        self._waited_for: dict[JobId, set[MemberId]] = {}
+        self._presence = Presence()
         #: The newest ended jobs, with the owners that had taken part.
         self._ends: deque[tuple[JobClosed, frozenset[str]]] = deque(maxlen=ENDS_KEPT)
 
@@ -151,8 +161,8 @@ class Coordinator:
         """Take in a batch, in one transaction.
 
         What only adds to a step that goes on, and that its sender repeats when asked again, is kept in memory until the
-        step ends; inputs and unmaskings are durable at once. A fault of one input becomes a `Reject`; it never keeps
-        the others back.
+        step ends; uploaded inputs and unmaskings are durable at once. A fault of one input becomes a `Reject`; it never
+        keeps the others back.
 
         Raises:
             FaultError: the store failed; nothing was taken in, and the same batch may be tried again.
@@ -177,7 +187,8 @@ class Coordinator:
                 live = rebuild(tx, record.job)
                 self._live[record.job] = live
                 # Nobody is connected yet: the first round waits for those that were, as for members just lost.
-                self._lost_at |= dict.fromkeys(live.phase.roll.eligible, self._clock.now())
+                for member in live.phase.roll.eligible:
+                    self._presence.lost(member, self._clock.now())
                 effects.extend(machine.resume(live.facts, live.phase, self._clock.now()))
             ended = tx.jobs([JobState.FINISHED, JobState.FAILED, JobState.ABORTED])
             for record in sorted(ended, key=lambda one: one.view.ended)[-ENDS_KEPT:]:
@@ -207,24 +218,41 @@ class Coordinator:
         require_upload(live.facts if live else None, live.phase if live else None, member, number, size)
 
     def may_download(self, role: str, name: OwnerName, member: MemberId | None, digest: Digest) -> None:
-        """Return if this party may have these bytes: members the running model, researchers their own models.
+        """Return if this party may have these bytes: members what running models are made of, people their own models.
 
         Raises:
             NotFoundError: not theirs, or not there; the two are not told apart.
         """
         for live in self._live.values():
-            model = live.phase.roll.model
-            if member in live.phase.roll.willing and model is not None and model.digest == digest:
+            roll = live.phase.roll
+            newest = (roll.model.digest, roll.model.link) if roll.model is not None else ()
+            if member in roll.willing and (digest in newest or digest in self._links(live.facts.job_id)):
                 return
         if role in ("researcher", "operator"):
             with self._store.transaction() as tx:
                 for record in tx.jobs():
                     own = role == "operator" or record.view.researcher == name
-                    if own and any(view.digest == digest for view in tx.models(record.job)):
+                    if own and any(digest in (view.digest, view.link) for view in tx.models(record.job)):
                         return
         raise NotFoundError("no such artifact for this party", where=f"artifact {digest}")
 
+    def links(self, member: MemberId, job: JobId, after: ModelVersion) -> tuple[Digest, ...]:
+        """What made the model versions of a running job after this one, oldest first.
+
+        Raises:
+            NotFoundError: not running, or not with this member.
+        """
+        live = self._live.get(job)
+        if live is None or member not in live.phase.roll.willing:
+            raise NotFoundError("no such running job for this member", where=f"job {job}", reason="JOB_OVER")
+        return self._links(job, after)
+
     # ---- inside ----------------------------------------------------------------------------------------------------
+
+    def _links(self, job: JobId, after: int = 0) -> tuple[Digest, ...]:
+        with self._store.transaction() as tx:
+            views = sorted(tx.models(job), key=lambda view: view.version)
+        return tuple(Digest(view.link) for view in views if view.version > after and view.link)
 
     def _as_of_now(self, written: RoundView) -> RoundView:
         """The round's row, or what memory knows of it: whom a step waits for is written when the step ends only."""
@@ -235,16 +263,15 @@ class Coordinator:
     def _events_of(self, item: ev.Input) -> Iterator[tuple[JobId, ev.MachineEvent]]:
         match item:
             case ev.MemberConnected(member):
-                self._connected.add(member)
-                if self._lost_at.pop(member, None) is not None:
-                    for waited_for in self._waited_for.values():
-                        waited_for.add(member)
+                self._presence.came(member)
             case ev.MemberLost(member):
-                self._connected.discard(member)
-                self._lost_at[member] = self._clock.now()
+                self._presence.lost(member, self._clock.now())
                 for job, live in self._live.items():
+                    ahead = live.phase.roll.ahead
                     if isinstance(live.phase, Rounding) and member in live.phase.record.cohort:
                         yield job, ev.MemberLeft(member, live.phase.record.number, None)
+                    if ahead is not None and member in ahead.record.cohort:
+                        yield job, ev.MemberLeft(member, ahead.record.number, None)
             case ev.Reported(member, report):
                 yield self._event_of_report(member, report)
             case ev.TimerFired(key):
@@ -266,7 +293,7 @@ class Coordinator:
                 return job, ev.MatchAnswered(member, refusal)
             case RoundRefusal(job, number, refusal):
                 return job, ev.MemberLeft(member, number, refusal)
-            case RoundReport(job, number, message):
+            case RoundReport(job, number, message, payload):
                 sender = message.dealer if hasattr(message, "dealer") else message.member
                 if sender != member:
                     raise PeerViolation(
@@ -275,20 +302,16 @@ class Coordinator:
                         got=f"member {sender.hex()}",
                         reason="WRONG_SENDER",
                     )
-                if isinstance(message, InputTrailer):
-                    require_payload(live.facts, self._artifacts, message, self._kept_digests())
-                return job, ev.RoundMessage(member, number, message, len(report_to_bytes(report)))
-
-    def _kept_digests(self) -> frozenset[str]:
-        """Artifacts of running jobs that are no masked inputs; a round's end must not delete them as such."""
-        kept: set[str] = set()
-        for live in self._live.values():
-            evaluation, roll = live.facts.job.evaluation, live.phase.roll
-            kept.update(filter(None, (roll.optimizer, roll.model.digest if roll.model is not None else None)))
-            kept.update(view.digest for view in roll.unevaluated)
-            if evaluation is not None:
-                kept.add(evaluation.digest)
-        return frozenset(kept)
+                inline = isinstance(message, InputTrailer) and took_payload(
+                    live.facts,
+                    live.phase,
+                    Input(number, message, payload),
+                    sums=self._sums,
+                    artifacts=self._artifacts,
+                    kept=lambda: artifacts_in_use(self._live.values()),
+                )
+                size = len(report_to_bytes(replace(report, payload=b"")))
+                return job, ev.RoundMessage(member, number, message, size, inline)
 
     def _apply(self, events: Sequence[tuple[JobId, ev.MachineEvent]]) -> tuple[ev.Effect, ...]:
         """Step the machines on the events, open the rounds that can be opened, commit, then take the new states."""
@@ -296,31 +319,62 @@ class Coordinator:
         timers: list[ev.Effect] = []
         for job, event in events:
             self._step(steps, job, event)
-        for job, live in self._live.items():
-            phase = steps[job].live.phase if job in steps else live.phase
-            cohort = self._next_cohort(live.facts, phase)
-            until = self._waits_until(job, phase) if cohort else 0.0
-            if until > self._clock.now():
-                timers.append(ev.SetTimer(_return_key(job), until))
-            elif cohort:
-                self._step(steps, job, ev.RoundOpened(cohort))
-        if not all(taken.may_wait for taken in steps.values()):
+        for job in tuple(self._live):
+            timers.extend(self._open_rounds(steps, job))
+        written = {job: taken for job, taken in steps.items() if not taken.may_wait}
+        if written:
+            for taken in written.values():
+                self._sums.spill(taken.live.facts.job_id, inputs_of(taken.live.phase))
             with self._store.transaction() as tx:
-                for taken in steps.values():
+                for taken in written.values():
                     taken.write(tx, self._clock.now())
         for job, taken in steps.items():
             if isinstance(taken.live.phase, Ended):
                 self._keep_end(taken.live.view)
+                self._sums.forget(job)
                 del self._live[job]
-                self._waited_for.pop(job, None)
+                self._presence.forget(job)
             else:
                 self._live[job] = taken.live
-        return (*timers, *(effect for taken in steps.values() for effect in taken.outward))
+                self._sums.forget(job, oldest_round(taken.live.phase))
+        return (*timers, *(effect for taken in steps.values() for effect in with_links(taken.outward, self._artifacts)))
 
-    def _step(self, steps: dict[JobId, Steps], job: JobId, event: ev.MachineEvent) -> None:
+    def _step(self, steps: dict[JobId, Steps], job: JobId, event: ev.MachineEvent) -> Phase:
         if job not in steps:
             steps[job] = Steps(self._live[job])
         steps[job].take(ev.Stamped(self._clock.now(), event))
+        phase = steps[job].live.phase
+        wanted = inputs_to_keep(phase) if isinstance(phase, Rounding) else None
+        if wanted is None or not isinstance(phase, Rounding):
+            return phase
+        facts, number = self._live[job].facts, phase.record.number
+        try:
+            total = self._artifacts.put(self._sums.total(facts.setup(number), wanted).astype("<u8").tobytes())
+        except LeptonError as error:
+            if error.reason == "DISK":  # full, say: the same batch is tried again
+                raise
+            return self._step(
+                steps, job, ev.AbortRequested(f"round {number}: inputs were lost: {error}", "coordinator")
+            )
+        return self._step(steps, job, ev.TotalKept(number, total))
+
+    def _open_rounds(self, steps: dict[JobId, Steps], job: JobId) -> Iterator[ev.Effect]:
+        """Begin the round that can begin, and open the one that can be opened; timers for what has to wait."""
+        live = self._live[job]
+        phase = steps[job].live.phase if job in steps else live.phase
+        if isinstance(phase, Waiting):
+            cohort = self._presence.cohort(live.facts, phase.roll, phase.roll.eligible)
+            until = self._presence.waits_until(job, phase.roll.eligible, self._clock.now()) if cohort else 0.0
+            if until > self._clock.now():
+                yield ev.SetTimer(_return_key(job), until)
+            elif cohort:
+                if phase.roll.ahead is None or not self._presence.serves(phase.roll, phase.roll.ahead, cohort):
+                    self._step(steps, job, ev.RoundOpened(cohort))
+                phase = self._step(steps, job, ev.RoundBegun())
+        if isinstance(phase, Rounding) and opens_ahead(live.facts, phase):
+            cohort = self._presence.cohort(live.facts, phase.roll, phase.roll.willing)
+            if cohort:
+                self._step(steps, job, ev.RoundOpened(cohort))
 
     def _keep_end(self, view: JobView) -> None:
         willing = frozenset(match.owner for match in view.owners if match.state == "can")
@@ -333,32 +387,6 @@ class Coordinator:
         if party is None:
             return ()
         return tuple(ev.Tell(member, end) for end, owners in self._ends if party.name in owners)
-
-    def _waits_until(self, job: JobId, phase: Phase) -> float:
-        """Until when the next round is held for members that were just lost; a time that is over if for nobody."""
-        waited_for = self._waited_for.setdefault(job, set())
-        now = self._clock.now()
-        until = 0.0
-        for member in phase.roll.eligible - waited_for:
-            lost_at = self._lost_at.get(member)
-            if lost_at is None:
-                continue
-            if lost_at + RETURN_S > now:
-                until = max(until, lost_at + RETURN_S)
-            else:
-                waited_for.add(member)
-        return until
-
-    def _next_cohort(self, facts: Facts, phase: Phase) -> tuple[MemberId, ...]:
-        """The members of the next round, sorted; empty while too few eligible members are connected."""
-        if not isinstance(phase, Waiting):
-            return ()
-        ready = [member for member in phase.roll.eligible if member in self._connected]
-        if len(ready) < facts.job.aggregation.min_cohort:
-            return ()
-        nonce = facts.nonce(phase.roll.next_round)
-        drawn = sorted(ready, key=lambda member: hmac.digest(nonce, member, "sha256"))
-        return tuple(sorted(drawn[: most_members(facts.job)]))
 
 
 def _return_key(job: JobId) -> str:

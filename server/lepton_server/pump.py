@@ -60,6 +60,10 @@ class Outlets(Protocol):
         """Do the work, off the event loop; failures are results too."""
         ...
 
+    async def add(self, effect: ev.RunAdd) -> None:
+        """Add an input to its round's sum, off the event loop."""
+        ...
+
     async def forget(self, effect: ev.ForgetPayloads) -> None:
         """Delete artifacts that nothing needs any more."""
         ...
@@ -120,10 +124,16 @@ class Pump:
         self._inputs.append((item, None))
         self._arrived.set()
 
-    async def take(self, item: ev.Input) -> None:
-        """Take the input in, and return when that is durable; a sender that waits for it cannot flood."""
+    async def take(self, *items: ev.Input) -> None:
+        """Take the inputs in, in one batch, and return when they need not be repeated.
+
+        A sender that waits for it cannot flood.
+        """
+        if not items:
+            return
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._inputs.append((item, done))
+        self._inputs.extend((item, None) for item in items[:-1])
+        self._inputs.append((items[-1], done))
         self._arrived.set()
         await done
 
@@ -192,6 +202,8 @@ class Pump:
                     self._cancel_timer(key)
                 case ev.RunInitialModel() | ev.RunAggregate() | ev.RunEvaluate():
                     self._begin(_work_key(effect), lambda effect=effect: self._work(effect))  # type: ignore[misc]
+                case ev.RunAdd():
+                    self._begin(effect.payload, lambda effect=effect: self._outlets.add(effect))  # type: ignore[misc]
                 case ev.ForgetPayloads():
                     self._begin(effect, lambda effect=effect: self._outlets.forget(effect))  # type: ignore[misc]
                 case ev.Reject(member, error):

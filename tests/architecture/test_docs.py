@@ -22,8 +22,9 @@ HEADING = re.compile(r"^(#{1,6}) +(.+?) *$", re.MULTILINE)
 TABLE_ROW = re.compile(r"^\| `(\w+)` \| ([^|]*) \|", re.MULTILINE)
 #: The requests of the RPCs that a data owner's daemon calls.
 SENT_BY_DAEMONS = (
-    control_pb2.MemberReport,
+    control_pb2.ReportBatch,
     control_pb2.PollRequest,
+    control_pb2.LinksRequest,
     identity_pb2.EnrolRequest,
     identity_pb2.RenewRequest,
     identity_pb2.GetMembershipRequest,

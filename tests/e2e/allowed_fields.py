@@ -27,7 +27,7 @@ from lepton_core import __version__, errors
 from lepton_core.job import Job, parse_job
 from lepton_core.secagg.messages import Certificate, Delivery, Roster, SurvivorSet
 from lepton_core.secagg.terms import Setup
-from lepton_core.session import PROTOCOL_VERSION, MatchRequest, RoundCommand, RoundInvite
+from lepton_core.session import PROTOCOL_VERSION, MatchRequest, Published, RoundClosed, RoundCommand, RoundInvite
 from lepton_protos import convert
 from lepton_protos.v1 import control_pb2, identity_pb2, kg_pb2, transfer_pb2
 from tests.e2e.recording_proxy import Call
@@ -35,7 +35,8 @@ from tests.e2e.recording_proxy import Call
 #: RPC -> the request's message. A daemon calls no other.
 REQUESTS: dict[str, type[Message]] = {
     "/lepton.v1.Enrolment/Enrol": identity_pb2.EnrolRequest,
-    "/lepton.v1.Control/Session": control_pb2.MemberReport,
+    "/lepton.v1.Control/Session": control_pb2.ReportBatch,
+    "/lepton.v1.Control/Links": control_pb2.LinksRequest,
     "/lepton.v1.Knowledge/Get": kg_pb2.GetOntologyRequest,
     "/lepton.v1.Transfer/Download": transfer_pb2.DownloadRequest,
     "/lepton.v1.Transfer/Status": transfer_pb2.UploadStatusRequest,
@@ -65,12 +66,19 @@ class Told:
     deliveries: dict[Round, Delivery] = field(default_factory=dict)
     survivors: dict[Round, SurvivorSet] = field(default_factory=dict)
     certificates: dict[Round, Certificate] = field(default_factory=dict)
+    #: Digests of what rounds published.
+    links: set[str] = field(default_factory=set)
 
     def take(self, answer: bytes) -> None:
-        """Take in a command of the coordinator."""
-        self.commands += 1
-        command = convert.command_from_proto(control_pb2.ServerCommand.FromString(answer))[1]
+        """Take in what the coordinator said at one time."""
+        for _, command in convert.commands_from_proto(control_pb2.CommandBatch.FromString(answer)):
+            self.commands += 1
+            self._take(command)
+
+    def _take(self, command: object) -> None:
         match command:
+            case RoundClosed(published=Published(digest)):
+                self.links.add(digest)
             case MatchRequest(job, canonical_job):
                 self.jobs[job] = parse_job(canonical_job)
             case RoundInvite(setup):
@@ -144,8 +152,8 @@ def _one_of(choices: Callable[[Told], Any]) -> Check:
     return lambda value, told: value in choices(told)
 
 
-def _model_digests(told: Told) -> set[str]:
-    return {delivery.model_digest.hex() for delivery in told.deliveries.values()}
+def _published(told: Told) -> set[str]:
+    return told.links | {delivery.model_digest.hex() for delivery in told.deliveries.values()}
 
 
 KINDS = (
@@ -188,7 +196,7 @@ KINDS = (
     ),
     Kind(
         "job's id",
-        ("MatchAnswer.job", "RoundReport.job", "RoundRefusal.job", "UploadHeader.job"),
+        ("MatchAnswer.job", "RoundReport.job", "RoundRefusal.job", "UploadHeader.job", "LinksRequest.job"),
         _one_of(lambda told: told.jobs),
     ),
     Kind(
@@ -198,7 +206,7 @@ KINDS = (
     ),
     Kind(
         "count of commands",
-        ("MemberReport.acknowledged",),
+        ("ReportBatch.acknowledged",),
         lambda value, told: 0 < value <= told.commands,
     ),
     Kind("stable word", ("Refusal.code", "Refusal.reason"), lambda word, _: word in _words_of_the_software()),
@@ -218,14 +226,23 @@ KINDS = (
         _sized(32),
     ),
     Kind("ciphertext", ("SealedShares.ciphertext",), _sized(CIPHERTEXT_BYTES)),
-    Kind("masked words", ("UploadChunk.data",), lambda data, told: len(data) in told.payload_bytes()),
+    Kind(
+        "masked words",
+        ("UploadChunk.data", "RoundReport.payload"),
+        lambda data, told: len(data) in told.payload_bytes(),
+    ),
     Kind("digest of masked words", ("UploadHeader.digest", "InputTrailer.payload_digest"), _is_digest),
     Kind(
         "size that follows from the job",
         ("UploadHeader.size", "InputTrailer.payload_bytes"),
         _one_of(Told.payload_bytes),
     ),
-    Kind("digest of a model", ("DownloadRequest.digest",), _one_of(_model_digests)),
+    Kind("digest of a link or a model", ("DownloadRequest.digest",), _one_of(_published)),
+    Kind(
+        "model's version",
+        ("LinksRequest.after_version",),
+        _one_of(lambda told: {delivery.model_version for delivery in told.deliveries.values()}),
+    ),
     Kind(
         "digest of an ontology",
         ("GetOntologyRequest.digest",),

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from lepton_admin.cli.main import run
-from tests.e2e.hospitals import run_job, running
+from tests.e2e.hospitals import WIDE, run_job, running
 from tests.e2e.live import Live
 
 collect_ignore_glob = [] if sys.platform == "linux" else ["test_*.py"]
@@ -55,4 +55,10 @@ def hospitals(tmp_path_factory):
 @pytest.fixture(scope="session")
 def learnt(hospitals):
     """The job that the hospitals have finished together, and whom their daemons were connected with meanwhile."""
-    return run_job(hospitals)
+    return run_job(hospitals, model=WIDE)
+
+
+@pytest.fixture(scope="session")
+def learnt_small(hospitals, learnt):
+    """A second job, whose masked words travel within messages."""
+    return run_job(hospitals, population="trial")

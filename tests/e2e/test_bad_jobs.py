@@ -23,7 +23,7 @@ import re
 import pytest
 
 from lepton_protos.v1 import control_pb2, transfer_pb2
-from tests.e2e.hospitals import LEARNING, REFUSING, ROUNDS, STEP_DEADLINE_S
+from tests.e2e.hospitals import LEARNING, REFUSING, ROUNDS, STEP_DEADLINE_S, WIDE
 
 pytestmark = [pytest.mark.timeout(240), pytest.mark.xdist_group("hospitals")]
 
@@ -81,7 +81,8 @@ def test_an_upload_of_the_wrong_length_loses_its_round_and_the_next_one_is_whole
 
     def trailers(other):
         sent = [message for call in other.calls if call.method.endswith("/Session") for message in call.sent]
-        reports = [control_pb2.MemberReport.FromString(message).round_report for message in sent]
+        batches = map(control_pb2.ReportBatch.FromString, sent)
+        reports = [envelope.round_report for batch in batches for envelope in batch.reports]
         return [report for report in reports if report.job == job and report.HasField("input_trailer")]
 
     def shorten(method, message):
@@ -99,7 +100,7 @@ def test_an_upload_of_the_wrong_length_loses_its_round_and_the_next_one_is_whole
 
     proxy.alter = shorten
     try:
-        job = hospitals.submit(population="trial")
+        job = hospitals.submit(population="trial", model=WIDE)
         view = hospitals.ended(job)
     finally:
         proxy.alter = lambda _, message: message

@@ -6,6 +6,7 @@ the coordinator or a member dies and is rebuilt from its store. Effects are perf
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import heapq
 import random
@@ -15,7 +16,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from lepton_client.effects import Effect as MemberEffect
-from lepton_client.effects import Forget, ForgetJob, Match, SendReport, Train, Upload
+from lepton_client.effects import Follow, Forget, ForgetJob, Match, SendReport, Train, Upload
 from lepton_client.ledger import MemoryLedger
 from lepton_client.participant import Participant
 from lepton_client.policy import Policy
@@ -27,6 +28,7 @@ from lepton_core.job import Job
 from lepton_core.layout import Vector
 from lepton_core.membership import ListedMember, MembershipList, SignedList, sign
 from lepton_core.secagg.messages import Unmasking
+from lepton_core.secagg.terms import Setup
 from lepton_core.session import Heartbeat, MemberReport, RoundReport, ServerCommand
 from lepton_core.settings import parse_settings
 from lepton_core.views import JobState, JobView, RoundView
@@ -35,6 +37,7 @@ from lepton_server.coordinator import Coordinator
 from lepton_server.jobs import events as ev
 from lepton_server.registry import initial
 from lepton_server.rounds import aggregate
+from lepton_server.rounds.sums import RunningSums
 from lepton_server.store.artifacts import MemoryArtifacts
 from lepton_server.store.memory import MemoryStore
 from lepton_server.store.port import EnrolledParty
@@ -228,7 +231,10 @@ class Federation:
 
     def _make_coordinator(self) -> Coordinator:
         randomness = SeededRandomness(f"coordinator-{self.seed}-{self.coordinator_crashes}")
-        return Coordinator(self.store, self.artifacts, self.clock, randomness, lambda _: None)
+        self.sums = RunningSums(self.artifacts)
+        return Coordinator(
+            self.store, self.artifacts, self.sums, clock=self.clock, randomness=randomness, check_task=lambda _: None
+        )
 
     def _keep_membership(self) -> None:
         with self.store.transaction() as tx:
@@ -343,6 +349,8 @@ class Federation:
                 case ev.RunEvaluate(job_id, _, version, _):
                     done = ev.EvaluateDone(job_id, version, -1.0, -1.0, 0.0)
                     self._work(generation, lambda done=done: done)
+                case ev.RunAdd(setup, payload):
+                    self._add(generation, setup, payload)
                 case ev.ForgetPayloads(digests):
                     for digest in digests:
                         self.artifacts.delete(digest)
@@ -355,6 +363,14 @@ class Federation:
                 self._input(work())
 
         self.after(self.rng.uniform(0.01, 0.5), finish)
+
+    def _add(self, generation: int, setup: Setup, payload: Digest) -> None:
+        def add() -> None:
+            if generation == self.coordinator_crashes:
+                with contextlib.suppress(LeptonError):
+                    self.sums.add(setup, payload)
+
+        self.after(self.rng.uniform(0.0, 1.0), add)
 
     def _fire(self, key: str) -> None:
         if self._timers.pop(key, None) is not None:
@@ -449,7 +465,7 @@ class Federation:
                     self._train(person, effect)
                 case Upload():
                     self._upload(person, effect)
-                case Forget() | ForgetJob():
+                case Follow() | Forget() | ForgetJob():
                     pass
 
     def _later(self, person: Member, delay: float, call: Callable[[], tuple[MemberEffect, ...]]) -> None:

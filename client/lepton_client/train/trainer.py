@@ -7,7 +7,7 @@ import asyncio
 import numpy as np
 import numpy.typing as npt
 
-from lepton_client.train.worker import LOAD, TRAIN, TRAIN_ALONE
+from lepton_client.train.worker import FIRST_WEIGHTS, LOAD, TRAIN, TRAIN_ALONE
 from lepton_core.errors import ConflictError
 from lepton_core.job import Job
 from lepton_core.layout import Vector
@@ -83,6 +83,19 @@ class Trainer:
             values = {"expected_batch": expected_batch}
             answer = await self._worker.call(TRAIN, values, arrays, deadline_s=self._deadline_s)
             return answer.array("update", np.float32)
+
+    async def first_weights(self, job: Job) -> Vector:
+        """The job's first weights from its public seed, shape (length,), float32, where torch is needed to make them.
+
+        Raises:
+            JobError, RefusedError, NotFoundError: the model cannot be built here.
+            FaultError: the worker died or was late.
+        """
+        async with self._turn:
+            await self._worker.start()
+            arrays = {"job": bytes_array(job.canonical())}
+            answer = await self._worker.call(FIRST_WEIGHTS, {}, arrays, deadline_s=self._deadline_s)
+            return answer.array("model", np.float32)
 
     async def train_alone(self, job: Job, features: Floats, target: Floats) -> Vector:
         """The whole job on these rows alone, for a demonstration's baselines: `lepton_client.train.alone`.

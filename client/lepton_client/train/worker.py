@@ -5,6 +5,7 @@
 | `load` | features (rows, d), target (rows,) | nothing |
 | `train` | job (canonical bytes), model (length,), kept indices, expected_batch | update (length,) |
 | `train-alone` | job, features, target | model (length,) |
+| `first-weights` | job | model (length,), from its public seed |
 
 Nothing else comes out: no loss, no count, no time.
 """
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 LOAD = "load"
 TRAIN = "train"
 TRAIN_ALONE = "train-alone"
+FIRST_WEIGHTS = "first-weights"
 
 
 class TrainingWorker:
@@ -42,7 +44,12 @@ class TrainingWorker:
 
     def handlers(self) -> Mapping[str, Handler]:
         """What the worker can do, by name."""
-        return {LOAD: self._load, TRAIN: self._train, TRAIN_ALONE: self._train_alone}
+        return {
+            LOAD: self._load,
+            TRAIN: self._train,
+            TRAIN_ALONE: self._train_alone,
+            FIRST_WEIGHTS: self._first_weights,
+        }
 
     def _load(self, request: Frame) -> Frame:
         self._rows, self._module, self._job = _rows_of(request), None, b""
@@ -67,6 +74,13 @@ class TrainingWorker:
         from lepton_client.train.alone import train_alone
 
         return Frame({}, {"model": train_alone(_job_of(request), _rows_of(request))})
+
+    @staticmethod
+    def _first_weights(request: Frame) -> Frame:
+        from lepton_pool.models import initial_vector
+
+        job = _job_of(request)
+        return Frame({}, {"model": initial_vector(job.model, len(job.task.features))})
 
 
 def _rows_of(request: Frame) -> Rows:

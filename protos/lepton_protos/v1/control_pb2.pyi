@@ -6,6 +6,34 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class ReportBatch(_message.Message):
+    __slots__ = ("acknowledged", "reports")
+    ACKNOWLEDGED_FIELD_NUMBER: _ClassVar[int]
+    REPORTS_FIELD_NUMBER: _ClassVar[int]
+    acknowledged: int
+    reports: _containers.RepeatedCompositeFieldContainer[MemberReport]
+    def __init__(self, acknowledged: _Optional[int] = ..., reports: _Optional[_Iterable[_Union[MemberReport, _Mapping]]] = ...) -> None: ...
+
+class CommandBatch(_message.Message):
+    __slots__ = ("commands",)
+    COMMANDS_FIELD_NUMBER: _ClassVar[int]
+    commands: _containers.RepeatedCompositeFieldContainer[ServerCommand]
+    def __init__(self, commands: _Optional[_Iterable[_Union[ServerCommand, _Mapping]]] = ...) -> None: ...
+
+class LinksRequest(_message.Message):
+    __slots__ = ("job", "after_version")
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    AFTER_VERSION_FIELD_NUMBER: _ClassVar[int]
+    job: str
+    after_version: int
+    def __init__(self, job: _Optional[str] = ..., after_version: _Optional[int] = ...) -> None: ...
+
+class LinksReply(_message.Message):
+    __slots__ = ("digests",)
+    DIGESTS_FIELD_NUMBER: _ClassVar[int]
+    digests: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, digests: _Optional[_Iterable[str]] = ...) -> None: ...
+
 class PollRequest(_message.Message):
     __slots__ = ("reports",)
     REPORTS_FIELD_NUMBER: _ClassVar[int]
@@ -19,20 +47,18 @@ class PollReply(_message.Message):
     def __init__(self, commands: _Optional[_Iterable[_Union[ServerCommand, _Mapping]]] = ...) -> None: ...
 
 class MemberReport(_message.Message):
-    __slots__ = ("acknowledged", "hello", "heartbeat", "match_answer", "round_report", "round_refusal")
-    ACKNOWLEDGED_FIELD_NUMBER: _ClassVar[int]
+    __slots__ = ("hello", "heartbeat", "match_answer", "round_report", "round_refusal")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
     MATCH_ANSWER_FIELD_NUMBER: _ClassVar[int]
     ROUND_REPORT_FIELD_NUMBER: _ClassVar[int]
     ROUND_REFUSAL_FIELD_NUMBER: _ClassVar[int]
-    acknowledged: int
     hello: Hello
     heartbeat: Heartbeat
     match_answer: MatchAnswer
     round_report: RoundReport
     round_refusal: RoundRefusal
-    def __init__(self, acknowledged: _Optional[int] = ..., hello: _Optional[_Union[Hello, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., match_answer: _Optional[_Union[MatchAnswer, _Mapping]] = ..., round_report: _Optional[_Union[RoundReport, _Mapping]] = ..., round_refusal: _Optional[_Union[RoundRefusal, _Mapping]] = ...) -> None: ...
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., match_answer: _Optional[_Union[MatchAnswer, _Mapping]] = ..., round_report: _Optional[_Union[RoundReport, _Mapping]] = ..., round_refusal: _Optional[_Union[RoundRefusal, _Mapping]] = ...) -> None: ...
 
 class ServerCommand(_message.Message):
     __slots__ = ("sequence", "welcome", "match_request", "round_invite", "round_command", "round_closed", "job_closed")
@@ -95,7 +121,7 @@ class RoundRefusal(_message.Message):
     def __init__(self, job: _Optional[str] = ..., round: _Optional[int] = ..., refusal: _Optional[_Union[Refusal, _Mapping]] = ...) -> None: ...
 
 class RoundReport(_message.Message):
-    __slots__ = ("job", "round", "advert", "share_message", "input_trailer", "consistency_signature", "unmasking")
+    __slots__ = ("job", "round", "advert", "share_message", "input_trailer", "consistency_signature", "unmasking", "payload")
     JOB_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
     ADVERT_FIELD_NUMBER: _ClassVar[int]
@@ -103,6 +129,7 @@ class RoundReport(_message.Message):
     INPUT_TRAILER_FIELD_NUMBER: _ClassVar[int]
     CONSISTENCY_SIGNATURE_FIELD_NUMBER: _ClassVar[int]
     UNMASKING_FIELD_NUMBER: _ClassVar[int]
+    PAYLOAD_FIELD_NUMBER: _ClassVar[int]
     job: str
     round: int
     advert: Advert
@@ -110,7 +137,8 @@ class RoundReport(_message.Message):
     input_trailer: InputTrailer
     consistency_signature: ConsistencySignature
     unmasking: Unmasking
-    def __init__(self, job: _Optional[str] = ..., round: _Optional[int] = ..., advert: _Optional[_Union[Advert, _Mapping]] = ..., share_message: _Optional[_Union[ShareMessage, _Mapping]] = ..., input_trailer: _Optional[_Union[InputTrailer, _Mapping]] = ..., consistency_signature: _Optional[_Union[ConsistencySignature, _Mapping]] = ..., unmasking: _Optional[_Union[Unmasking, _Mapping]] = ...) -> None: ...
+    payload: bytes
+    def __init__(self, job: _Optional[str] = ..., round: _Optional[int] = ..., advert: _Optional[_Union[Advert, _Mapping]] = ..., share_message: _Optional[_Union[ShareMessage, _Mapping]] = ..., input_trailer: _Optional[_Union[InputTrailer, _Mapping]] = ..., consistency_signature: _Optional[_Union[ConsistencySignature, _Mapping]] = ..., unmasking: _Optional[_Union[Unmasking, _Mapping]] = ..., payload: _Optional[bytes] = ...) -> None: ...
 
 class Welcome(_message.Message):
     __slots__ = ("protocol_version", "software_version", "heartbeat_s")
@@ -167,16 +195,26 @@ class RoundCommand(_message.Message):
     def __init__(self, job: _Optional[str] = ..., round: _Optional[int] = ..., roster: _Optional[_Union[Roster, _Mapping]] = ..., delivery: _Optional[_Union[Delivery, _Mapping]] = ..., survivor_set: _Optional[_Union[SurvivorSet, _Mapping]] = ..., certificate: _Optional[_Union[Certificate, _Mapping]] = ...) -> None: ...
 
 class RoundClosed(_message.Message):
-    __slots__ = ("job", "round", "outcome", "reason")
+    __slots__ = ("job", "round", "outcome", "reason", "published")
     JOB_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
     OUTCOME_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
+    PUBLISHED_FIELD_NUMBER: _ClassVar[int]
     job: str
     round: int
     outcome: str
     reason: str
-    def __init__(self, job: _Optional[str] = ..., round: _Optional[int] = ..., outcome: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+    published: Published
+    def __init__(self, job: _Optional[str] = ..., round: _Optional[int] = ..., outcome: _Optional[str] = ..., reason: _Optional[str] = ..., published: _Optional[_Union[Published, _Mapping]] = ...) -> None: ...
+
+class Published(_message.Message):
+    __slots__ = ("digest", "content")
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    CONTENT_FIELD_NUMBER: _ClassVar[int]
+    digest: str
+    content: bytes
+    def __init__(self, digest: _Optional[str] = ..., content: _Optional[bytes] = ...) -> None: ...
 
 class JobClosed(_message.Message):
     __slots__ = ("job", "state", "reason")

@@ -36,13 +36,18 @@ class ControlStub(object):
         """
         self.Session = channel.stream_stream(
                 '/lepton.v1.Control/Session',
-                request_serializer=lepton_dot_v1_dot_control__pb2.MemberReport.SerializeToString,
-                response_deserializer=lepton_dot_v1_dot_control__pb2.ServerCommand.FromString,
+                request_serializer=lepton_dot_v1_dot_control__pb2.ReportBatch.SerializeToString,
+                response_deserializer=lepton_dot_v1_dot_control__pb2.CommandBatch.FromString,
                 _registered_method=True)
         self.Poll = channel.unary_unary(
                 '/lepton.v1.Control/Poll',
                 request_serializer=lepton_dot_v1_dot_control__pb2.PollRequest.SerializeToString,
                 response_deserializer=lepton_dot_v1_dot_control__pb2.PollReply.FromString,
+                _registered_method=True)
+        self.Links = channel.unary_unary(
+                '/lepton.v1.Control/Links',
+                request_serializer=lepton_dot_v1_dot_control__pb2.LinksRequest.SerializeToString,
+                response_deserializer=lepton_dot_v1_dot_control__pb2.LinksReply.FromString,
                 _registered_method=True)
 
 
@@ -61,18 +66,30 @@ class ControlServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Links(self, request, context):
+        """What made the model versions of a job after one that the member knows.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ControlServicer_to_server(servicer, server):
     rpc_method_handlers = {
             'Session': grpc.stream_stream_rpc_method_handler(
                     servicer.Session,
-                    request_deserializer=lepton_dot_v1_dot_control__pb2.MemberReport.FromString,
-                    response_serializer=lepton_dot_v1_dot_control__pb2.ServerCommand.SerializeToString,
+                    request_deserializer=lepton_dot_v1_dot_control__pb2.ReportBatch.FromString,
+                    response_serializer=lepton_dot_v1_dot_control__pb2.CommandBatch.SerializeToString,
             ),
             'Poll': grpc.unary_unary_rpc_method_handler(
                     servicer.Poll,
                     request_deserializer=lepton_dot_v1_dot_control__pb2.PollRequest.FromString,
                     response_serializer=lepton_dot_v1_dot_control__pb2.PollReply.SerializeToString,
+            ),
+            'Links': grpc.unary_unary_rpc_method_handler(
+                    servicer.Links,
+                    request_deserializer=lepton_dot_v1_dot_control__pb2.LinksRequest.FromString,
+                    response_serializer=lepton_dot_v1_dot_control__pb2.LinksReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -100,8 +117,8 @@ class Control(object):
             request_iterator,
             target,
             '/lepton.v1.Control/Session',
-            lepton_dot_v1_dot_control__pb2.MemberReport.SerializeToString,
-            lepton_dot_v1_dot_control__pb2.ServerCommand.FromString,
+            lepton_dot_v1_dot_control__pb2.ReportBatch.SerializeToString,
+            lepton_dot_v1_dot_control__pb2.CommandBatch.FromString,
             options,
             channel_credentials,
             insecure,
@@ -129,6 +146,33 @@ class Control(object):
             '/lepton.v1.Control/Poll',
             lepton_dot_v1_dot_control__pb2.PollRequest.SerializeToString,
             lepton_dot_v1_dot_control__pb2.PollReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Links(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lepton.v1.Control/Links',
+            lepton_dot_v1_dot_control__pb2.LinksRequest.SerializeToString,
+            lepton_dot_v1_dot_control__pb2.LinksReply.FromString,
             options,
             channel_credentials,
             insecure,

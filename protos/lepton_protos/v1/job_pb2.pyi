@@ -129,7 +129,7 @@ class RoundView(_message.Message):
     def __init__(self, job: _Optional[str] = ..., round: _Optional[int] = ..., model_version: _Optional[int] = ..., state: _Optional[str] = ..., step: _Optional[str] = ..., cohort: _Optional[_Iterable[str]] = ..., waiting_for: _Optional[_Iterable[str]] = ..., survivors: _Optional[_Iterable[str]] = ..., dropped: _Optional[_Iterable[_Union[DroppedMember, _Mapping]]] = ..., reason: _Optional[str] = ..., started: _Optional[float] = ..., ended: _Optional[float] = ..., payload_bytes: _Optional[int] = ..., message_bytes: _Optional[int] = ..., pair_masks_reconstructed: _Optional[int] = ...) -> None: ...
 
 class ModelView(_message.Message):
-    __slots__ = ("job", "version", "digest", "parent", "round", "created", "accuracy", "auc", "epsilon", "contributors")
+    __slots__ = ("job", "version", "digest", "parent", "round", "created", "accuracy", "auc", "epsilon", "contributors", "link")
     JOB_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
@@ -140,6 +140,7 @@ class ModelView(_message.Message):
     AUC_FIELD_NUMBER: _ClassVar[int]
     EPSILON_FIELD_NUMBER: _ClassVar[int]
     CONTRIBUTORS_FIELD_NUMBER: _ClassVar[int]
+    LINK_FIELD_NUMBER: _ClassVar[int]
     job: str
     version: int
     digest: str
@@ -150,7 +151,8 @@ class ModelView(_message.Message):
     auc: float
     epsilon: float
     contributors: int
-    def __init__(self, job: _Optional[str] = ..., version: _Optional[int] = ..., digest: _Optional[str] = ..., parent: _Optional[str] = ..., round: _Optional[int] = ..., created: _Optional[float] = ..., accuracy: _Optional[float] = ..., auc: _Optional[float] = ..., epsilon: _Optional[float] = ..., contributors: _Optional[int] = ...) -> None: ...
+    link: str
+    def __init__(self, job: _Optional[str] = ..., version: _Optional[int] = ..., digest: _Optional[str] = ..., parent: _Optional[str] = ..., round: _Optional[int] = ..., created: _Optional[float] = ..., accuracy: _Optional[float] = ..., auc: _Optional[float] = ..., epsilon: _Optional[float] = ..., contributors: _Optional[int] = ..., link: _Optional[str] = ...) -> None: ...
 
 class JobView(_message.Message):
     __slots__ = ("job", "name", "state", "reason", "researcher", "submitted", "ended", "rounds_planned", "model_version", "owners", "privacy", "epsilon", "delta", "model_parameters", "bytes_per_parameter", "job_digest", "rounds", "models")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 
 from lepton_core import __version__
 from lepton_core.errors import ConflictError, IdentityError, InputError, LeptonError
-from lepton_core.ids import MemberId
-from lepton_core.session import PROTOCOL_VERSION, Heartbeat, Hello, MemberReport, Welcome
+from lepton_core.ids import JobId, MemberId, ModelVersion, require_name
+from lepton_core.session import PROTOCOL_VERSION, Heartbeat, Hello, MemberReport, ServerCommand, Welcome
 from lepton_protos import convert
 from lepton_protos.v1 import control_pb2 as pb
 from lepton_server.api.guard import Call
@@ -22,6 +22,8 @@ HELLO_S = 10.0
 #: Polls that may be missed before a polling member counts as lost.
 _MISSED_POLLS = 3
 _MOST_REPORTS_A_POLL = 64
+#: Bytes of commands that travel together, far below a message's 4 MiB.
+_LARGEST_BATCH = 2**20
 
 
 class ControlService:
@@ -35,25 +37,27 @@ class ControlService:
         self._sessions = sessions
         self._heartbeat_s = heartbeat_s
 
-    async def session(self, reports: AsyncIterator[pb.MemberReport], call: Call) -> AsyncIterator[pb.ServerCommand]:
+    async def session(self, batches: AsyncIterator[pb.ReportBatch], call: Call) -> AsyncIterator[pb.CommandBatch]:
         """One member's stream. An answer that is refused does not end it; a message that cannot be read does."""
         try:
             async with asyncio.timeout(HELLO_S):
-                first = await anext(reports, None)
+                first = await anext(batches, None)
         except TimeoutError:
             first = None
-        hello = None if first is None else convert.report_from_proto(first)[1]
-        member = _require_hello(hello, call)
+        opening = () if first is None else convert.reports_from_proto(first)
+        member = _require_hello(opening[0] if opening else None, call)
         session = self._sessions.open(member)
-        reader = asyncio.create_task(self._read(reports, session))
+        reader = asyncio.create_task(self._read(batches, session))
         try:
             session.push(self._welcome())
             await self._pump.take(MemberConnected(member))
+            await self._take(opening[1:], session)
             await self._repeat(session)
-            sequence = 0
-            while (command := await session.next()) is not None:
-                sequence += 1
-                yield convert.command_to_proto(command, sequence=sequence)
+            sent = 0
+            while commands := await session.next():
+                for batch in _split(commands, first=sent + 1):
+                    yield batch
+                sent += len(commands)
         finally:
             self._sessions.close(session)
             reader.cancel()
@@ -65,7 +69,7 @@ class ControlService:
             raise InputError(
                 "too many reports", expected=f"at most {_MOST_REPORTS_A_POLL}", got=str(len(request.reports))
             )
-        reports = [convert.report_from_proto(envelope)[1] for envelope in request.reports]
+        reports = [convert.report_from_proto(envelope) for envelope in request.reports]
         member = _member_of(call)
         commands: list[pb.ServerCommand] = []
         for report in reports:
@@ -74,30 +78,37 @@ class ControlService:
                 commands.append(convert.command_to_proto(self._welcome()))
         if self._sessions.touch(member, valid_s=_MISSED_POLLS * self._heartbeat_s):
             await self._pump.take(MemberConnected(member))
-        for report in reports:
-            if not isinstance(report, (Hello, Heartbeat)):
-                await self._pump.take(Reported(member, report))
+        await self._pump.take(*(Reported(member, said) for said in reports if not isinstance(said, (Hello, Heartbeat))))
         standing = await self._pump.call(self._coordinator.outstanding, member)
         return pb.PollReply(commands=[*commands, *map(convert.command_to_proto, standing)])
 
-    async def _read(self, reports: AsyncIterator[pb.MemberReport], session: Session) -> None:
-        """Take in reports, one after another, so that a member cannot send faster than they become durable."""
+    async def links(self, request: pb.LinksRequest, call: Call) -> pb.LinksReply:
+        """What a member needs to compute the newest model of a job from one that it has."""
+        job, after = JobId(require_name(request.job, "job id")), ModelVersion(request.after_version)
+        return pb.LinksReply(digests=await self._pump.call(self._coordinator.links, _member_of(call), job, after))
+
+    async def _read(self, batches: AsyncIterator[pb.ReportBatch], session: Session) -> None:
+        """Take in batches, one after another, so that a member cannot send faster than they are taken in."""
         try:
-            async for envelope in reports:
-                await self._report(convert.report_from_proto(envelope)[1], session)
+            async for batch in batches:
+                await self._take(convert.reports_from_proto(batch), session)
         except LeptonError as error:
             session.end(error)
         else:
             session.end(None)
 
-    async def _report(self, report: MemberReport, session: Session) -> None:
-        match report:
-            case Hello():
-                raise InputError("a session is opened once", where=f"member {session.member.hex()}")
-            case Heartbeat():
-                await self._repeat(session)
-            case _:
-                await self._pump.take(Reported(session.member, report))
+    async def _take(self, reports: Sequence[MemberReport], session: Session) -> None:
+        """What a member says at one time is taken in at one time."""
+        said: list[Reported] = []
+        for report in reports:
+            match report:
+                case Hello():
+                    raise InputError("a session is opened once", where=f"member {session.member.hex()}")
+                case Heartbeat():
+                    await self._repeat(session)
+                case _:
+                    said.append(Reported(session.member, report))
+        await self._pump.take(*said)
 
     async def _repeat(self, session: Session) -> None:
         for command in await self._pump.call(self._coordinator.outstanding, session.member):
@@ -105,6 +116,17 @@ class ControlService:
 
     def _welcome(self) -> Welcome:
         return Welcome(PROTOCOL_VERSION, __version__, self._heartbeat_s)
+
+
+def _split(commands: Sequence[ServerCommand], *, first: int) -> Iterator[pb.CommandBatch]:
+    """The commands in as few messages as may be of their size."""
+    batch = convert.commands_to_proto(commands, first=first)
+    if len(commands) == 1 or batch.ByteSize() <= _LARGEST_BATCH:
+        yield batch
+        return
+    half = len(commands) // 2
+    yield from _split(commands[:half], first=first)
+    yield from _split(commands[half:], first=first + half)
 
 
 def _require_hello(report: MemberReport | None, call: Call) -> MemberId:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from lepton_core.errors import ConflictError, FaultError, LeptonError
 from lepton_core.ids import MemberId
 from lepton_core.session import ServerCommand
+from lepton_protos.convert import MOST_IN_A_BATCH
 
 #: Commands that may wait for a slow reader. Each stands until it is answered, so that a cut stream loses nothing.
 MOST_WAITING = 1_024
@@ -38,16 +39,24 @@ class Session:
             self._ended, self._ending = True, error
             self._waiting.put_nowait(None)
 
-    async def next(self) -> ServerCommand | None:
-        """The next command; None when the stream is to end.
+    async def next(self) -> tuple[ServerCommand, ...]:
+        """The commands that wait, at least one and in order; none when the stream is to end.
 
         Raises:
             LeptonError: why the stream ends.
         """
-        command = await self._waiting.get()
-        if command is None and self._ending is not None:
-            raise self._ending
-        return command
+        commands: list[ServerCommand] = []
+        while len(commands) < MOST_IN_A_BATCH and (not commands or not self._waiting.empty()):
+            command = await self._waiting.get()
+            if command is None:
+                if commands:  # said first, and the end next time
+                    self._waiting.put_nowait(None)
+                    break
+                if self._ending is not None:
+                    raise self._ending
+                break
+            commands.append(command)
+        return tuple(commands)
 
 
 class Sessions:

@@ -38,6 +38,7 @@ ALLOWED: Mapping[str, frozenset[Role]] = MappingProxyType(
     {
         "/lepton.v1.Control/Session": _OWNER,
         "/lepton.v1.Control/Poll": _OWNER,
+        "/lepton.v1.Control/Links": _OWNER,
         "/lepton.v1.Transfer/Upload": _OWNER | _RESEARCHER,
         "/lepton.v1.Transfer/Status": _OWNER | _RESEARCHER,
         "/lepton.v1.Transfer/Download": _OWNER | _LOOKERS,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from lepton_core.ids import Digest, MemberId, ModelVersion, RoundNumber
-from lepton_core.session import JobClosed, RoundClosed, RoundOutcome
+from lepton_core.session import JobClosed, Published, RoundClosed, RoundOutcome
 from lepton_core.views import JobEvent, JobState, ModelView, RoundView
 from lepton_server.jobs import events as ev
 from lepton_server.jobs.phases import Facts, Roll, RoundRecord
@@ -114,9 +114,16 @@ class Draft:
             )
         )
 
-    def close_round(self, member: MemberId, number: RoundNumber, outcome: RoundOutcome, reason: str) -> None:
+    def close_round(
+        self,
+        member: MemberId,
+        number: RoundNumber,
+        outcome: RoundOutcome,
+        reason: str,
+        published: Published | None = None,
+    ) -> None:
         """Tell a member that the round is over for it."""
-        self.add(ev.Tell(member, RoundClosed(self.facts.job_id, number, outcome, reason)))
+        self.add(ev.Tell(member, RoundClosed(self.facts.job_id, number, outcome, reason, published)))
 
     def close_job(self, state: JobState, reason: str) -> None:
         """Tell every member that the job is over."""
@@ -124,6 +131,7 @@ class Draft:
             self.add(ev.Tell(member, JobClosed(self.facts.job_id, state.value, reason)))
 
     def forget_payloads(self, record: RoundRecord) -> None:
-        """Masked words that no sum needs any more."""
-        if record.payloads:
-            self.add(ev.ForgetPayloads(tuple(sorted(record.payloads.values()))))
+        """Masked words, and their sum if it is there, that nothing needs any more."""
+        digests = {*record.payloads.values(), *([record.total] if record.total is not None else [])}
+        if digests:
+            self.add(ev.ForgetPayloads(tuple(sorted(digests))))

@@ -12,7 +12,7 @@ from lepton_core.errors import LeptonError
 from lepton_core.ids import Digest, JobId, MemberId, ModelVersion, RoundNumber
 from lepton_core.job import Job
 from lepton_core.secagg.messages import MemberMessage
-from lepton_core.secagg.terms import Terms
+from lepton_core.secagg.terms import Setup
 from lepton_core.secagg.transcript import RoundResult
 from lepton_core.session import MatchAnswer, Refusal, RoundRefusal, RoundReport, ServerCommand
 from lepton_core.views import JobEvent, ModelView, RoundView
@@ -74,6 +74,8 @@ class AggregateDone:
     digest: Digest
     #: Artifact with the server optimizer's state.
     optimizer: Digest
+    #: Artifact with the round's link, for members.
+    link: Digest
     #: False if the new model equals the old one in every parameter.
     changed: bool
     pair_masks_reconstructed: int
@@ -124,9 +126,22 @@ class MatchAnswered:
 
 @dataclass(frozen=True)
 class RoundOpened:
-    """A round starts with these members, sorted."""
+    """The keys of the next round are made by these members, sorted; one that was opened before is given up."""
 
     cohort: tuple[MemberId, ...]
+
+
+@dataclass(frozen=True)
+class RoundBegun:
+    """The round that was opened trains on the newest model."""
+
+
+@dataclass(frozen=True)
+class TotalKept:
+    """The sum of the survivors' masked words lies in the artifact store."""
+
+    round: RoundNumber
+    digest: Digest
 
 
 @dataclass(frozen=True)
@@ -136,8 +151,10 @@ class RoundMessage:
     member: MemberId
     round: RoundNumber
     message: MemberMessage
-    #: Bytes on the wire.
+    #: Bytes on the wire, without the masked words.
     size: int
+    #: True for an input whose words came with it and are not in the artifact store yet.
+    inline: bool = False
 
 
 @dataclass(frozen=True)
@@ -164,7 +181,17 @@ class AbortRequested:
     by: str
 
 
-MachineEvent = MatchAnswered | RoundOpened | RoundMessage | MemberLeft | DeadlinePassed | AbortRequested | WorkDone
+MachineEvent = (
+    MatchAnswered
+    | RoundOpened
+    | RoundBegun
+    | RoundMessage
+    | TotalKept
+    | MemberLeft
+    | DeadlinePassed
+    | AbortRequested
+    | WorkDone
+)
 
 
 @dataclass(frozen=True)
@@ -211,18 +238,30 @@ class RunInitialModel:
 
 @dataclass(frozen=True)
 class RunAggregate:
-    """Sum, unmask, decode and step the model; answered by `AggregateDone` or `AggregateFailed`."""
+    """Unmask, decode and step the model; answered by `AggregateDone` or `AggregateFailed`."""
 
     job_id: JobId
     job: Job
-    terms: Terms
-    round: RoundNumber
-    #: Digests of the survivors' masked words in the artifact store.
-    payloads: tuple[Digest, ...]
+    setup: Setup
+    #: Artifact with the sum of the survivors' masked words.
+    total: Digest
     result: RoundResult
     model: Digest
     #: None before the first step.
     optimizer: Digest | None
+
+    @property
+    def round(self) -> RoundNumber:
+        """The round whose sum it is."""
+        return self.setup.round
+
+
+@dataclass(frozen=True)
+class RunAdd:
+    """Add an uploaded input to its round's sum, so that little is left to add when the survivors are frozen."""
+
+    setup: Setup
+    payload: Digest
 
 
 @dataclass(frozen=True)
@@ -237,7 +276,7 @@ class RunEvaluate:
 
 @dataclass(frozen=True)
 class ForgetPayloads:
-    """Masked words that no sum needs any more."""
+    """Masked words, and sums of them, that nothing needs any more."""
 
     digests: tuple[Digest, ...]
 
@@ -288,6 +327,7 @@ Effect = (
     | CancelTimer
     | RunInitialModel
     | RunAggregate
+    | RunAdd
     | RunEvaluate
     | ForgetPayloads
     | Announce

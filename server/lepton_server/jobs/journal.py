@@ -24,6 +24,8 @@ _PLAIN: dict[str, type[Any]] = {
     for kind in (
         ev.MatchAnswered,
         ev.RoundOpened,
+        ev.RoundBegun,
+        ev.TotalKept,
         ev.MemberLeft,
         ev.DeadlinePassed,
         ev.AbortRequested,
@@ -155,7 +157,8 @@ def _encode_waiting(phase: Waiting) -> dict[str, Any]:
         "answers": [[member.hex(), _plain(refusal)] for member, refusal in sorted(roll.answers.items())],
         "model": asdict(roll.model) if roll.model is not None else None,
         "optimizer": roll.optimizer,
-        "next_round": roll.next_round,
+        # A round that is opened and not begun is rebuilt from the journal, its opening included.
+        "next_round": roll.ahead.record.number if roll.ahead is not None else roll.next_round,
         "aborted_in_row": roll.aborted_in_row,
         "answered": [member.hex() for member in sorted(roll.answered)],
         "events": roll.events,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -12,7 +13,7 @@ from lepton_core.views import JobView, RoundView
 from lepton_server.jobs import events as ev
 from lepton_server.jobs import machine
 from lepton_server.jobs.journal import decode_checkpoint, decode_event, encode_checkpoint, encode_event
-from lepton_server.jobs.phases import Facts, Phase, Waiting
+from lepton_server.jobs.phases import Aggregating, Facts, Phase, Rounding, Waiting
 from lepton_server.jobs.show import job_view
 from lepton_server.store.port import JobRecord, Transaction
 
@@ -29,6 +30,8 @@ class Live:
     round: RoundView | None = None
     #: Journal entries of a step that goes on. Lost in a crash, their senders are asked again and answer the same.
     unwritten: tuple[bytes, ...] = ()
+    #: Journal entries of the round that is opened and not begun: a checkpoint does not hold it, so they stay behind it.
+    ahead: tuple[bytes, ...] = ()
 
 
 class Steps:
@@ -56,13 +59,26 @@ class Steps:
         phase, effects = machine.step(live.facts, live.phase, stamped)
         if not effects and phase == live.phase:
             return  # replaying it would change nothing, and nobody may fill memory or journal with such
-        entries = (*live.unwritten, encode_event(live.facts.job_id, stamped))
+        entry = encode_event(live.facts.job_id, stamped)
+        entries, ahead = (*live.unwritten, entry), self._ahead(live, phase, stamped.event, entry)
         if isinstance(phase, Waiting) and not isinstance(live.phase, Waiting):
-            self._checkpoint, entries = encode_checkpoint(live.facts, phase), ()
+            self._checkpoint, entries = encode_checkpoint(live.facts, phase), ahead
         rounds = [effect.view for effect in effects if isinstance(effect, ev.RecordRound)]
-        self.live = replace(live, phase=phase, unwritten=entries, round=rounds[-1] if rounds else live.round)
+        self.live = replace(
+            live, phase=phase, unwritten=entries, ahead=ahead, round=rounds[-1] if rounds else live.round
+        )
         self._effects.extend(effects)
         self.may_wait = self.may_wait and _may_wait(stamped.event, effects)
+
+    @staticmethod
+    def _ahead(live: Live, phase: Phase, event: ev.MachineEvent, entry: bytes) -> tuple[bytes, ...]:
+        """The entries that rebuild the round ahead after this event."""
+        before, after = live.phase.roll.ahead, phase.roll.ahead
+        if after is None:
+            return ()
+        if isinstance(event, ev.RoundOpened):
+            return (entry,)
+        return live.ahead if after is before else (*live.ahead, entry)
 
     def write(self, tx: Transaction, now: float) -> None:
         """Checkpoint, journal and views; what was written over within this transaction is written once."""
@@ -120,6 +136,23 @@ def _may_wait(event: ev.MachineEvent, effects: tuple[ev.Effect, ...]) -> bool:
     """True for a message that its sender repeats when asked again, and that nothing follows from yet."""
     return (
         isinstance(event, ev.RoundMessage)
-        and isinstance(event.message, Advert | ShareMessage | ConsistencySignature)
-        and all(isinstance(effect, ev.RecordRound) for effect in effects)
+        and (event.inline or isinstance(event.message, Advert | ShareMessage | ConsistencySignature))
+        and all(isinstance(effect, ev.RecordRound | ev.RunAdd) for effect in effects)
     )
+
+
+def artifacts_in_use(running: Iterable[Live]) -> frozenset[str]:
+    """Artifacts of running jobs that are no masked inputs; a round's end must not delete them as such."""
+    kept: set[str] = set()
+    for live in running:
+        roll, evaluation = live.phase.roll, live.facts.job.evaluation
+        kept.update(view.digest for view in roll.unevaluated)
+        if roll.optimizer is not None:
+            kept.add(roll.optimizer)
+        if roll.model is not None:
+            kept |= {roll.model.digest, roll.model.link}
+        if isinstance(live.phase, Rounding | Aggregating) and live.phase.record.total is not None:
+            kept.add(live.phase.record.total)
+        if evaluation is not None:
+            kept.add(evaluation.digest)
+    return frozenset(kept)

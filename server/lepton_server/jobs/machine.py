@@ -9,13 +9,14 @@ Rules
 | phase       | event                         | next                                                                |
 |-------------|-------------------------------|---------------------------------------------------------------------|
 | Matching    | all answered, or deadline     | Waiting, or Ended if fewer than the minimum cohort can              |
-| Waiting     | RoundOpened                   | Rounding                                                            |
+| Waiting     | RoundBegun                    | Rounding                                                            |
 | Rounding    | messages, losses, deadlines   | Rounding, Aggregating (sum complete), Waiting or Ended (aborted)    |
 | Aggregating | AggregateDone                 | Waiting, Finishing (last version), Ended (unchanged)                |
 | Finishing   | EvaluateDone of the last      | Ended                                                               |
 | any         | AbortRequested                | Ended                                                               |
 
-Rounds and what becomes of them are in `rounding`, the turns that phases share in `turns`.
+Between the first and the last round another may be opened ahead (`RoundOpened`, in Waiting, Rounding and Aggregating).
+Rounds and what becomes of them are in `rounding` and `ahead`, the turns that phases share in `turns`.
 """
 
 from __future__ import annotations
@@ -29,9 +30,10 @@ from lepton_core.secagg.server_status import step_of
 from lepton_core.session import RoundCommand, RoundInvite, ServerCommand
 from lepton_core.views import JobState, ModelView
 from lepton_server.jobs import events as ev
+from lepton_server.jobs.ahead import open_ahead, took_ahead
 from lepton_server.jobs.draft import Draft
 from lepton_server.jobs.phases import Aggregating, Ended, Facts, Finishing, Matching, Phase, Roll, Rounding, Waiting
-from lepton_server.jobs.rounding import aggregate_effect, aggregating, open_round, rounding
+from lepton_server.jobs.rounding import aggregate_effect, aggregating, begin_round, rounding
 from lepton_server.jobs.turns import (
     PATIENCE,
     Result,
@@ -66,6 +68,11 @@ def step(facts: Facts, phase: Phase, stamped: ev.Stamped) -> Result:
     if isinstance(event, ev.AbortRequested) and not isinstance(phase, Ended):
         draft.audit(event.by, "job.abort", event.reason)
         return end(draft, phase, JobState.ABORTED, f"{event.by}: {event.reason}")
+    if isinstance(event, ev.RoundOpened) and isinstance(phase, Waiting | Rounding | Aggregating):
+        open_ahead(draft, event)
+        return replace(phase, roll=draft.roll), draft.effects
+    if took_ahead(draft, event) and not isinstance(phase, Ended):
+        return replace(phase, roll=draft.roll), draft.effects
     match phase:
         case Matching():
             return _matching(draft, phase, event)
@@ -89,14 +96,19 @@ def outstanding(facts: Facts, phase: Phase, member: MemberId) -> tuple[ServerCom
         return ()
     if member not in phase.roll.answers:
         return (match_request(facts),)
-    if isinstance(phase, Rounding) and member in phase.record.cohort:
-        number = phase.record.number
-        if protocol.awaits_advert(phase.protocol, member):
-            return (RoundInvite(facts.setup(number)),)
-        message = protocol.outstanding(phase.protocol, member)
+    rounds = [(phase.record, phase.protocol)] if isinstance(phase, Rounding) else []
+    if phase.roll.ahead is not None:
+        rounds.append((phase.roll.ahead.record, phase.roll.ahead.protocol))
+    commands: list[ServerCommand] = []
+    for record, running in rounds:
+        if member not in record.cohort:
+            continue
+        if protocol.awaits_advert(running, member):
+            commands.append(RoundInvite(facts.setup(record.number)))
+        message = protocol.outstanding(running, member)
         if message is not None:
-            return (RoundCommand(facts.job_id, number, message),)
-    return ()
+            commands.append(RoundCommand(facts.job_id, record.number, message))
+    return tuple(commands)
 
 
 def resume(facts: Facts, phase: Phase, time: float) -> tuple[ev.Effect, ...]:
@@ -104,6 +116,10 @@ def resume(facts: Facts, phase: Phase, time: float) -> tuple[ev.Effect, ...]:
     draft = Draft(facts, phase.roll, time)
     for view in phase.roll.unevaluated:
         draft.add(ev.RunEvaluate(facts.job_id, facts.job, ModelVersion(view.version), Digest(view.digest)))
+    if phase.roll.ahead is not None:
+        record, now = phase.roll.ahead.record, step_name(step_of(phase.roll.ahead.protocol))
+        least = time + facts.job.aggregation.step_deadline_s / 2
+        draft.set_timer(round_key(facts, record.number, now), max(record.deadline, least))
     match phase:
         case Matching(roll):
             if roll.model is None:
@@ -151,8 +167,8 @@ def _matching(draft: Draft, phase: Matching, event: ev.MachineEvent) -> Result:
 
 def _waiting(draft: Draft, phase: Waiting, event: ev.MachineEvent) -> Result:
     facts = draft.facts
-    if isinstance(event, ev.RoundOpened):
-        return open_round(draft, event)
+    if isinstance(event, ev.RoundBegun):
+        return begin_round(draft, phase)
     if isinstance(event, ev.DeadlinePassed) and event.key == wait_key(facts, phase.roll):
         least = facts.job.aggregation.min_cohort
         return end(

@@ -63,6 +63,38 @@ class Facts:
 
 
 @dataclass(frozen=True)
+class RoundRecord:
+    """What is told of a round, beside the protocol machine's own state."""
+
+    number: RoundNumber
+    cohort: tuple[MemberId, ...]
+    started: float
+    #: When the step now running ends at the latest.
+    deadline: float
+    dropped: tuple[DroppedMember, ...] = ()
+    #: Members that said no, with the newest reason of each.
+    refusals: tuple[tuple[MemberId, Refusal], ...] = ()
+    #: How many messages of each member were rejected.
+    rejected: Mapping[MemberId, int] = field(default_factory=dict)
+    message_bytes: int = 0
+    #: Digest of each member's masked words.
+    payloads: Mapping[MemberId, Digest] = field(default_factory=dict)
+    #: Artifact with the sum of the survivors' masked words, once they are frozen.
+    total: Digest | None = None
+
+
+@dataclass(frozen=True)
+class Ahead:
+    """The next round, whose keys are made while the model is not: steps 0 and 1 of the protocol.
+
+    Its steps change nothing of the job but this, so that a checkpoint need not hold it: a journal of them rebuilds it.
+    """
+
+    record: RoundRecord
+    protocol: RoundPhase
+
+
+@dataclass(frozen=True)
 class Roll:
     """What a job remembers from round to round."""
 
@@ -80,6 +112,8 @@ class Roll:
     events: int = 0
     #: Versions whose metrics are not known yet, oldest first.
     unevaluated: tuple[ModelView, ...] = ()
+    #: The round that has been opened and not begun.
+    ahead: Ahead | None = None
 
     @property
     def version(self) -> ModelVersion:
@@ -98,25 +132,6 @@ class Roll:
 
 
 @dataclass(frozen=True)
-class RoundRecord:
-    """What is told of a running round, beside the protocol machine's own state."""
-
-    number: RoundNumber
-    cohort: tuple[MemberId, ...]
-    started: float
-    #: When the step now running ends at the latest.
-    deadline: float
-    dropped: tuple[DroppedMember, ...] = ()
-    #: Members that said no, with the newest reason of each.
-    refusals: tuple[tuple[MemberId, Refusal], ...] = ()
-    #: How many messages of each member were rejected.
-    rejected: Mapping[MemberId, int] = field(default_factory=dict)
-    message_bytes: int = 0
-    #: Digest of each member's masked words.
-    payloads: Mapping[MemberId, Digest] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
 class Matching:
     """Owners are asked whether they take part; the initial model is made meanwhile."""
 
@@ -125,7 +140,7 @@ class Matching:
 
 @dataclass(frozen=True)
 class Waiting:
-    """Between rounds: the next one opens as soon as enough eligible members are connected."""
+    """Between rounds: the next one begins as soon as enough eligible members are connected."""
 
     roll: Roll
     since: float

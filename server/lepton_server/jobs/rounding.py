@@ -1,7 +1,7 @@
-"""The rounds of a job: opened, run by the protocol machine, ended with a new model or without.
+"""The rounds of a job: opened, begun, run by the protocol machine, ended with a new model or without.
 
 The protocol is `lepton_core.secagg.server`; its effects are translated here. State changes only through what these
-functions return to `machine.step`.
+functions return to `machine.step`. What becomes of a round that is opened and not begun is in `ahead`.
 """
 
 from __future__ import annotations
@@ -13,60 +13,50 @@ from lepton_core.errors import LeptonError
 from lepton_core.ids import Digest, MemberId, ModelVersion, RoundNumber
 from lepton_core.secagg import server as protocol
 from lepton_core.secagg import server_events as pe
-from lepton_core.secagg.messages import (
-    Advert,
-    ConsistencySignature,
-    InputTrailer,
-    MemberMessage,
-    ShareMessage,
-    Unmasking,
-)
-from lepton_core.secagg.server_phases import BoundModel
+from lepton_core.secagg.messages import InputTrailer
+from lepton_core.secagg.server_phases import AwaitingSignatures, BoundModel
 from lepton_core.secagg.server_status import step_of, waiting_for
 from lepton_core.secagg.steps import Step
-from lepton_core.session import RoundCommand, RoundInvite, RoundOutcome, refusal_of
-from lepton_core.views import DroppedMember, JobState, ModelView
+from lepton_core.secagg.transcript import RoundResult
+from lepton_core.session import Published, RoundOutcome, refusal_of
+from lepton_core.views import JobState, ModelView
 from lepton_server.jobs import events as ev
 from lepton_server.jobs.draft import Draft
-from lepton_server.jobs.phases import Aggregating, Facts, Finishing, Rounding, RoundRecord, Waiting
+from lepton_server.jobs.phases import Aggregating, Facts, Finishing, Phase, Rounding, RoundRecord, Waiting
+from lepton_server.jobs.relay import event_of, relay, tell_dropped, took_message
 from lepton_server.jobs.turns import Result, end, round_key, step_name, took_answer, took_metrics, wait, wait_key
 
 #: Aborted rounds in a row after which a job fails.
 MOST_ABORTED_IN_ROW = 3
-#: A member's rejected messages in one round, each with its rows in journal and audit; what comes then is ignored.
-MOST_REJECTED = 8
 
 
-def open_round(draft: Draft, event: ev.RoundOpened) -> Result:
-    """Start the round with this cohort."""
-    facts, number = draft.facts, draft.roll.next_round
-    model = draft.roll.model
-    if model is None:  # Waiting is only entered with a model
-        return end(draft, Waiting(draft.roll, draft.time), JobState.FAILED, "a round without a model")
+def begin_round(draft: Draft, phase: Waiting) -> Result:
+    """Bind the newest model to the round that was opened."""
+    facts, ahead, model = draft.facts, draft.roll.ahead, draft.roll.model
+    if model is None or ahead is None:  # Waiting is only entered with a model, and a round is opened before it begins
+        return end(draft, phase, JobState.FAILED, "a round without a model")
     draft.add(ev.CancelTimer(wait_key(facts, draft.roll)))
-    draft.roll = replace(draft.roll, next_round=RoundNumber(number + 1))
-    record = RoundRecord(number, event.cohort, draft.time, draft.time)
-    phase, effects = protocol.start(
-        facts.setup(number),
-        facts.nonce(number),
-        {member: facts.peers[member].identity for member in event.cohort},
-        BoundModel(ModelVersion(model.version), bytes.fromhex(model.digest)),
+    draft.roll = replace(draft.roll, ahead=None)
+    record = replace(ahead.record, started=draft.time)
+    draft.announce(
+        "step",
+        f"round {record.number} opened with {len(record.cohort)} members",
+        record=record,
+        step=step_name(step_of(ahead.protocol)),
     )
-    for member in event.cohort:
-        draft.add(ev.Tell(member, RoundInvite(facts.setup(number))))
-    draft.announce("step", f"round {number} opened with {len(event.cohort)} members", record=record, step="advert")
-    return _translate(draft, Rounding(draft.roll, record, phase), record, effects, step_of(phase))
+    for lost in record.dropped:
+        tell_dropped(draft, record, lost)
+    bound = pe.ModelBound(BoundModel(ModelVersion(model.version), bytes.fromhex(model.digest)))
+    return _protocol_step(draft, Rounding(draft.roll, record, ahead.protocol), record, bound)
 
 
 def rounding(draft: Draft, phase: Rounding, event: ev.MachineEvent) -> Result:
     """A secure aggregation round runs."""
     facts, record = draft.facts, phase.record
     match event:
-        case ev.RoundMessage(member, number, message, size) if number == record.number and member in record.cohort:
-            if record.rejected.get(member, 0) >= MOST_REJECTED:
-                return phase, ()
-            record = replace(record, message_bytes=record.message_bytes + size)
-            return _protocol_step(draft, phase, record, _event_of(message))
+        case ev.RoundMessage(member, number) if number == record.number and member in record.cohort:
+            taken = took_message(record, event)
+            return (phase, ()) if taken is None else _protocol_step(draft, phase, taken, event_of(event.message))
         case ev.MemberLeft(member, number, refusal) if number == record.number and member in record.cohort:
             if refusal is not None:
                 others = tuple(entry for entry in record.refusals if entry[0] != member)
@@ -79,6 +69,9 @@ def rounding(draft: Draft, phase: Rounding, event: ev.MachineEvent) -> Result:
             now = step_of(phase.protocol)
             if key == round_key(facts, record.number, step_name(now)):
                 return _protocol_step(draft, phase, record, pe.DeadlinePassed(now))
+        case ev.TotalKept(number, digest) if number == record.number:
+            draft.forget_payloads(record)
+            return replace(phase, record=replace(record, total=digest)), draft.effects
         case _:
             if not took_answer(draft, event):
                 took_metrics(draft, event)
@@ -89,62 +82,72 @@ def _protocol_step(draft: Draft, phase: Rounding, record: RoundRecord, event: pe
     before = step_of(phase.protocol)
     after, effects = protocol.step(phase.protocol, event)
     if isinstance(event, pe.InputReceived) and not any(isinstance(effect, pe.Rejected) for effect in effects):
-        # The first that was accepted counts: what a member says later must not exchange bytes that are in a frozen sum.
-        digest = Digest(event.trailer.payload_digest.hex())
-        record = replace(record, payloads={event.trailer.member: digest, **record.payloads})
-    return _translate(draft, replace(phase, protocol=after), record, effects, before)
+        record = _took_input(draft, record, event.trailer)
+    return _settle(draft, Rounding(draft.roll, record, after), effects, before)
 
 
-def _translate(
-    draft: Draft, phase: Rounding, record: RoundRecord, effects: tuple[pe.Effect, ...], before: Step
-) -> Result:
-    """Effects of the protocol machine as effects of the job."""
-    facts, number = draft.facts, record.number
-    for effect in effects:
-        match effect:
-            case pe.Send(member, message):
-                draft.add(ev.Tell(member, RoundCommand(facts.job_id, number, message)))
-            case pe.SetDeadline(step_now):
-                record = replace(record, deadline=draft.time + facts.job.aggregation.step_deadline_s)
-                draft.add(ev.CancelTimer(round_key(facts, number, step_name(before))))
-                draft.set_timer(round_key(facts, number, step_name(step_now)), record.deadline)
-                if step_now is not before:
-                    draft.announce(
-                        "step", f"round {number}: {step_name(step_now)}", record=record, step=step_name(step_now)
-                    )
-            case pe.Dropped(member, at, reason):
-                lost = DroppedMember(facts.owner(member), step_name(at), reason)
-                record = replace(record, dropped=(*record.dropped, lost))
-                text = f"round {number}: {lost.owner} dropped out in step {lost.step}: {reason}"
-                draft.announce("dropped", text, record=record, step=lost.step, owner=lost.owner)
-                draft.close_round(member, number, RoundOutcome.LEFT_OUT, reason)
-            case pe.Rejected(member, error):
-                record = replace(record, rejected={**record.rejected, member: record.rejected.get(member, 0) + 1})
-                draft.add(ev.Reject(member, error))
-                draft.audit(facts.owner(member), "round.reject", f"round {number}: {error.code} {error.reason}")
-                draft.announce("rejected", f"round {number}: {error}", record=record, owner=facts.owner(member))
-            case pe.Finished(result):
-                draft.add(ev.CancelTimer(round_key(facts, number, step_name(before))))
-                next_phase = Aggregating(draft.roll, record, result)
-                draft.record_round(record, state="running", step="done", survivors=result.survivors)
-                draft.audit("coordinator", "round.sum", f"round {number}: {', '.join(facts.owners(result.survivors))}")
-                draft.add(aggregate_effect(facts, next_phase))
-                return replace(next_phase, roll=draft.roll), draft.effects
-            case pe.Aborted(error, blamed):
-                draft.add(ev.CancelTimer(round_key(facts, number, step_name(before))))
-                if blamed is not None:
-                    _leave_out(draft, blamed, error)
-                return _round_aborted(draft, replace(phase, record=record), before, error)
-            case _:
-                assert_never(effect)
-    phase = Rounding(draft.roll, record, phase.protocol)
-    draft.record_round(
-        record,
-        state="running",
-        step=step_name(step_of(phase.protocol)),
-        waiting_for=waiting_for(phase.protocol),
-    )
-    return phase, draft.effects
+def _settle(draft: Draft, phase: Rounding, effects: tuple[pe.Effect, ...], before: Step) -> Result:
+    """What the protocol's effects make of the round."""
+    record, ending = relay(draft, phase.record, effects, before)
+    phase, after = Rounding(draft.roll, record, phase.protocol), phase.protocol
+    match ending:
+        case None:
+            draft.record_round(record, state="running", step=step_name(step_of(after)), waiting_for=waiting_for(after))
+            return phase, draft.effects
+        case pe.Finished(result):
+            return _finished(draft, phase, result)
+        case pe.Aborted(error, blamed):
+            if blamed is not None:
+                _leave_out(draft, blamed, error)
+            return _round_aborted(draft, replace(phase, roll=draft.roll), before, error)
+        case _:
+            assert_never(ending)
+
+
+def _took_input(draft: Draft, record: RoundRecord, trailer: InputTrailer) -> RoundRecord:
+    """The first that was accepted counts: what a member says later must not exchange bytes that are in a sum."""
+    digest = Digest(trailer.payload_digest.hex())
+    if trailer.member not in record.payloads:
+        draft.add(ev.RunAdd(draft.facts.setup(record.number), digest))
+    return replace(record, payloads={trailer.member: digest, **record.payloads})
+
+
+def inputs_to_keep(phase: Rounding) -> tuple[Digest, ...] | None:
+    """Digests of the frozen survivors' masked words, whose sum is to be kept now; None if there is nothing to do."""
+    if phase.record.total is not None or not isinstance(phase.protocol, AwaitingSignatures):
+        return None
+    return tuple(phase.record.payloads[member] for member in phase.protocol.survivors.survivors)
+
+
+def inputs_of(phase: Phase) -> tuple[Digest, ...]:
+    """Digests of the running round's accepted inputs."""
+    return tuple(phase.record.payloads.values()) if isinstance(phase, Rounding) else ()
+
+
+def oldest_round(phase: Phase) -> RoundNumber:
+    """The oldest round that may still take an input."""
+    if isinstance(phase, Rounding):
+        return RoundNumber(phase.record.number + (phase.record.total is not None))
+    return phase.roll.ahead.record.number if phase.roll.ahead is not None else phase.roll.next_round
+
+
+def opens_ahead(facts: Facts, phase: Rounding) -> bool:
+    """True once this round's model is out and the next round's keys can be made; they are asked for once a round."""
+    number, version = phase.record.number, phase.roll.version
+    wanted = version + 1 < facts.job.training.rounds and phase.roll.next_round == number + 1
+    return wanted and step_of(phase.protocol).value >= Step.INPUT.value
+
+
+def _finished(draft: Draft, phase: Rounding, result: RoundResult) -> Result:
+    """The sum exists; it is being turned into the next model."""
+    facts, record = draft.facts, phase.record
+    draft.add(ev.CancelTimer(round_key(facts, record.number, step_name(Step.UNMASK))))
+    draft.record_round(record, state="running", step="done", survivors=result.survivors)
+    names = ", ".join(facts.owners(result.survivors))
+    draft.audit("coordinator", "round.sum", f"round {record.number}: {names}")
+    next_phase = Aggregating(draft.roll, record, result)
+    draft.add(aggregate_effect(facts, next_phase))
+    return next_phase, draft.effects
 
 
 def _leave_out(draft: Draft, member: MemberId, error: LeptonError) -> None:
@@ -158,6 +161,7 @@ def _leave_out(draft: Draft, member: MemberId, error: LeptonError) -> None:
 
 def _round_aborted(draft: Draft, phase: Rounding, at: Step, error: LeptonError) -> Result:
     facts, record = draft.facts, phase.record
+    draft.add(ev.CancelTimer(round_key(facts, record.number, step_name(at))))
     reason = f"{error.reason} {error}".strip()
     draft.record_round(record, state="aborted", step=step_name(at), reason=reason)
     draft.announce("aborted-round", f"round {record.number} aborted in step {step_name(at)}: {error}", record=record)
@@ -208,7 +212,7 @@ def _advance(draft: Draft, phase: Aggregating, event: ev.AggregateDone) -> Resul
     )
     draft.forget_payloads(record)
     for member in phase.result.survivors:
-        draft.close_round(member, record.number, RoundOutcome.COMPLETED, "")
+        draft.close_round(member, record.number, RoundOutcome.COMPLETED, "", Published(event.link))
     view = ModelView(
         job=facts.job_id,
         version=draft.roll.version + 1,
@@ -220,6 +224,7 @@ def _advance(draft: Draft, phase: Aggregating, event: ev.AggregateDone) -> Resul
         auc=-1.0,
         epsilon=0.0,
         contributors=len(phase.result.survivors),
+        link=event.link,
     )
     survivors = ", ".join(facts.owners(phase.result.survivors))
     draft.announce("round", f"round {record.number} completed: the sum of {survivors}", record=record, model=view)
@@ -239,26 +244,9 @@ def aggregate_effect(facts: Facts, phase: Aggregating) -> ev.RunAggregate:
     return ev.RunAggregate(
         facts.job_id,
         facts.job,
-        facts.terms,
-        phase.record.number,
-        tuple(Digest(phase.result.payload_digests[member].hex()) for member in phase.result.survivors),
+        facts.setup(phase.record.number),
+        phase.record.total or Digest(""),  # kept in the transaction that froze the survivors
         phase.result,
         Digest(model.digest if model is not None else ""),
         phase.roll.optimizer,
     )
-
-
-def _event_of(message: MemberMessage) -> pe.Event:
-    match message:
-        case Advert():
-            return pe.AdvertReceived(message)
-        case ShareMessage():
-            return pe.SharesReceived(message)
-        case InputTrailer():
-            return pe.InputReceived(message)
-        case ConsistencySignature():
-            return pe.SignatureReceived(message)
-        case Unmasking():
-            return pe.UnmaskingReceived(message)
-        case _:
-            assert_never(message)

@@ -28,6 +28,10 @@ def wait(draft: Draft) -> Result:
 
 def end(draft: Draft, phase: Phase, state: JobState, reason: str) -> Result:
     """The job ends here; a round that runs ends with it."""
+    ahead = draft.roll.ahead
+    if ahead is not None:  # its members are told that the job is over
+        draft.add(ev.CancelTimer(round_key(draft.facts, ahead.record.number, step_name(step_of(ahead.protocol)))))
+        draft.roll = replace(draft.roll, ahead=None)
     if isinstance(phase, Rounding | Aggregating):
         record = phase.record
         if isinstance(phase, Rounding):

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
 
 from lepton_core.errors import InputError, PeerViolation
-from lepton_core.ids import Digest, MemberId, RoundNumber
+from lepton_core.ids import Digest, MemberId, RoundNumber, digest_of
 from lepton_core.secagg.messages import InputTrailer
+from lepton_core.session import INLINE_BYTES
 from lepton_server.jobs.phases import Facts, Phase, Rounding
+from lepton_server.jobs.relay import may_speak
+from lepton_server.rounds.sums import RunningSums
 from lepton_server.store.port import Artifacts
 
 
@@ -57,4 +62,66 @@ def require_payload(facts: Facts, artifacts: Artifacts, trailer: InputTrailer, k
             expected=f"{facts.terms.payload_bytes} bytes",
             got=f"{size} bytes",
             reason="WRONG_LENGTH",
+        )
+
+
+@dataclass(frozen=True)
+class Input:
+    """A member's trailer, and the masked words that came with it, if any did."""
+
+    round: RoundNumber
+    trailer: InputTrailer
+    payload: bytes = field(repr=False)
+
+
+def took_payload(
+    facts: Facts,
+    phase: Phase,
+    came: Input,
+    *,
+    sums: RunningSums,
+    artifacts: Artifacts,
+    kept: Callable[[], AbstractSet[str]],
+) -> bool:
+    """True if the input's words came with it and wait in memory; False if they are in the artifact store or the sum.
+
+    Raises:
+        InputError, PeerViolation: they are nowhere, or not what the trailer says.
+    """
+    trailer = came.trailer
+    digest = Digest(trailer.payload_digest.hex())
+    if isinstance(phase, Rounding) and phase.record.payloads.get(trailer.member) == digest:
+        return False  # a repetition: the words are in the sum, and may be gone
+    if not came.payload:
+        require_payload(facts, artifacts, trailer, kept())
+        return False
+    require_inline(facts, trailer, came.payload)
+    setup = facts.setup(came.round)
+    if isinstance(phase, Rounding) and phase.record.number == came.round and may_speak(phase.record, trailer.member):
+        sums.hold(setup, digest, came.payload)
+    return sums.holds(setup, digest)
+
+
+def require_inline(facts: Facts, trailer: InputTrailer, payload: bytes) -> None:
+    """Return if masked words that came beside their trailer are what it says.
+
+    Raises:
+        PeerViolation: another length or hash.
+    """
+    size, digest = facts.terms.payload_bytes, digest_of(payload)
+    if not len(payload) == trailer.payload_bytes == size or size > INLINE_BYTES:
+        raise PeerViolation(
+            "a masked input of another length",
+            where=f"member {trailer.member.hex()}",
+            expected=f"{size} bytes, and at most {INLINE_BYTES} within a message",
+            got=f"{len(payload)} bytes",
+            reason="WRONG_LENGTH",
+        )
+    if digest != trailer.payload_digest.hex():
+        raise PeerViolation(
+            "other masked words than the trailer names",
+            where=f"member {trailer.member.hex()}",
+            expected=f"SHA-256 {trailer.payload_digest.hex()}",
+            got=f"SHA-256 {digest}",
+            reason="NO_PAYLOAD",
         )

@@ -26,10 +26,6 @@ _PIECE = 2**20
 class Spool(Artifacts, Protocol):
     """Artifacts that can also be read and written piece by piece."""
 
-    def size(self, digest: Digest) -> int:
-        """Bytes of the artifact; NotFoundError if it is not there."""
-        ...
-
     def read_at(self, digest: Digest, offset: int, length: int) -> bytes:
         """At most `length` bytes from `offset`; NotFoundError if it is not there."""
         ...

@@ -189,5 +189,13 @@ class Artifacts(Protocol):
         """True if the bytes are there, whole."""
         ...
 
+    def size(self, digest: Digest) -> int:
+        """Bytes of the artifact.
+
+        Raises:
+            NotFoundError: not there.
+        """
+        ...
+
     def delete(self, digest: Digest) -> None:
         """Forget the bytes; nothing happens if they are not there."""

@@ -158,14 +158,13 @@ class Speaks(control_pb2_grpc.ControlServicer):
         self.scripts, self.heard = list(scripts), asyncio.Queue()
 
     async def Session(self, request_iterator, context):  # noqa: N802 - its name on the wire
-        async def hear() -> object:
-            _, report = convert.report_from_proto(await anext(request_iterator))
-            self.heard.put_nowait(report)
-            return report
+        async def hear() -> None:
+            for report in convert.reports_from_proto(await anext(request_iterator)):
+                self.heard.put_nowait(report)
 
         await hear()
         async for answer in self.scripts.pop(0)(hear, context):
-            yield convert.command_to_proto(answer, sequence=1)
+            yield convert.commands_to_proto((answer,), first=1)
 
 
 def welcome(version: int = PROTOCOL_VERSION) -> Welcome:
@@ -222,7 +221,7 @@ async def test_a_lost_stream_is_opened_again_and_reports_wait_for_it() -> None:
 
     servicer = Speaks(cut, whole)
     async with session(servicer) as (kept, _):
-        assert await asyncio.wait_for(kept.commands.get(), 10) == closed
+        assert await asyncio.wait_for(kept.commands.get(), 10) == (closed,)
         answer = MatchAnswer(JOB, None)
         kept.report(answer)
         async with asyncio.timeout(10):
@@ -237,11 +236,12 @@ async def test_a_command_that_cannot_be_read_is_left_out_and_the_next_is_taken()
     class Garbles(control_pb2_grpc.ControlServicer):
         async def Session(self, request_iterator, context):  # noqa: N802 - its name on the wire
             await anext(request_iterator)
-            yield convert.command_to_proto(welcome())
-            yield control_pb2.ServerCommand(job_closed=control_pb2.JobClosed(job="../../etc"))
-            yield control_pb2.ServerCommand()
-            yield convert.command_to_proto(closed)
+            yield convert.commands_to_proto((welcome(),))
+            bad = control_pb2.ServerCommand(job_closed=control_pb2.JobClosed(job="../../etc"))
+            good = convert.command_to_proto(closed)
+            yield control_pb2.CommandBatch(commands=[bad, control_pb2.ServerCommand(), good])
+            yield control_pb2.CommandBatch(commands=[good] * (convert.MOST_IN_A_BATCH + 1))
             await asyncio.Event().wait()
 
     async with session(Garbles()) as (kept, _):
-        assert await asyncio.wait_for(kept.commands.get(), 10) == closed
+        assert await asyncio.wait_for(kept.commands.get(), 10) == (closed,)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import deque
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -148,10 +149,11 @@ class Session:
     def __init__(self, channel: grpc.aio.Channel) -> None:
         stub: Any = control_pb2_grpc.ControlStub(channel)
         self._call: Any = stub.Session()
+        self._came: deque[object] = deque()
 
     async def send(self, report: MemberReport) -> None:
         """Send one report."""
-        await self._call.write(convert.report_to_proto(report))
+        await self._call.write(convert.reports_to_proto((report,)))
 
     async def hello(self, member: MemberId, version: int = PROTOCOL_VERSION) -> None:
         """Open the session."""
@@ -161,11 +163,13 @@ class Session:
         """The next command of this kind; others are passed over."""
         async with asyncio.timeout(DEADLINE_S):
             while True:
-                envelope = await self._call.read()
-                assert envelope is not grpc.aio.EOF, f"the stream ended while waiting for {kind.__name__}"
-                command = convert.command_from_proto(envelope)[1]
-                if isinstance(command, kind):
-                    return command
+                while self._came:
+                    command = self._came.popleft()
+                    if isinstance(command, kind):
+                        return command
+                batch = await self._call.read()
+                assert batch is not grpc.aio.EOF, f"the stream ended while waiting for {kind.__name__}"
+                self._came.extend(command for _, command in convert.commands_from_proto(batch))
 
     async def end(self) -> None:
         """Say that nothing more comes, and wait for the stream's end."""

@@ -123,9 +123,10 @@ async def test_a_report_that_cannot_be_ends_the_session_and_not_the_coordinator(
     aurora = await enrol(home, "aurora")
     async with calling(aurora) as channel:
         call = control_pb2_grpc.ControlStub(channel).Session()
-        await call.write(convert.report_to_proto(Hello(PROTOCOL_VERSION, "test", member_of(aurora))))
+        await call.write(convert.reports_to_proto((Hello(PROTOCOL_VERSION, "test", member_of(aurora)),)))
         await call.read()
-        await call.write(control_pb2.MemberReport(match_answer=control_pb2.MatchAnswer(job="../../x")))
+        bad = control_pb2.MemberReport(match_answer=control_pb2.MatchAnswer(job="../../x"))
+        await call.write(control_pb2.ReportBatch(reports=[bad]))
         with refused(InputError, match="job id"):
             await call.read()
     async with session_of(aurora):

@@ -251,8 +251,8 @@ async def test_a_revoked_owner_is_refused_and_its_open_session_ends_at_once(home
     async with calling(aurora) as channel:
         session = control_pb2_grpc.ControlStub(channel).Session()
         hello = control_pb2.Hello(protocol_version=PROTOCOL_VERSION, member=aurora.identity.member)
-        await session.write(control_pb2.MemberReport(hello=hello))
-        assert (await session.read()).HasField("welcome")
+        await session.write(control_pb2.ReportBatch(reports=[control_pb2.MemberReport(hello=hello)]))
+        assert (await session.read()).commands[0].HasField("welcome")
         async with calling(operator(home)) as by_operator:
             stub = identity_pb2_grpc.OwnersStub(by_operator)
             assert (await stub.Revoke(idpb.RevokeRequest(name="aurora"), timeout=DEADLINE_S)).name == "aurora"

@@ -221,7 +221,9 @@ class Round:
             case Upload(_, _, payload, _):
                 self.payloads[member] = payload
                 self.take(member, owner.participant.uploaded(JOB_ID, self.number))
-            case SendReport(RoundReport(_, _, message)):
+            case SendReport(RoundReport(_, _, message, payload)):
+                if payload:
+                    self.payloads[member] = payload
                 if self.lose.get(member) is type(message):
                     del self.lose[member]
                     owner.restart()

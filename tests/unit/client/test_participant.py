@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lepton_client.effects import Forget, ForgetJob, Match, SendReport, Train, Upload
+from lepton_client.effects import Follow, Forget, ForgetJob, Match, SendReport, Train, Upload
 from lepton_client.ledger import rounds_event
 from lepton_core.errors import DataError, FaultError, MatchRefusal
 from lepton_core.ids import JobId, MemberId, ModelVersion, RoundNumber
@@ -32,6 +32,7 @@ from lepton_core.session import (
     JobClosed,
     MatchAnswer,
     MatchRequest,
+    Published,
     RoundClosed,
     RoundCommand,
     RoundInvite,
@@ -112,8 +113,13 @@ def test_training_is_asked_with_public_numbers_only() -> None:
     assert train.model_version == 0
 
 
-def test_the_charge_is_durable_before_training_is_asked_and_spent_before_the_upload_is() -> None:
-    federation = Federation()
+#: Its masked words are too long to travel within a message.
+LARGE = make_job(model={"kind": "mlp", "hidden": [20_000]})
+
+
+@pytest.mark.parametrize("size", ["small", "large"])
+def test_the_charge_is_durable_before_training_is_asked_and_spent_before_the_words_leave(size: str) -> None:
+    federation = Federation() if size == "small" else Federation(job=LARGE, jobs={"models": ["mlp"]})
     federation.match_all()
     seen: dict[str, int] = {}
     owner = federation.first()
@@ -129,7 +135,9 @@ def test_the_charge_is_durable_before_training_is_asked_and_spent_before_the_upl
 
     def watched_trained(*arguments):
         effects = trained(*arguments)
-        assert any(isinstance(effect, Upload) for effect in effects)
+        uploads = [effect for effect in effects if isinstance(effect, Upload)]
+        assert len(uploads) == (size == "large")
+        assert len(uploads) + sum(bool(report.payload) for report in reports(effects)) == 1
         seen["spent"] = sum(entry.state is ChargeState.SPENT for entry in owner.ledger.entries)
         return effects
 
@@ -422,15 +430,54 @@ def test_a_message_of_a_round_whose_secrets_died_with_a_process_is_refused() -> 
     assert report.refusal.reason == "SECRETS_LOST"
 
 
-def test_a_newer_round_ends_the_older_and_an_older_one_is_ignored() -> None:
+def test_the_keys_of_one_newer_round_are_made_beside_a_running_one_and_a_still_newer_one_takes_their_place() -> None:
     federation = Federation()
     federation.match_all()
     participant = federation.first().participant
     participant.handle(RoundInvite(federation.setup(1)))
-    effects = participant.handle(RoundInvite(federation.setup(2)))
-    assert Forget(JOB_ID, ONE) in effects
-    assert participant.handle(RoundInvite(federation.setup(1))) == ()
-    assert participant.handle(RoundCommand(JOB_ID, ONE, SurvivorSet(()))) == ()
+    (report,) = reports(participant.handle(RoundInvite(federation.setup(2))))
+    assert (report.round, type(report.message)) == (RoundNumber(2), Advert)
+    (again,) = reports(participant.handle(RoundInvite(federation.setup(1))))
+    assert (again.round, type(again.message)) == (ONE, Advert), "the older round goes on"
+    assert participant.handle(RoundInvite(federation.setup(2))) == (SendReport(report),), "the same keys"
+    effects = participant.handle(RoundInvite(federation.setup(3)))
+    assert Forget(JOB_ID, RoundNumber(2)) in effects
+    assert Forget(JOB_ID, ONE) not in effects
+    assert participant.handle(RoundInvite(federation.setup(2))) == ()
+    assert participant.handle(RoundCommand(JOB_ID, RoundNumber(2), SurvivorSet(()))) == ()
+
+
+def test_the_advert_of_the_next_round_rides_on_the_input_of_the_running_one() -> None:
+    federation = Federation()
+    federation.match_all()
+    owner = federation.first()
+    seen: list[list] = []
+    trained = owner.participant.trained
+
+    def invited_while_training(job_id, number, update):
+        held = reports(owner.participant.handle(RoundInvite(federation.setup(2))))
+        seen.append(held)
+        effects = trained(job_id, number, update)
+        seen.append([(report.round, type(report.message)) for report in reports(effects)])
+        return effects
+
+    owner.participant.trained = invited_while_training
+    federation.round(1, 0, make_updates(federation))
+    assert seen == [[], [(ONE, InputTrailer), (RoundNumber(2), Advert)]]
+
+
+def test_what_a_round_published_is_followed_by_those_that_saw_its_end_and_by_nobody_else() -> None:
+    federation = Federation()
+    federation.match_all()
+    participant = federation.first().participant
+    closed = RoundClosed(JOB_ID, ONE, RoundOutcome.COMPLETED, "", Published(PLAN, b"link"))
+    participant.handle(RoundInvite(federation.setup(1)))
+    assert not any(isinstance(effect, Follow) for effect in participant.handle(closed))
+    federation = Federation()
+    federation.match_all()
+    done = federation.round(1, 0, make_updates(federation))
+    (follow,) = federation.first().participant.handle(closed)
+    assert follow == Follow(JOB_ID, closed.published, done.result.transcript.sid, done.result.survivors)
 
 
 def test_a_model_version_is_answered_once_for_ever() -> None:
@@ -534,7 +581,7 @@ def test_a_training_that_fails_ends_the_round_and_tells_only_its_code() -> None:
 
 
 def test_an_upload_that_fails_ends_the_round() -> None:
-    federation = Federation()
+    federation = Federation(job=LARGE, jobs={"models": ["mlp"]})
     federation.match_all()
     owner = federation.first()
     owner.participant.uploaded = lambda job, number: owner.participant.upload_failed(

@@ -16,7 +16,7 @@ from lepton_core.session import MatchRequest, Refusal, RoundInvite
 from lepton_core.views import JobState
 from lepton_pool.terms import derive_terms
 from lepton_server.jobs import events as ev
-from lepton_server.jobs import machine, rounding
+from lepton_server.jobs import machine, relay, rounding
 from lepton_server.jobs.draft import Draft
 from lepton_server.jobs.journal import decode_checkpoint, decode_event, encode_checkpoint, encode_event
 from lepton_server.jobs.live import Live, Steps
@@ -61,7 +61,7 @@ def waiting(facts: Facts) -> Waiting:
 
 
 def rounding_phase(facts: Facts) -> Rounding:
-    phase = play(facts, waiting(facts), ev.RoundOpened(tuple(sorted(facts.peers))))
+    phase = play(facts, waiting(facts), ev.RoundOpened(tuple(sorted(facts.peers))), ev.RoundBegun())
     assert isinstance(phase, Rounding)
     return phase
 
@@ -129,7 +129,7 @@ def test_a_dealer_that_is_blamed_is_left_out_of_later_rounds() -> None:
     guilty = phase.record.cohort[0]
     error = PeerViolation("shares that rebuild another secret", reason="BAD_DEALER")
     draft = Draft(facts, phase.roll, NOW)
-    after, effects = rounding._translate(draft, phase, phase.record, (pe.Aborted(error, guilty),), Step.UNMASK)
+    after, effects = rounding._settle(draft, phase, (pe.Aborted(error, guilty),), Step.UNMASK)
     assert guilty not in after.roll.willing
     assert any(isinstance(effect, ev.Announce) and "left out" in effect.event.message for effect in effects)
 
@@ -139,7 +139,7 @@ def test_members_that_may_have_answered_are_not_asked_again_on_that_model_versio
     phase = rounding_phase(facts)
     draft = Draft(facts, phase.roll, NOW)
     error = FaultError("too few shares", reason="TOO_FEW_MEMBERS")
-    after, _ = rounding._translate(draft, phase, phase.record, (pe.Aborted(error),), Step.UNMASK)
+    after, _ = rounding._settle(draft, phase, (pe.Aborted(error),), Step.UNMASK)
     assert after.roll.eligible == frozenset()
     assert isinstance(after, Ended), "nobody is left to retry with, and the job says so"
     assert "answered" in after.reason
@@ -150,7 +150,7 @@ def test_a_round_lost_before_unmasking_is_retried_with_a_new_number() -> None:
     phase = rounding_phase(facts)
     draft = Draft(facts, phase.roll, NOW)
     error = FaultError("too few", reason="TOO_FEW_MEMBERS")
-    after, _ = rounding._translate(draft, phase, phase.record, (pe.Aborted(error),), Step.SHARE)
+    after, _ = rounding._settle(draft, phase, (pe.Aborted(error),), Step.SHARE)
     assert isinstance(after, Waiting)
     assert after.roll.eligible == frozenset(facts.peers)
     assert after.roll.next_round == 2
@@ -204,11 +204,11 @@ def test_a_flood_of_bad_messages_is_told_of_a_few_times_and_kept_nowhere() -> No
     for _ in range(50):
         phase, effects = machine.step(facts, phase, ev.Stamped(NOW, ev.RoundMessage(member, RoundNumber(1), bad, 300)))
         told += sum(isinstance(effect, ev.Reject) for effect in effects)
-    assert told == rounding.MOST_REJECTED
+    assert told == relay.MOST_REJECTED
     assert effects == ()
     # The others go on: the member is waited for until the deadline like one that says nothing.
     assert isinstance(phase, Rounding)
-    assert phase.record.rejected == {member: rounding.MOST_REJECTED}
+    assert phase.record.rejected == {member: relay.MOST_REJECTED}
 
 
 def test_what_changes_nothing_waits_in_no_journal() -> None:
@@ -260,7 +260,9 @@ def test_a_checkpoint_and_every_journaled_event_come_back_as_they_were() -> None
         ev.MemberLeft(member, RoundNumber(3), None),
         ev.DeadlinePassed("a-job/round/1/input"),
         ev.AbortRequested("why", "rosa"),
-        ev.AggregateDone(facts.job_id, RoundNumber(1), Digest("3" * 64), Digest("4" * 64), True, 4),
+        ev.RoundBegun(),
+        ev.TotalKept(RoundNumber(1), Digest("5" * 64)),
+        ev.AggregateDone(facts.job_id, RoundNumber(1), Digest("3" * 64), Digest("4" * 64), Digest("6" * 64), True, 4),
     )
     for event in events:
         stamped = ev.Stamped(NOW, event)
