@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sweep", action="store_true", help="cost over n, k as found, 5 %% lost; a table and a plot")
     parser.add_argument("--sweep-members", type=int, nargs="+", default=[10, 30, 64, 100, 300, 1000, 3000, 10_000])
     parser.add_argument("--sweep-dimension", type=int, default=100_000)
-    parser.add_argument("--sweep-sample", type=int, default=200, help="members of a larger round that are measured")
+    parser.add_argument("--sample", type=int, default=200, help="members of a larger round that are measured")
     parser.add_argument("--plot", type=Path, default=Path("secagg-sweep.svg"), help="where the sweep's plot goes")
     parser.add_argument("--table", type=Path, default=Path("secagg-sweep.md"), help="where the sweep's table goes")
     parser.add_argument("--memory", action="store_true", help="the coordinator's peak memory over n, in own processes")
@@ -82,14 +82,14 @@ def _case(args: argparse.Namespace, members: int, dimension: int, lost: int) -> 
         dropout=args.dropout,
         ring_bits=args.ring_bits,
         threads=args.threads,
+        sample=min(members, args.sample),
     )
 
 
 def _sweep(args: argparse.Namespace) -> dict[str, object]:
     rows = []
     for members in args.sweep_members:
-        case = _case(args, members, args.sweep_dimension, members // 20)
-        rows.append(_measure(replace(case, sample=min(members, args.sweep_sample)), args.repeats))
+        rows.append(_measure(_case(args, members, args.sweep_dimension, members // 20), args.repeats))
         print(json.dumps(rows[-1]), file=sys.stderr)
     args.plot.write_text(
         draw_plot(f"Processor milliseconds a round of n members, {args.sweep_dimension} values", _lines(rows))
