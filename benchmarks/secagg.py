@@ -6,8 +6,8 @@ coordinator's: its messages, the sum, and unmasking on `threads` threads; hashin
 arrive, is told apart. `..._cpu_...` is processor time, which a busy machine does not change much. Members are lost
 after they dealt shares, which costs most. `memory_limit_ratio` is the keystream made a second while unmasking, over
 what the cipher alone makes on as many threads, in turns: 1 is the limit. `..._over_theory` is the cost over that of
-the masks and verifications alone (`secure_round/theory.py`), both in processor time, of all threads together. The
-second row has the numbers that the protocol finds.
+the masks and verifications alone (`secure_round/theory.py`), in processor time, of all threads together. Of a round
+of more than `sample` members only so many are measured. The second row has the numbers that the protocol finds.
 
 `--sweep` tells the cost over n, in a table and a plot; `--memory` the coordinator's memory over n.
 """
@@ -167,6 +167,7 @@ def _measure(case: Case, repeats: int) -> Row:
         "exact": all(one.exact for one in rounds),
         "keystream_gb_s": keystream / unmasking / 1e9,
         "memory_limit_ratio": statistics.median(one.ratio for one in seconds),
+        "memory_limit_cpu_ratio": statistics.median(one.ratio_cpu for one in seconds),
         "cipher_gb_s": keystream / statistics.median(one.cipher for one in seconds) / 1e9,
         "server_messages_s": messages[0],
         "server_messages_cpu_s": messages[1],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import statistics
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -48,7 +47,7 @@ _RANDOMNESS = SystemRandomness()
 _NONCE = hashlib.sha256(b"lepton/benchmark/secagg").digest()
 _BUFFER_BYTES = 256 * 2**10
 #: Unmasking and the bare cipher take turns so often, so that a busy moment of the machine cannot hit one of them only.
-_TURNS = 5
+_TURNS = 7
 
 
 @dataclass
@@ -66,8 +65,9 @@ class Seconds:
     #: Medians of the turns.
     unmasking: float = 0.0
     cipher: float = 0.0
-    #: Median over the turns of the cipher's time over the unmasking's.
+    #: Medians over the turns of the cipher's time over the unmasking's: wall and processor.
     ratio: float = 0.0
+    ratio_cpu: float = 0.0
 
     @property
     def server(self) -> float:
@@ -100,7 +100,7 @@ class OneRound:
         self.ended: RoundResult
         every = max(1, case.members // case.sample) if case.sample else 1
         #: Members that do all of their work, and are measured.
-        self.measured = set(self.ids[1::every]) if case.sample else set(self.ids)
+        self.measured = set(self.ids[min(1, every - 1) :: every]) if case.sample else set(self.ids)
         self._lost = set(self.ids[:: max(1, case.members // case.lost)][: case.lost]) if case.lost else set()
         self._members: dict[MemberId, MemberPhase] = {}
         self._events: deque[heard.Event] = deque()
@@ -240,15 +240,16 @@ class OneRound:
         with ThreadPoolExecutor(threads) as pool:
             list(pool.map(abs, range(threads)))  # threads start once, not once a round
             for _ in range(_TURNS):
-                started, used = time.perf_counter(), time.process_time()
+                started = _clocks()
                 groups = unmask(self._total, self.ended.plan, self.terms, run=pool.map)
-                unmasked, used = time.perf_counter(), time.process_time() - used
+                unmasked = _clocks()
                 list(pool.map(make_keystream, [share] * threads))
-                turns.append((unmasked - started, time.perf_counter() - unmasked, used))
-        self.seconds.unmasking = statistics.median(unmasking for unmasking, _, _ in turns)
-        self.seconds.cipher = statistics.median(cipher for _, cipher, _ in turns)
-        self.seconds.ratio = statistics.median(cipher / unmasking for unmasking, cipher, _ in turns)
-        self.seconds.unmasking_cpu = statistics.median(used for _, _, used in turns)
+                turns.append((unmasked - started, _clocks() - unmasked))
+        unmasking, cipher = np.median(turns, axis=0)
+        self.seconds.unmasking, self.seconds.unmasking_cpu = unmasking.tolist()
+        self.seconds.cipher = float(cipher[0])
+        ratios = np.median([alone / whole for whole, alone in turns], axis=0)
+        self.seconds.ratio, self.seconds.ratio_cpu = ratios.tolist()
         return groups
 
 
@@ -272,6 +273,11 @@ def make_keystream(length: int) -> None:
     for start in range(0, length, _BUFFER_BYTES):
         size = min(_BUFFER_BYTES, length - start)
         encryptor.update_into(memoryview(zeros)[:size], memoryview(buffer)[:size])
+
+
+def _clocks() -> npt.NDArray[np.float64]:
+    """Wall and the whole process's processor time, all threads together; seconds."""
+    return np.array([time.perf_counter(), time.process_time()])
 
 
 def _now() -> npt.NDArray[np.float64]:
