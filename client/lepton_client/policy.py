@@ -119,6 +119,8 @@ class AllowedJobs(Settings):
     max_unreleased_fraction: float = Field(default=0.05, ge=0.0, le=1.0)
     #: Permission for jobs without privacy (mode `none`); the population's modes must name it as well.
     allow_unprotected: bool = False
+    #: Permission for jobs without secure aggregation, whose coordinator sees this owner's updates one by one.
+    allow_plain_updates: bool = False
 
     @field_validator("concepts")
     @classmethod
@@ -236,6 +238,9 @@ def _require_cohort(peers: Peers, job: Job) -> None:
 def _require_privacy(allowed: AllowedJobs, population: Population, job: Job) -> None:
     key = f"populations.{population.name}"
     asked = job.privacy
+    if not job.aggregation.secure and not allowed.allow_plain_updates:
+        key = "jobs.allow_plain_updates"
+        raise _refusal("PLAIN_UPDATES", key, "updates without masks", "aggregation.secure = true", "false")
     if asked.mode == "none" and not allowed.allow_unprotected:
         raise _refusal("UNPROTECTED", "jobs.allow_unprotected", "a job without privacy", "a privacy mode", "none")
     if asked.mode not in population.modes:

@@ -96,7 +96,15 @@ class SeededRandomness:
         return self._rng.randbytes(length)
 
 
-def make_job(*, rounds: int, members: int, min_cohort: int, mode: str = "none", kept_fraction: float = 1.0) -> Job:
+def make_job(
+    *,
+    rounds: int,
+    members: int,
+    min_cohort: int,
+    mode: str = "none",
+    kept_fraction: float = 1.0,
+    secure: bool = True,
+) -> Job:
     """A small logistic model with one feature a member, so that each member's update is a coordinate of its own."""
     private = mode != "none"
     return parse_settings(
@@ -115,7 +123,8 @@ def make_job(*, rounds: int, members: int, min_cohort: int, mode: str = "none", 
             "aggregation": {
                 "min_cohort": min_cohort,
                 "max_cohort": max(members, min_cohort),
-                "profile": "exact",
+                "secure": secure,
+                "profile": "exact" if secure else "default",
                 "kept_fraction": kept_fraction,
                 "update_norm": 1.0,
                 "corruption": 0.1,
@@ -151,6 +160,7 @@ class Federation:
     min_cohort: int = 3
     rounds: int = 3
     mode: str = "none"
+    secure: bool = True
     kept_fraction: float = 1.0
     faults: Faults = field(default_factory=Faults)
     #: Members that never come back, by index, with the virtual second they vanish in.
@@ -223,6 +233,7 @@ class Federation:
                     "models": ["logistic"],
                     "expires": "2099-01-01",
                     "allow_unprotected": True,
+                    "allow_plain_updates": True,
                     "max_unreleased_fraction": 1.0,
                 },
             },
@@ -288,6 +299,7 @@ class Federation:
             min_cohort=self.min_cohort,
             mode=self.mode,
             kept_fraction=self.kept_fraction,
+            secure=self.secure,
         )
         for person in self.people.values():
             self._connect(person, self.rng.uniform(0.0, 1.0))

@@ -107,6 +107,27 @@ def test_a_private_job_charges_every_owner_before_training_and_for_every_round()
     require_invariants(world, view)
 
 
+@pytest.mark.parametrize("mode", ["none", "record-local"])
+def test_a_job_in_the_plain_ends_with_the_mean_of_everybodys_updates(mode: str) -> None:
+    world = Federation(seed=4, members=5, rounds=4, mode=mode, secure=False)
+    view = world.run()
+    assert view.state is JobState.FINISHED
+    assert [len(row.survivors) for row in view.rounds] == [5, 5, 5, 5]
+    assert all(model.link == "" for model in view.models)
+    require_invariants(world, view)
+
+
+def test_a_hostile_world_breaks_no_invariant_of_a_job_in_the_plain() -> None:
+    finished = 0
+    for seed in range(CHUNK):
+        world = Federation(seed=seed, members=4 + seed % 3, rounds=2 + seed % 2, faults=HOSTILE, secure=False)
+        view = world.run()
+        require_ended_well(view)
+        require_invariants(world, view)
+        finished += view.state is JobState.FINISHED
+    assert finished >= CHUNK * 0.8, f"only {finished} of {CHUNK} jobs survived a world that turns quiet"
+
+
 def test_an_owner_that_was_away_at_the_end_is_told_when_it_is_back_even_by_a_new_coordinator() -> None:
     world = Federation(seed=3, members=4, rounds=2, vanish={1: 4.0})
     assert world.run().state is JobState.FINISHED
