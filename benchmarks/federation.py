@@ -130,11 +130,10 @@ def _document(job: Fixed, digits: Digits, ontology: str, *, secure: bool) -> dic
         "aggregation": {
             "min_cohort": job.members,
             "max_cohort": job.members,
-            "profile": "exact",
             "update_norm": _UPDATE_NORM,
             "weighting": "rows",
             "most_rows": digits.most_rows,
-            **({} if secure else {"secure": False}),
+            **({"profile": "exact"} if secure else {"secure": False}),
         },
         "evaluation": {"source": source.name, "mapping": mapping.name},
     }

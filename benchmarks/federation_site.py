@@ -40,6 +40,7 @@ concepts = ["{vocabulary}*"]
 models = ["mlp"]
 expires = {expires}
 allow_unprotected = true
+allow_plain_updates = true
 """
 
 

@@ -34,6 +34,7 @@ from lepton_client.effects import Effect, Follow, Forget, ForgetJob, Match, Send
 from lepton_client.ledger import Ledger
 from lepton_client.phases import CurrentRound, Matching, digest_of_request, event_of
 from lepton_client.policy import Policy
+from lepton_client.protocols import Training, Uploaded, Uploading, is_plain, start, step
 from lepton_client.records import AcceptedJob, Records
 from lepton_client.refusals import leaving
 from lepton_client.rounds import Rounds
@@ -44,9 +45,8 @@ from lepton_core.job import Job, parse_job
 from lepton_core.layout import Vector
 from lepton_core.membership import SignedList
 from lepton_core.ports import Clock, Randomness
-from lepton_core.secagg import client as machine
 from lepton_core.secagg import client_events as secagg
-from lepton_core.secagg.client_phases import Done, Failed, Training, Uploaded, Uploading
+from lepton_core.secagg.client_phases import Done, Failed
 from lepton_core.secagg.messages import Delivery, ServerMessage
 from lepton_core.secagg.payload import encode_payload
 from lepton_core.secagg.terms import Setup
@@ -70,7 +70,6 @@ from lepton_pool.terms import derive_ring_plan
 
 #: A round has five steps; one that nothing moves for longer than all of them is over, told or not.
 _STEPS_BEFORE_EXPIRY = 6
-
 #: Jobs whose data are checked at once; further requests are taken when the coordinator repeats them.
 _MOST_MATCHING = 16
 #: Refusals remembered; an older job is looked at anew.
@@ -276,7 +275,7 @@ class Participant:
         except LeptonError as error:
             refusal = leaving(error, accepted.job if accepted is not None else None)
             return (self._refuse_round(job_id, setup.round, refusal),)
-        phase, effects = machine.start(setup, self._identity, admission, self._randomness)
+        phase, effects = start(job.job, setup, self._identity, admission, self._randomness)
         begun = CurrentRound(setup, phase, self._clock.now())
         given_up = self._rounds.add(job_id, begun)
         ended = [effect for one in given_up for effect in self._erase(job_id, one)]
@@ -300,7 +299,7 @@ class Participant:
 
     def _commanded(self, job_id: JobId, number: RoundNumber, message: ServerMessage) -> Effects:
         current = self._rounds.find(job_id, number)
-        if current is None and number < self._rounds.newest(job_id):
+        if current is None and (number < self._rounds.newest(job_id) or is_plain(self._records.jobs().get(job_id))):
             return ()
         if current is None:
             lost = AbortedError("this process holds no secrets of that round", reason="SECRETS_LOST")
@@ -315,7 +314,7 @@ class Participant:
         return self._step(job_id, current, event)
 
     def _step(self, job_id: JobId, current: CurrentRound, event: secagg.Event) -> Effects:
-        current.phase, effects = machine.step(current.phase, event)
+        current.phase, effects = step(current.phase, event)
         current.touched = self._clock.now()
         return self._perform(job_id, current, effects)
 

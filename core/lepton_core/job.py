@@ -216,6 +216,8 @@ class Aggregation(Settings):
     min_cohort: int = Field(default=5, ge=3, le=100_000)
     #: Most members of a round.
     max_cohort: int = Field(default=64, ge=3, le=100_000)
+    #: False: no masks; the coordinator sees every member's update. Every owner's policy must allow it by name.
+    secure: bool = True
     #: Ring profile: exact 21 bits a value, default 16, lean 12, tiny 8.
     profile: Literal["exact", "default", "lean", "tiny"] = "default"
     #: Share of coordinates all members train and send in a round, drawn from the round's seed.
@@ -235,6 +237,9 @@ class Aggregation(Settings):
     def _check(self) -> Self:
         if self.max_cohort < self.min_cohort:
             raise ValueError("max_cohort is below min_cohort")
+        if not self.secure and (self.profile != "default" or self.kept_fraction < 1.0):
+            key = "profile" if self.profile != "default" else "kept_fraction"
+            raise ValueError(f"{key} has no meaning with secure = false, where whole float32 updates are sent")
         if (self.weighting == "rows") != (self.most_rows is not None):
             told = "weighting = 'rows' needs it" if self.most_rows is None else "weighting = 'equal' has no use for it"
             raise ValueError(f"most_rows: {told}")

@@ -11,6 +11,7 @@ from lepton_core.layout import Vector
 from lepton_core.optimizer import OptimizerState, apply_update
 from lepton_core.ports import Randomness
 from lepton_core.ring import Words, pack, require_range, unpack, words_for
+from lepton_pool.plain import encode_plain
 from lepton_pool.terms import derive_ring_plan
 from lepton_pool.weighting import FULL_WEIGHT, WEIGHT_LANES, is_weighted, require_weight_sum, weight_of
 
@@ -23,7 +24,10 @@ def encode_update(job: Job, update: Vector, rows: int, codec_seed: bytes, random
     Raises:
         CodecError: an update of another length, or with a value that is not finite.
     """
-    plan, weight = derive_ring_plan(job), weight_of(job, rows)
+    weight = weight_of(job, rows)
+    if not job.aggregation.secure:
+        return encode_plain(job, update, weight)
+    plan = derive_ring_plan(job)
     lanes = encode(update, plan, codec_seed, randomness, weight=weight / FULL_WEIGHT)
     require_range(lanes, plan.lane_bits, plan.members_max)
     words = pack(lanes, plan.lane_bits)

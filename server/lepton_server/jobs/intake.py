@@ -7,7 +7,7 @@ from lepton_core.ids import Digest, JobId, MemberId, OwnerName
 from lepton_core.job import Job
 from lepton_core.membership import MembershipList, SignedList
 from lepton_core.ports import Randomness
-from lepton_pool.terms import derive_ring_plan, derive_terms
+from lepton_pool.terms import derive_terms
 from lepton_server.jobs.phases import Facts, Peer
 from lepton_server.store.port import Artifacts, Transaction
 
@@ -43,16 +43,17 @@ def draw_facts(
         raise NotFoundError("the evaluation set was not uploaded", where=f"artifact {job.evaluation.digest}")
     if job.model.initial is not None and not artifacts.has(Digest(job.model.initial)):
         raise NotFoundError("the first weights were not uploaded", where=f"artifact {job.model.initial}")
+    terms = derive_terms(job, listed.digest())
     return Facts(
         job_id=_new_id(tx, job, randomness),
         job=job,
-        terms=derive_terms(job, listed.digest()),
+        terms=terms,
         membership=signed,
         peers=peers,
         secret=randomness.token(32),
         researcher=researcher,
         submitted=now,
-        bytes_per_parameter=derive_ring_plan(job).bytes_per_parameter,
+        bytes_per_parameter=terms.payload_bytes / terms.model_length,
     )
 
 

@@ -110,6 +110,13 @@ def test_weights_by_rows_need_a_public_maximum_and_a_job_without_privacy(
     assert told in problems(aggregation=aggregation)
 
 
+@pytest.mark.parametrize(("key", "value"), [("profile", "exact"), ("kept_fraction", 0.5)])
+def test_what_shapes_masked_updates_is_refused_in_the_plain(key: str, value: Any) -> None:
+    told = problems(aggregation={"secure": False, key: value})
+    assert f"{key} has no meaning with secure = false" in told
+    assert Job.model_validate(document(aggregation={"secure": False})).aggregation.secure is False
+
+
 def test_a_job_without_privacy_may_go_through_its_records_in_epochs() -> None:
     job = Job.model_validate(document(training=EPOCHS, privacy={"mode": "none", "noise_multiplier": None}))
     assert parse_job(job.canonical()) == job
