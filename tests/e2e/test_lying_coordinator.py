@@ -112,15 +112,24 @@ def test_daemons_refuse_a_roster_of_four_members_that_the_coordinator_has_invent
     assert hostile.heard(job, "ShareMessage") == []
 
 
-def test_daemons_take_no_part_under_a_list_of_members_that_the_coordinator_has_signed(hostile) -> None:
-    """Stopped by `membership.verify`: only the federation key that the owner's policy names signs a list."""
-    job = hostile.submit("invented-list")
+def require_unmatched(hostile, job, reason):
+    """Every daemon took no part for this reason, and remembers no such job."""
     view = hostile.ended(job)
     assert (view.state, view.rounds) == (JobState.FAILED, ())
     answers = {line["owner"]: line["reason"] for line in hostile.wire(job, "heard", "MatchAnswer")}
-    assert answers == every(WEIGHTS, "BAD_SIGNATURE")
+    assert answers == every(WEIGHTS, reason)
     for owner in WEIGHTS:
         assert job not in {known["job"] for known in status(hostile.home(owner))["jobs"]}
+
+
+def test_daemons_take_no_part_under_a_list_of_members_that_the_coordinator_has_signed(hostile) -> None:
+    """Stopped by `membership.verify`: only the federation key that the owner's policy names signs a list."""
+    require_unmatched(hostile, hostile.submit("invented-list"), "BAD_SIGNATURE")
+
+
+def test_daemons_take_no_part_in_a_job_from_which_the_coordinator_has_taken_the_masks(hostile) -> None:
+    """Stopped by `policy.admit`: updates without masks need the owner's permission by name."""
+    require_unmatched(hostile, hostile.submit("bared-job"), "PLAIN_UPDATES")
 
 
 def test_daemons_refuse_terms_with_a_lower_threshold_or_cohort_than_the_job_has(hostile) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 from lepton_core.chain import encode_link, parse_link
 from lepton_core.identity import IdentityKey
 from lepton_core.ids import MemberId, digest_of
+from lepton_core.job import Job, parse_job
 from lepton_core.membership import ListedMember, SignedList, sign
 from lepton_core.ports import SystemRandomness
 from lepton_core.secagg import client as machine
@@ -194,6 +195,15 @@ class LowerTerms(Lie):
         return [replace(setup, terms=replace(setup.terms, **next(self._changes)))]
 
 
+class BaredJob(Lie):
+    """Everybody is asked for the same job without secure aggregation."""
+
+    def match(self, request):
+        document = parse_job(request.canonical_job).model_dump()
+        document["aggregation"] |= {"secure": False, "profile": "default"}
+        return replace(request, canonical_job=Job.model_validate(document).canonical())
+
+
 class TamperedDelivery(Lie):
     """The lowest member gets one dealer's sealed shares with a bit turned over."""
 
@@ -283,6 +293,7 @@ LIES: dict[str, type[Lie]] = {
     "invented-members": InventedMembers,
     "invented-list": InventedList,
     "lower-terms": LowerTerms,
+    "bared-job": BaredJob,
     "tampered-delivery": TamperedDelivery,
     "reflected-delivery": ReflectedDelivery,
     "upload-after-freeze": HeldCertificates,
