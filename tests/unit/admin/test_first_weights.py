@@ -39,6 +39,7 @@ def test_the_state_of_a_torch_module_is_taken_as_it_is_and_always_as_the_same_by
         (save({**torch_weights(), "2.bias": np.zeros(3)}), "another type"),
         (save({**torch_weights(), "2.bias": np.full(3, np.inf, np.float32)}), "not finite"),
     ],
+    ids=["text", "shape", "extra", "type", "infinite"],
 )
 def test_first_weights_of_another_model_are_refused_by_key_and_file(tmp_path, content, told):
     file = tmp_path / "weights.safetensors"
