@@ -37,7 +37,9 @@ class Benchmark(Protocol):
 def main(argv: Sequence[str]) -> int:
     """Run the benchmark that the arguments name; returns the exit code."""
     names = sorted(
-        module.name for module in pkgutil.iter_modules([str(Path(__file__).parent)]) if module.name != "__main__"
+        module.name
+        for module in pkgutil.iter_modules([str(Path(__file__).parent)])
+        if module.name != "__main__" and not module.ispkg
     )
     if not argv or argv[0] in {"-h", "--help"}:
         print("usage: python -m benchmarks NAME [--output json] [...]")

@@ -1,25 +1,28 @@
 """A member process of the rounds benchmark: the daemon's own parts, but for data and training, which cost nothing here.
 
-`python -m benchmarks.rounds_member HOME`; everything else is production: links, participant, ledger, records, pump.
+`python -m benchmarks.rounds_member HOME COUNTS`; a line `time syncs 1` is written for every file synced. Everything
+else is production: links, participant, ledger, records, pump.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 
 from lepton_client.binding import Binding, Prepared
-from lepton_client.home import Home, load_home_policy, load_identity, load_settings
+from lepton_client.home import Home, load_identity, load_settings, watch_home_policy
 from lepton_client.ledger import FileLedger
 from lepton_client.link import ControlSession
 from lepton_client.logs import open_log
-from lepton_client.membership import load_accepted
+from lepton_client.membership import watch_accepted
 from lepton_client.participant import Participant
 from lepton_client.policy import Population
 from lepton_client.pump import Pump
@@ -61,8 +64,8 @@ async def run(folder: Path) -> None:
         session = ControlSession(channel, identity.member, log)
         participant = Participant(
             identity=identity,
-            policy=lambda: load_home_policy(home, settings),
-            accepted_list=lambda: load_accepted(home),
+            policy=watch_home_policy(home, settings).current,
+            accepted_list=watch_accepted(home).current,
             ledger=stack.enter_context(contextlib.closing(FileLedger(home.ledger, identity, SystemClock()))),
             records=stack.enter_context(contextlib.closing(FileRecords(home.jobs, home.answers))),
             randomness=SystemRandomness(),
@@ -81,5 +84,17 @@ async def run(folder: Path) -> None:
         await pump.run_until(stop)
 
 
+def count_syncs(place: Path) -> None:
+    """Count what is made durable."""
+    file, fsync = place.open("a", buffering=1), os.fsync
+
+    def counted(descriptor: int) -> None:
+        fsync(descriptor)
+        file.write(f"{time.time()} syncs 1\n")
+
+    os.fsync = counted  # type: ignore[assignment]  # the same for every file that this process has
+
+
 if __name__ == "__main__":
+    count_syncs(Path(sys.argv[2]))
     asyncio.run(run(Path(sys.argv[1])))

@@ -10,17 +10,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from lepton_client.binding import Binding
-from lepton_client.home import ClientSettings, Home, load_home_policy, load_identity, load_settings
+from lepton_client.home import Home, load_identity, load_settings, watch_home_policy
 from lepton_client.ledger import FileLedger
 from lepton_client.link import ControlSession
 from lepton_client.logs import Log, open_log
-from lepton_client.membership import load_accepted
+from lepton_client.membership import watch_accepted
 from lepton_client.participant import Participant
 from lepton_client.policy import Policy
 from lepton_client.pump import Pump
 from lepton_client.records import FileRecords
 from lepton_client.train.trainer import Trainer
 from lepton_client.transfer_link import Transfers
+from lepton_client.watched import Watched
 from lepton_core.errors import LeptonError, PolicyRefusal
 from lepton_core.ports import SystemClock, SystemRandomness
 from lepton_protos.channel import load_endpoint, open_aio_channel
@@ -49,12 +50,12 @@ async def run(
     async with contextlib.AsyncExitStack() as stack:
         # 1. Who this owner is, and what it allows.
         settings = load_settings(home)
-        identity, policy = load_identity(home), load_home_policy(home, settings)
-        endpoint = load_endpoint(home.tls)
-        load_accepted(home)
-        if policy.jobs.allow_unprotected:
+        identity, policy = load_identity(home), watch_home_policy(home, settings)
+        endpoint, accepted_list = load_endpoint(home.tls), watch_accepted(home)
+        accepted_list.current()
+        if policy.current().jobs.allow_unprotected:
             log.warning("the policy allows jobs without privacy", key="policy.jobs.allow_unprotected")
-        if policy.jobs.allow_plain_updates:
+        if policy.current().jobs.allow_plain_updates:
             log.warning("the policy allows updates without masks", key="policy.jobs.allow_plain_updates")
 
         # 2. What it must never forget: charges, accepted jobs, answers. A second daemon is refused here.
@@ -73,8 +74,8 @@ async def run(
         # 5. The owner's part in every job, and the pump that runs it.
         participant = Participant(
             identity=identity,
-            policy=lambda: _policy_in_force(home, settings, log),
-            accepted_list=lambda: load_accepted(home),
+            policy=lambda: _policy_in_force(policy, log),
+            accepted_list=accepted_list.current,
             ledger=ledger,
             records=records,
             randomness=SystemRandomness(),
@@ -106,14 +107,14 @@ async def run(
         log.info("daemon down", owner=settings.owner)
 
 
-def _policy_in_force(home: Home, settings: ClientSettings, log: Log) -> Policy:
+def _policy_in_force(policy: Watched[Policy], log: Log) -> Policy:
     """The policy as its file says now.
 
     Raises:
         PolicyRefusal: the file cannot be read; the owner's log tells why, and nothing of it leaves.
     """
     try:
-        return load_home_policy(home, settings)
+        return policy.current()
     except LeptonError as error:
         log.warning("policy unreadable, everything is refused", code=error.code, reason=error.message)
         raise PolicyRefusal(

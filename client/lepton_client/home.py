@@ -22,9 +22,11 @@ from pydantic import Field, field_validator
 
 from lepton_client.journal import write_private
 from lepton_client.policy import Policy, load_policy, load_toml
+from lepton_client.watched import Watched
 from lepton_core.errors import FaultError, InputError
 from lepton_core.identity import IdentityKey, fingerprint
 from lepton_core.ids import require_name
+from lepton_core.ports import Clock
 from lepton_core.settings import Settings, parse_settings
 
 
@@ -131,6 +133,11 @@ def load_home_policy(home: Home, settings: ClientSettings) -> Policy:
         SettingsError: every problem of it.
     """
     return load_policy(home.policy(settings))
+
+
+def watch_home_policy(home: Home, settings: ClientSettings, clock: Clock | None = None) -> Watched[Policy]:
+    """The owner's policy as its file says at each call of `current`, which raises as `load_home_policy` does."""
+    return Watched(home.policy(settings), lambda: load_home_policy(home, settings), clock)
 
 
 def load_identity(home: Home) -> IdentityKey:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from lepton_client.home import Home, load_home_policy, load_settings
 from lepton_client.journal import write_private
+from lepton_client.watched import Watched
 from lepton_core.errors import IdentityError, InputError, PolicyRefusal
 from lepton_core.membership import MembershipList, SignedList, verify
 from lepton_core.ports import Clock, SystemClock
@@ -65,3 +66,8 @@ def load_accepted(home: Home) -> SignedList | None:
             "the accepted list cannot be read", where=str(home.membership), got=error.strerror or ""
         ) from None
     return SignedList.from_json(content, source=str(home.membership))
+
+
+def watch_accepted(home: Home, clock: Clock | None = None) -> Watched[SignedList | None]:
+    """The list accepted last as its file says at each call of `current`, which raises as `load_accepted` does."""
+    return Watched(home.membership, lambda: load_accepted(home), clock)

@@ -149,10 +149,8 @@ class Participant:
     def matched(self, job_id: JobId, outcome: Digest | LeptonError) -> Effects:
         """The owner's data can serve the job, by the plan of this digest; or cannot, because."""
         waiting = self._matching.pop(job_id, None)
-        if waiting is None:
-            return ()
-        if waiting.closed:
-            return (ForgetJob(job_id),)
+        if waiting is None or waiting.closed:
+            return (ForgetJob(job_id),) if waiting is not None else ()
         if isinstance(outcome, LeptonError):
             return self._refuse_match(job_id, waiting, outcome)
         try:

@@ -6,7 +6,9 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from itertools import pairwise
+from types import MappingProxyType
 from typing import Annotated
 
 from pydantic import Field, field_validator
@@ -73,17 +75,30 @@ class MembershipList(Settings):
             raise ValueError("revoked keys must be strictly sorted")
         return value
 
+    @cached_property
+    def _canonical(self) -> bytes:
+        return canonical_json(self.model_dump(mode="json"))
+
+    @cached_property
+    def _digest(self) -> bytes:
+        return hashlib.sha256(b"lepton/membership/v1" + self._canonical).digest()
+
+    @cached_property
+    def _admitted(self) -> dict[MemberId, bytes]:
+        revoked = set(self.revoked)
+        return {entry.member: entry.public for entry in self.members if entry.identity not in revoked}
+
     def canonical(self) -> bytes:
         """The one byte string of this list."""
-        return canonical_json(self.model_dump(mode="json"))
+        return self._canonical
 
     def digest(self) -> bytes:
         """What the federation key signs and a round's terms name; 32 bytes."""
-        return hashlib.sha256(b"lepton/membership/v1" + self.canonical()).digest()
+        return self._digest
 
     def admitted(self) -> Mapping[MemberId, bytes]:
         """Identity keys by member id, without the revoked ones."""
-        return {entry.member: entry.public for entry in self.members if entry.identity not in self.revoked}
+        return MappingProxyType(self._admitted)
 
     def owner_of(self, member: MemberId) -> str | None:
         """The owner's name of an admitted member."""
@@ -152,7 +167,7 @@ def verify(signed: SignedList, federation_public: bytes, *, now: float, at_least
     """
     members = signed.members
     where = f"membership list of {members.federation}, version {members.version}"
-    require_signature(federation_public, signed.signature, members.digest(), who=where, what="membership list")
+    _require_signed(federation_public, signed.signature, members.digest(), where)
     if now >= members.expires:
         raise IdentityError(
             "the membership list has expired",
@@ -180,3 +195,12 @@ def verify(signed: SignedList, federation_public: bytes, *, now: float, at_least
             reason="REPLAYED",
         )
     return members
+
+
+@lru_cache(maxsize=256)
+def _require_signed(federation_public: bytes, signature: bytes, digest: bytes, where: str) -> None:
+    """Remembers signatures that hold, as a member asks about the same list several times a round.
+
+    Whether a signature holds never changes; what does change (time, the policy's key, revocations) is asked each time.
+    """
+    require_signature(federation_public, signature, digest, who=where, what="membership list")

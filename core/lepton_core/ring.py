@@ -45,6 +45,25 @@ def lane_bits_for(members: int, value_bits: int) -> int:
     raise CodecError("the sum fits no lane", expected=f"at most {LANE_BITS[-1]} bits", got=f"{need} bits")
 
 
+def require_range(values: Lanes, bits: int, members: int) -> None:
+    """Refuse values that the sum of `members` such vectors might not keep in their lanes; call it before noise.
+
+    Raises:
+        CodecError: not int64, or a value outside [0, (2^bits - 1) / members]; says how many, not where or what.
+    """
+    if values.dtype != np.int64:
+        raise CodecError("lanes hold int64", expected="values rounded to int64", got=str(values.dtype))
+    largest = (2**bits - 1) // members
+    # Seen as unsigned, a negative value is larger than any lane.
+    outside = int(np.count_nonzero(values.view(np.uint64) > np.uint64(largest)))
+    if outside:
+        raise CodecError(
+            "values out of range",
+            expected=f"0 to {largest}, so that the sum of {members} members fits a lane of {bits} bits",
+            got=f"{outside} values outside",
+        )
+
+
 def pack(values: Lanes, bits: int) -> Words:
     """Values into words by the linear map sum_j v_j 2^(jb) mod 2^64; value i is lane i mod L of word i // L.
 

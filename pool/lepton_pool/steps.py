@@ -10,7 +10,7 @@ from lepton_core.job import Job
 from lepton_core.layout import Vector
 from lepton_core.optimizer import OptimizerState, apply_update
 from lepton_core.ports import Randomness
-from lepton_core.ring import Words, pack, unpack, words_for
+from lepton_core.ring import Words, pack, require_range, unpack, words_for
 from lepton_pool.plain import encode_plain
 from lepton_pool.terms import derive_ring_plan
 from lepton_pool.weighting import FULL_WEIGHT, WEIGHT_LANES, is_weighted, require_weight_sum, weight_of
@@ -28,7 +28,9 @@ def encode_update(job: Job, update: Vector, rows: int, codec_seed: bytes, random
     if not job.aggregation.secure:
         return encode_plain(job, update, weight)
     plan = derive_ring_plan(job)
-    words = pack(encode(update, plan, codec_seed, randomness, weight=weight / FULL_WEIGHT), plan.lane_bits)
+    lanes = encode(update, plan, codec_seed, randomness, weight=weight / FULL_WEIGHT)
+    require_range(lanes, plan.lane_bits, plan.members_max)
+    words = pack(lanes, plan.lane_bits)
     if not is_weighted(job):
         return words
     return np.concatenate([words, pack(np.array([weight], dtype=np.int64), WEIGHT_LANES.bits)])

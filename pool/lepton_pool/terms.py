@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from lepton_compression.update import CODEC_VERSION, RingPlan, derive_plan
 from lepton_core.job import Job
 from lepton_core.secagg.terms import LARGEST_COHORT, LEAST_SECURITY_BITS, LaneGroup, Terms
@@ -14,8 +16,11 @@ from lepton_pool.weighting import WEIGHT_LANES, is_weighted
 ASSUMED_DROPOUT = 0.1
 #: sigma: statistical security of graph and threshold.
 SECURITY_BITS = LEAST_SECURITY_BITS
+#: Jobs and lists are immutable, and each side asks for the same terms several times a round.
+_MOST_REMEMBERED = 256
 
 
+@lru_cache(maxsize=_MOST_REMEMBERED)
 def derive_ring_plan(job: Job) -> RingPlan:
     """How updates of this job are encoded.
 
@@ -37,6 +42,7 @@ def most_members(job: Job) -> int:
     return min(job.aggregation.max_cohort, LARGEST_COHORT)
 
 
+@lru_cache(maxsize=_MOST_REMEMBERED)
 def derive_terms(job: Job, membership_digest: bytes) -> Terms:
     """The terms of every round of this job under this membership list (32-byte digest).
 

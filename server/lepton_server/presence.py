@@ -11,7 +11,7 @@ from lepton_server.jobs.phases import Ahead, Facts, Roll
 from lepton_server.jobs.protocols import candidates
 
 #: How long the next round waits for a member that was just lost, once a job: what a daemon needs to start again.
-RETURN_S = 10.0
+RETURN_S = 20.0
 
 
 class Presence:

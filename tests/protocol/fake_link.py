@@ -27,11 +27,11 @@ MODEL_DIGEST = b"d" * 32
 class FakeRound:
     """One round of `count` members. Override `up` and `down` (or pass functions) to bend what is sent."""
 
-    def __init__(self, count, *, terms=None, seed="round", up=None, down=None, chaos=None, answered=()):
+    def __init__(self, count, *, terms=None, seed="round", number=1, up=None, down=None, chaos=None, answered=()):
         self.terms = terms or make_terms()
         self.identities = make_identities(count)
         self.ids = [key.member for key in self.identities]
-        self.setup = Setup(JobId("test"), RoundNumber(1), self.terms, commit_nonce(NONCE))
+        self.setup = Setup(JobId("test"), RoundNumber(number), self.terms, commit_nonce(NONCE))
         listed = {key.member: key.public for key in self.identities}
         self.admission = Admission(listed, self.terms.membership_digest, self.terms.min_cohort, self.terms.corruption)
         rng = np.random.default_rng(7)

@@ -1,6 +1,6 @@
 """A coordinator that lies: the member aborts, says why, and keeps no secret."""
 
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import replace
 
 import pytest
 
@@ -10,7 +10,6 @@ from lepton_core.ids import MemberId, ModelVersion
 from lepton_core.secagg import client, client_phases
 from lepton_core.secagg import client_events as told
 from lepton_core.secagg import server_events as heard
-from lepton_core.secagg.agreement import Secret
 from lepton_core.secagg.messages import (
     Certificate,
     ConsistencySignature,
@@ -24,37 +23,10 @@ from lepton_core.secagg.messages import (
 from lepton_core.secagg.simulate import event_of, member_event_of
 from lepton_core.secagg.terms import LaneGroup
 from tests.protocol.fake_link import FakeRound
+from tests.protocol.secret_search import secrets_of, shows_any
 from tests.protocol.seeded import SeededRandomness, make_identities, make_terms
 
 COUNT = 5  # t = 4
-
-
-def secret_bytes(value, seen=None):
-    """Every byte string reachable from a phase, those of an error's frames included."""
-    seen = set() if seen is None else seen
-    if id(value) in seen:
-        return set()
-    seen.add(id(value))
-    if isinstance(value, bytes):
-        return {value}
-    if isinstance(value, Secret):
-        return {value.value}
-    if isinstance(value, BaseException):
-        frames = []
-        trace = value.__traceback__
-        while trace is not None:
-            frames.append(trace.tb_frame.f_locals)
-            trace = trace.tb_next
-        parts = [vars(value), frames, value.__context__, value.__cause__]
-    elif is_dataclass(value):
-        parts = [getattr(value, field.name) for field in fields(value)]
-    elif isinstance(value, dict):
-        parts = [*value.keys(), *value.values()]
-    elif isinstance(value, tuple | list | set | frozenset):
-        parts = list(value)
-    else:
-        return set()
-    return set().union(*(secret_bytes(part, seen) for part in parts)) if parts else set()
 
 
 class Victim:
@@ -82,7 +54,9 @@ class Victim:
 
     def error(self) -> LeptonError:
         error = self.fake.error_of(self.member)
-        assert not self.secrets & secret_bytes(self.fake.members[self.member])
+        failed = self.fake.members[self.member]
+        assert secrets_of(failed) == set()
+        assert not shows_any(failed, self.secrets)
         return error
 
 
@@ -521,37 +495,6 @@ def test_a_member_that_is_not_on_its_own_list_takes_no_part():
     stranger = IdentityKey.generate(SeededRandomness("stranger"))
     phase, _ = client.start(fake.setup, stranger, fake.admission, SeededRandomness("x"))
     assert phase.error.reason == "NOT_LISTED"
-
-
-def test_secrets_are_gone_after_the_end_and_never_shown():
-    victim = Victim()
-    fake, member = victim.fake, victim.member
-    shown = []
-    held = set()
-    tell = fake.tell
-
-    def watched(who, event):
-        effects = tell(who, event)
-        shown.append(repr(fake.members[who]) + str(fake.members[who]) + repr(effects))
-        if who == member and isinstance(fake.members[who], client_phases.Uploaded):
-            for shares in fake.members[who].round.held.values():
-                held.update({shares.mask_key.value})
-        return effects
-
-    fake.tell = watched
-    fake.run()
-    assert isinstance(fake.members[member], client_phases.Done)
-    assert len(held) == COUNT
-    # Nobody dropped out, so no share of a masking key was revealed or kept.
-    assert not (victim.secrets | held) & secret_bytes(fake.members[member])
-    for secret in victim.secrets | held:
-        assert not any(repr(secret) in text or secret.hex() in text for text in shown)
-
-
-def test_masks_and_own_secrets_are_gone_once_the_input_is_masked():
-    victim = Victim()
-    until(victim.fake, victim.member, client_phases.Uploaded)
-    assert not victim.secrets & secret_bytes(victim.fake.members[victim.member])
 
 
 @pytest.mark.parametrize(

@@ -200,6 +200,17 @@ def test_a_round_with_given_numbers_uses_them():
     assert (graph.degree, graph.threshold) == (6, 5)
 
 
+def test_a_round_whose_given_numbers_do_not_hold_for_the_members_that_came_ends_cleanly():
+    """20 neighbours and threshold 11 hold for 102 members with dropout 0.1, and for 101 they do not."""
+    terms = make_terms(dropout=0.1, max_cohort=102, corruption=0.0, neighbours=20, threshold=11)
+    fake = FakeRound(102, terms=terms, up=silent(Step.ADVERT, make_identities(102)[5].member)).run()
+    assert fake.result is None
+    assert fake.error.reason == "INFEASIBLE"
+    assert "neighbours and threshold" in fake.error.hint
+    assert isinstance(fake.phase, server_phases.Failed)
+    assert [drop.step for drop in fake.dropped] == [Step.ADVERT]
+
+
 def test_a_large_round_that_no_sparse_graph_serves_is_exact_over_the_complete_one():
     terms = make_terms((LaneGroup(4, 32),), max_cohort=65, corruption=0.36, dropout=0.3)
     identities = make_identities(65)

@@ -25,7 +25,8 @@ Source: Ailon & Chazelle 2009; Suresh et al. 2017, section 3, for rotated quanti
 from __future__ import annotations
 
 import math
-from typing import TypeVar
+from functools import lru_cache
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -241,8 +242,16 @@ def _transform_block(block: npt.NDArray[F]) -> npt.NDArray[F]:
 
 
 def _hadamard(size: int, dtype: np.dtype[F], scale: float = 1.0) -> npt.NDArray[F]:
-    """Sylvester's matrix of `scale` and -`scale`, shape (size, size)."""
+    """Sylvester's matrix of `scale` and -`scale`, shape (size, size), read-only."""
+    made: npt.NDArray[F] = _make_hadamard(size, dtype, scale)
+    return made
+
+
+@lru_cache(maxsize=64)
+def _make_hadamard(size: int, dtype: np.dtype[Any], scale: float) -> npt.NDArray[Any]:
     matrix: npt.NDArray[np.int8] = np.ones((1, 1), dtype=np.int8)
     while len(matrix) < size:
         matrix = np.block([[matrix, matrix], [matrix, -matrix]])
-    return (matrix * scale).astype(dtype)
+    scaled: npt.NDArray[Any] = (matrix * scale).astype(dtype)
+    scaled.setflags(write=False)
+    return scaled

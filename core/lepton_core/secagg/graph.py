@@ -51,26 +51,26 @@ class Graph:
         Raises:
             InputError: `me` is not a member.
         """
-        if not self.circle:
-            others = tuple(member for member in self.members if member != me)
-            if len(others) == len(self.members):
-                raise _stranger(me)
-            return others
-        place = self.places.get(me)
-        if place is None:
+        others = tuple(member for member in self.holders(me) if member != me)
+        if not self.circle and len(others) == len(self.members):
             raise _stranger(me)
-        reach, size = self.degree // 2, len(self.circle)
-        return tuple(sorted(self.circle[(place + hop) % size] for hop in range(-reach, reach + 1) if hop))
+        return others
 
     def holders(self, dealer: MemberId) -> tuple[MemberId, ...]:
         """Who holds a share of the dealer's secrets: its neighbours and itself, sorted; the Shamir x is 1 + index.
 
         Raises:
-            InputError: the dealer is not a member.
+            InputError: the dealer is not a member of a sparse graph.
         """
         if not self.circle:
             return self.members
-        return tuple(sorted((*self.neighbours(dealer), dealer)))
+        place = self.places.get(dealer)
+        if place is None:
+            raise _stranger(dealer)
+        first, after = place - self.degree // 2, place + self.degree // 2 + 1
+        if first >= 0 and after <= len(self.circle):
+            return tuple(sorted(self.circle[first:after]))
+        return tuple(sorted(self.circle[spot % len(self.circle)] for spot in range(first, after)))
 
     def least_survivors(self, min_cohort: int) -> int:
         """Fewest survivors whose sum may be revealed, with this minimum cohort."""

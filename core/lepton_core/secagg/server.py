@@ -30,6 +30,7 @@ Source: Bonawitz et al. 2017, figure 4; Bell et al. 2020, algorithm 2; docs/seca
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, replace
 from typing import TypeVar, assert_never
@@ -135,7 +136,7 @@ def start(
             expected=f"{terms.min_cohort} to {terms.max_cohort} members",
             got=str(len(invited)),
         )
-    if len(nonce) != KEY_BYTES or commit_nonce(nonce) != setup.nonce_commitment:
+    if len(nonce) != KEY_BYTES or not hmac.compare_digest(commit_nonce(nonce), setup.nonce_commitment):
         raise InputError("the nonce must be 32 bytes that open the setup's commitment")
     if any(derive_member_id(identity) != member for member, identity in invited.items()):
         raise InputError("a member id that does not belong to its identity key", where="invited")
@@ -235,7 +236,10 @@ def _roster(phase: AwaitingAdverts, *, over: bool = False) -> Outcome:
     leaves = tuple(Leaf(member, phase.adverts[member].digest(opening.setup_id)) for member in members)
     roster = Roster(leaves, opening.nonce, ())
     root = roster.root()
-    graph = draw_graph(root, opening.nonce, members, terms)
+    try:
+        graph = draw_graph(root, opening.nonce, members, terms)
+    except InputError as error:  # numbers that the terms give need not hold for the members that are left
+        return Failed(error), (*gone, Aborted(error))
     cohort = Cohort(
         opening=opening,
         members=members,

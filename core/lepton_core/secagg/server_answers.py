@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from operator import attrgetter
 
 from lepton_core.ids import MemberId
 from lepton_core.secagg.messages import (
@@ -18,6 +19,9 @@ from lepton_core.secagg.messages import (
     ShareMessage,
 )
 from lepton_core.secagg.server_phases import Agreed, Cohort
+
+#: What lists of shares and digests are sorted by; asked for every dealer of every member.
+_holder: Callable[[SealedShares | ShareDigests], MemberId] = attrgetter("holder")
 
 
 def roster_for(cohort: Cohort, member: MemberId) -> Roster:
@@ -59,7 +63,3 @@ def certificate_for(
 def digests_for(message: ShareMessage, holder: MemberId) -> ShareDigests:
     """What the dealer signed for one of its holders."""
     return message.digests[bisect_left(message.digests, holder, key=_holder)]
-
-
-def _holder(entry: SealedShares | ShareDigests) -> MemberId:
-    return entry.holder

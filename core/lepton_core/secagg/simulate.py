@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from lepton_core.errors import InputError, LeptonError
@@ -16,6 +16,8 @@ from lepton_core.secagg import client_events as told
 from lepton_core.secagg import server_events as heard
 from lepton_core.secagg.client_checks import Admission
 from lepton_core.secagg.client_phases import Phase as MemberPhase
+from lepton_core.secagg.graph import choose_parameters
+from lepton_core.secagg.masks import split_groups
 from lepton_core.secagg.messages import (
     Advert,
     Certificate,
@@ -48,6 +50,8 @@ class SimulatedRound:
     error: LeptonError | None
     #: Everything that was sent, in order: (sender or receiver, message).
     log: tuple[tuple[MemberId, MemberMessage | ServerMessage], ...]
+    #: What the coordinator stored of each member's masked words; a torn upload's first half is never in the sum.
+    uploads: Mapping[MemberId, Words]
 
 
 def run_round(
@@ -57,16 +61,22 @@ def run_round(
     randomness: Randomness,
     *,
     drop: Mapping[MemberId, Step] | None = None,
+    torn: Collection[MemberId] = (),
 ) -> SimulatedRound:
-    """Run a round to its end. inputs: packed words by member, shape (terms.words,), uint64.
+    """Run a round to its end. inputs: words by member, as `lanes.pack_input` gives them.
 
     drop: members that vanish just before they would send their message of a step.
+    torn: members that vanish in the middle of their upload.
 
     Raises:
-        InputError: terms or cohort that no round can be opened with.
-        CodecError: an input that does not fit the terms.
+        InputError: terms or cohort that no round can be opened with; nothing was drawn yet.
+        CodecError: an input that does not fit the terms; likewise.
     """
-    return _Simulation(identities, inputs, terms, randomness, drop or {}).run()
+    terms.require_sound()
+    choose_parameters(len(identities), terms)
+    for key in identities:
+        split_groups(inputs[key.member], terms)  # refuses another length
+    return _Simulation(identities, inputs, terms, randomness, drop=drop or {}, torn=torn).run()
 
 
 def event_of(message: MemberMessage) -> heard.MessageEvent:
@@ -119,10 +129,13 @@ class _Simulation:
         inputs: Mapping[MemberId, Words],
         terms: Terms,
         randomness: Randomness,
+        *,
         drop: Mapping[MemberId, Step],
+        torn: Collection[MemberId],
     ) -> None:
         self._identities = sorted(identities, key=lambda key: key.member)
-        self._inputs, self._terms, self._randomness, self._drop = inputs, terms, randomness, drop
+        self._inputs, self._terms, self._randomness = inputs, terms, randomness
+        self._drop, self._torn = drop, torn
         self._members: dict[MemberId, MemberPhase] = {}
         self._stored: dict[MemberId, Words] = {}
         self._events: deque[heard.Event] = deque()
@@ -153,9 +166,9 @@ class _Simulation:
                     case heard.Finished(result):
                         total = sum_words((self._stored[member] for member in result.survivors), self._terms)
                         groups = tuple(unmask(total, result.plan, self._terms))
-                        return SimulatedRound(groups, result, None, tuple(self._log))
+                        return SimulatedRound(groups, result, None, tuple(self._log), self._stored)
                     case heard.Aborted(error):
-                        return SimulatedRound((), None, error, tuple(self._log))
+                        return SimulatedRound((), None, error, tuple(self._log), self._stored)
                     case heard.SetDeadline() | heard.Dropped() | heard.Rejected():
                         pass
         raise InputError("the simulated round came to a standstill", where=type(phase).__name__)
@@ -172,8 +185,12 @@ class _Simulation:
                     self._say(member, message)
                 case told.Train():
                     self._tell(member, told.InputReady(self._inputs[member]))
+                case told.Upload(words, _) if member in self._torn:
+                    self._stored[member] = words[: len(words) // 2]
+                    self._lose(member)
                 case told.Upload(words, trailer):
-                    self._stored[member] = words
+                    if self._drop.get(member) is not Step.INPUT:
+                        self._stored[member] = words
                     self._say(member, trailer)
                     self._tell(member, told.UploadDone())
                 case told.RecordAnswer():
@@ -185,8 +202,11 @@ class _Simulation:
 
     def _say(self, member: MemberId, message: MemberMessage) -> None:
         if self._drop.get(member) is step_of(message):
-            self._members.pop(member, None)
-            self._events.append(heard.MemberLost(member, "simulated loss"))
+            self._lose(member)
         elif member in self._members:
             self._log.append((member, message))
             self._events.append(event_of(message))
+
+    def _lose(self, member: MemberId) -> None:
+        self._members.pop(member, None)
+        self._events.append(heard.MemberLost(member, "simulated loss"))

@@ -126,6 +126,10 @@ class Terms:
             (bool(self.lane_groups), "there is a lane group"),
             (all(group.length >= 1 for group in self.lane_groups), "every lane group holds a value"),
             (all(group.bits in LANE_BITS for group in self.lane_groups), f"lanes have one of {LANE_BITS} bits"),
+            (
+                all(self.max_cohort < 2**group.bits for group in self.lane_groups),
+                "every lane holds the sum of max_cohort values of one bit",
+            ),
             (0 < total <= LONGEST_VECTOR, f"the vector has 1 to {LONGEST_VECTOR} values"),
             (self.model_length >= 1, "the model has a parameter"),
             (0.0 <= self.corruption < 0.5, "corruption is in [0, 0.5)"),
@@ -222,6 +226,20 @@ def survivors_digest(sid: bytes, survivors: Sequence[MemberId]) -> bytes:
     return labelled_hash(b"lepton/secagg/v1/survivors", sid, *survivors)
 
 
+class _Lengths(dict[int, bytes]):
+    """A part's length as 8 bytes, big-endian; the usual ones are kept, since a member hashes 10,000s of parts."""
+
+    def __missing__(self, length: int) -> bytes:
+        return length.to_bytes(8, "big")
+
+
+_LENGTHS = _Lengths({length: length.to_bytes(8, "big") for length in range(128)})
+
+
 def labelled_hash(label: bytes, *parts: bytes) -> bytes:
     """SHA-256 over the label and every part, each behind its length, so no two lists collide."""
-    return hashlib.sha256(b"".join([len(part).to_bytes(8, "big") + part for part in (label, *parts)])).digest()
+    behind = (label, *parts)
+    pieces: list[bytes] = [b""] * (2 * len(behind))
+    pieces[::2] = map(_LENGTHS.__getitem__, map(len, behind))
+    pieces[1::2] = behind
+    return hashlib.sha256(b"".join(pieces)).digest()

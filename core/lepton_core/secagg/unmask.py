@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -11,7 +12,8 @@ from lepton_core.ring import Words
 from lepton_core.secagg.masks import MaskStream, add_masks, masks_of, split_groups
 from lepton_core.secagg.terms import Terms
 
-#: 1 MiB: below, threads would wait for each other more than they work.
+#: Slices are as equal as can be, so that no thread waits for another, and at most this long: below about 1 MiB,
+#: threads would wait for each other more than they work.
 SLICE_WORDS = 2**17
 
 
@@ -56,13 +58,19 @@ def unmask(total: Words, plan: UnmaskPlan, terms: Terms, run: Run = map) -> list
     """
     groups = split_groups(total.copy(), terms)
     slices = [
-        _Slice(words[start : start + SLICE_WORDS], index, start)
+        _Slice(words[start:stop], index, start)
         for index, words in enumerate(groups)
-        for start in range(0, len(words), SLICE_WORDS)
+        for start, stop in pairwise(_bounds(len(words)))
     ]
     for _ in run(lambda piece: unmask_slice(piece.words, plan, piece.group, piece.start_word), slices):
         pass
     return groups
+
+
+def _bounds(length: int) -> list[int]:
+    """Where the slices of so many words begin, and the last one ends."""
+    count = max(1, -(-length // SLICE_WORDS))
+    return [length * index // count for index in range(count + 1)]
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from lepton_core.errors import InputError
@@ -50,8 +52,32 @@ UNMASKING = m.Unmasking(MEMBER, (m.RevealedShare(MEMBER, m.ShareKind.SELF_SEED, 
     ],
 )
 def test_a_report_comes_back_as_it_was(report: object) -> None:
-    wire = convert.report_to_proto(report, acknowledged=7).SerializeToString()  # type: ignore[arg-type]
-    assert convert.report_from_proto(control_pb2.MemberReport.FromString(wire)) == (7, report)
+    wire = convert.report_to_proto(report).SerializeToString()  # type: ignore[arg-type]
+    assert convert.report_from_proto(control_pb2.MemberReport.FromString(wire)) == report
+
+
+def test_reports_and_commands_travel_together_in_their_order() -> None:
+    reports = (Heartbeat(), MatchAnswer(JobId("a-job"), None), Heartbeat())
+    batch = control_pb2.ReportBatch.FromString(convert.reports_to_proto(reports, acknowledged=7).SerializeToString())
+    assert (batch.acknowledged, convert.reports_from_proto(batch)) == (7, reports)
+    commands = tuple(RoundCommand(JobId("a-job"), RoundNumber(number), DELIVERY) for number in (1, 2))
+    sent = control_pb2.CommandBatch.FromString(convert.commands_to_proto(commands, first=4).SerializeToString())
+    assert list(convert.commands_from_proto(sent)) == [(4, commands[0]), (5, commands[1])]
+
+
+def test_more_messages_than_a_batch_may_have_are_refused_before_any_is_read() -> None:
+    most = convert.MOST_IN_A_BATCH
+    with pytest.raises(InputError, match="too many"):
+        convert.reports_from_proto(control_pb2.ReportBatch(reports=[control_pb2.MemberReport()] * (most + 1)))
+    with pytest.raises(InputError, match="too many"):
+        next(convert.commands_from_proto(control_pb2.CommandBatch(commands=[control_pb2.ServerCommand()] * (most + 1))))
+
+
+def test_a_command_that_cannot_be_read_stands_beside_the_others_with_its_reason() -> None:
+    good = convert.command_to_proto(RoundCommand(JobId("a-job"), RoundNumber(1), DELIVERY), sequence=2)
+    read = list(convert.commands_from_proto(control_pb2.CommandBatch(commands=[control_pb2.ServerCommand(), good])))
+    assert isinstance(read[0][1], InputError)
+    assert isinstance(read[1][1], RoundCommand)
 
 
 @pytest.mark.parametrize(
@@ -96,6 +122,45 @@ def test_terms_in_another_form_than_the_canonical_are_refused() -> None:
     message.terms = message.terms.replace(b",", b", ", 1)
     with pytest.raises(InputError, match="canonical"):
         convert.from_proto(message, Setup)
+
+
+@pytest.mark.parametrize(
+    ("value", "field"),
+    [
+        (m.Leaf(MEMBER, b"d" * 32), "member"),
+        (m.Leaf(MEMBER, b"d" * 32), "advert_digest"),
+        (m.Roster((), b"n" * 32, ()), "server_nonce"),
+        (m.ShareDigests(MEMBER, b"1" * 32, b"2" * 32), "mask_key"),
+        (m.ShareDigests(MEMBER, b"1" * 32, b"2" * 32), "self_seed"),
+        (m.ShareMessage(MEMBER, (), (), b"s" * 64), "signature"),
+        (DELIVERY.dealt[0], "signature"),
+        (DELIVERY, "model_digest"),
+        (m.InputTrailer(MEMBER, b"p" * 32, 80, (), b"s" * 64), "payload_digest"),
+        (m.InputTrailer(MEMBER, b"p" * 32, 80, (), b"s" * 64), "signature"),
+        (m.ConsistencySignature(MEMBER, b"s" * 64), "signature"),
+        (UNMASKING.revealed[0], "salt"),
+        (UNMASKING.revealed[0], "share"),
+        (UNMASKING, "signature"),
+        (Setup(JobId("a-job"), RoundNumber(1), TERMS, b"c" * 32), "nonce_commitment"),
+    ],
+)
+@pytest.mark.parametrize("change", [lambda whole: whole[:-1], lambda whole: whole + b"x"])
+def test_a_key_digest_or_signature_of_another_size_is_refused_by_name(
+    value: object, field: str, change: Callable[[bytes], bytes]
+) -> None:
+    message = convert.to_proto(value)
+    setattr(message, field, change(getattr(message, field)))
+    with pytest.raises(InputError) as refused:
+        convert.from_proto(message, type(value))
+    assert refused.value.where == f"{type(value).__name__}.{field}"
+
+
+def test_an_id_of_another_size_inside_a_list_is_refused_by_name() -> None:
+    message = convert.to_proto(m.SurvivorSet((MEMBER,)))
+    message.survivors.append(b"short")
+    with pytest.raises(InputError) as refused:
+        convert.from_proto(message, m.SurvivorSet)
+    assert refused.value.where == "SurvivorSet.survivors"
 
 
 def test_a_round_invite_without_its_setup_is_refused() -> None:

@@ -1,5 +1,7 @@
 """The finder of k and t: the check values of the design, and every condition in exact arithmetic."""
 
+import re
+from dataclasses import replace
 from fractions import Fraction
 from math import comb
 
@@ -92,6 +94,27 @@ def test_assumptions_that_no_graph_serves_are_refused_with_the_nearest_that_one_
     assert search(Assumptions(1000, 0.40, 0.3, 80)) is None
     assert search(Assumptions(1000, 0.45, 0.27, 80)) is not None
     assert search(Assumptions(1000, 0.45, 0.28, 80)) is None
+
+
+@pytest.mark.parametrize(
+    ("members", "corruption", "dropout", "hint"),
+    [
+        (1000, 0.45, 0.3, "corruption 0.39 instead of 0.45 or dropout 0.27 instead of 0.3"),
+        (70, 0.4, 0.31, "corruption 0.35 instead of 0.4 or dropout 0.28 instead of 0.31"),
+        (66, 0.0, 0.6, "dropout 0.48 instead of 0.6"),
+        (65, 0.49, 0.99, "dropout 0.23 instead of 0.99"),
+        (66, 0.45, 0.9, "dropout 0.25 instead of 0.9"),
+        (3, 0.0, 0.0, "invite more members, or at most 64"),
+    ],
+)
+def test_the_nearest_assumptions_told_are_feasible_and_the_next_percent_is_not(members, corruption, dropout, hint):
+    assumed = Assumptions(members, corruption, dropout, 80)
+    with pytest.raises(InputError) as refused:
+        find_parameters(assumed)
+    assert refused.value.hint == hint
+    for name, nearest in re.findall(r"(\w+) ([\d.]+) instead of", hint):
+        for share, feasible in ((float(nearest), True), (round(float(nearest) + 0.01, 2), False)):
+            assert (search(replace(assumed, **{name: share})) is not None) is feasible
 
 
 def test_the_search_stops_early_only_where_no_larger_k_would_do():

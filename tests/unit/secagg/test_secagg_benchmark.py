@@ -23,22 +23,38 @@ def test_a_round_is_exact_at_two_bytes_a_parameter_with_the_numbers_asked_for_an
         assert row["exact"]
         assert row["bytes_per_parameter"] == 2.0
         assert min(row["client_ms"], row["server_s"], row["keystream_gb_s"]) > 0
+        assert row["client_messages_ms"] < row["client_ms"]
     # 65 self masks, and those of the lost member's pairs; a member verifies two signatures a neighbour and t more.
     assert asked["masks_removed"] == 65 + 6
     assert asked["member_verifications"] == 6 + 6 + 5
 
 
 def test_the_sweep_tells_a_row_a_cohort_and_draws_them(capsys, tmp_path):
-    plot = tmp_path / "sweep.svg"
-    sweep = ["--sweep", "--sweep-members", "5", "20", "--sweep-dimension", "100", "--plot", str(plot)]
-    result = measure(capsys, *sweep)
+    plot, table = tmp_path / "sweep.svg", tmp_path / "sweep.md"
+    sweep = ["--sweep", "--sweep-members", "5", "20", "--sweep-dimension", "100"]
+    result = measure(capsys, *sweep, "--plot", str(plot), "--table", str(table))
     assert [(row["members"], row["neighbours"], row["threshold"]) for row in result["rows"]] == [
         (5, 4, 4),
         (20, 19, 14),
     ]
     assert all(row["exact"] for row in result["rows"])
     assert plot.read_text().startswith("<svg")
-    assert plot.read_text().count("<polyline") == 3
+    # A member and the coordinator, each as measured and as theory says; theory is what no round can be cheaper than.
+    assert plot.read_text().count("<polyline") == 4
+    assert plot.read_text().count("stroke-dasharray") == 2
+    titles, _, *lines = table.read_text().splitlines()
+    assert titles.startswith("| n | k | t | member, ms |")
+    assert [line.split(" | ")[:2] for line in lines] == [["| 5", "4"], ["| 20", "19"]]
+    assert all(row["client_over_theory"] > 1 and row["server_over_theory"] > 1 for row in result["rows"])
+
+
+def test_the_coordinator_s_memory_does_not_grow_with_its_members(capsys):
+    result = measure(capsys, "--memory", "--memory-members", "5", "40", "--dimension", "1000000")
+    few, many = result["rows"]
+    assert few["exact"]
+    assert many["exact"]
+    # The vector has 1.9 MiB; eight times the members must not cost one vector more.
+    assert many["peak_mib"] - few["peak_mib"] < few["vector_mib"]
 
 
 def test_numbers_that_are_not_safe_are_refused_with_those_that_are(capsys):

@@ -52,6 +52,19 @@ def test_every_subset_of_threshold_shares_rebuilds_the_secret(holders, threshold
         assert reconstruct([shares[i] for i in subset], [xs[i] for i in subset], threshold) == secret
 
 
+def test_every_eleven_of_sixteen_shares_rebuild_the_secret_and_ten_do_not():
+    """The golden rounds of sixteen have threshold 11; coefficients are fixed: c_j = p - j."""
+    secret = PRIME // 3
+    xs = tuple(range(1, 17))
+    shares = split(secret, 11, xs, Scripted(*(PRIME - j for j in range(1, 11))))
+    assert shares[0] == (secret - sum(range(1, 11))) % PRIME
+    assert shares[1] == (secret - sum(j * 2**j for j in range(1, 11))) % PRIME
+    for subset in itertools.combinations(range(16), 11):
+        assert reconstruct([shares[i] for i in subset], [xs[i] for i in subset], 11) == secret
+    for subset in itertools.combinations(range(16), 10):
+        assert reconstruct([shares[i] for i in subset], [xs[i] for i in subset], 10) != secret
+
+
 def test_fewer_shares_than_the_threshold_fit_every_secret():
     shares = split(42, 3, (1, 2, 3), Scripted(77, 99))
     # Whatever the secret, some third share completes the two known ones: they rule nothing out.

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lepton_core.secagg.payload import encode_payload
 from lepton_core.secagg.simulate import run_round
 from lepton_core.secagg.steps import Step
 from lepton_core.secagg.terms import LaneGroup
@@ -24,6 +25,14 @@ ROUNDS = {
     "sixteen, one lost before SHARE, two before INPUT, one each before CONSISTENCY and UNMASK": (
         16,
         {1: Step.SHARE, 4: Step.INPUT, 7: Step.INPUT, 10: Step.CONSISTENCY, 13: Step.UNMASK},
+    ),
+}
+#: Rounds in which a member is also lost in the middle of its upload: (members, lost as above, torn).
+TORN_ROUNDS = {
+    "sixteen, one lost before SHARE, before INPUT, in mid-upload, before CONSISTENCY and before UNMASK": (
+        16,
+        {1: Step.SHARE, 4: Step.INPUT, 10: Step.CONSISTENCY, 13: Step.UNMASK},
+        7,
     ),
 }
 #: The round whose messages are written out whole; of the others each message's SHA-256 is.
@@ -56,16 +65,17 @@ def make_values(place, terms):
 
 def run(name):
     """One round of the table, as JSON values."""
-    count, lost = ROUNDS[name]
+    count, lost, torn = TORN_ROUNDS[name] if name in TORN_ROUNDS else (*ROUNDS[name], None)
     terms = make_terms((LaneGroup(9, 16), LaneGroup(5, 21)))
     identities = make_identities(count)
     inputs = {key.member: pack_values(make_values(place, terms), terms) for place, key in enumerate(identities)}
     drop = {identities[index].member: step for index, step in lost.items()}
-    ended = run_round(identities, inputs, terms, SeededRandomness(name), drop=drop)
+    halved = () if torn is None else (identities[torn].member,)
+    ended = run_round(identities, inputs, terms, SeededRandomness(name), drop=drop, torn=halved)
     messages = [{"member": member.hex(), "message": plain(message)} for member, message in ended.log]
     if name != WHOLE:
         messages = [hashlib.sha256(json.dumps(m, sort_keys=True).encode()).hexdigest() for m in messages]
-    return {
+    golden = {
         "members": count,
         "lost": {str(index): step.name for index, step in lost.items()},
         "survivors": [member.hex() for member in ended.result.survivors],
@@ -73,6 +83,9 @@ def run(name):
         "sum": [[str(word) for word in group] for group in ended.groups],
         "messages": messages,
     }
+    if halved:  # what had come of the torn upload; of whole ones the trailers tell the digests
+        golden["torn"] = {member.hex(): encode_payload(ended.uploads[member]).hex() for member in halved}
+    return golden
 
 
 def make():
@@ -80,7 +93,7 @@ def make():
     return {
         "generator": "python -m tests.vectors.secagg.v1.generate",
         "source": "Lepton, secure aggregation protocol v1; keys and randomness from tests/protocol/seeded.py",
-        "rounds": {name: run(name) for name in ROUNDS},
+        "rounds": {name: run(name) for name in (*ROUNDS, *TORN_ROUNDS)},
     }
 
 
