@@ -48,8 +48,9 @@ bench: setup ## measure: `python -m benchmarks NAME` runs one
 protos: setup ## write the generated protobuf code anew
 	$(BIN)/python protos/generate.py
 
-docs: setup ## check that the documentation's links, commands and tables hold
-	$(TEST) tests/architecture/test_docs.py
+docs: setup ## draw what the pages show of the code, and check that their links, commands and tables hold
+	$(BIN)/python docs/draw.py
+	$(TEST) tests/architecture/test_docs.py tests/architecture/test_drawn.py
 
 demo: setup ## a real federation of five hospitals on this machine
 	@$(BIN)/lepton demo

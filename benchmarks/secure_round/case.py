@@ -23,6 +23,8 @@ class Case:
     #: k and t above 64 members; 0: as found.
     neighbours: int = 0
     threshold: int = 0
+    #: Members whose work is measured; the others do all of it but verify no signature. 0: everybody.
+    sample: int = 0
 
     @property
     def largest(self) -> int:

@@ -28,6 +28,7 @@ from __future__ import annotations
 import datetime as dt
 import math
 import tomllib
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -190,10 +191,17 @@ def admit(policy: Policy, job: Job, now: float) -> Population:
     Raises:
         PolicyRefusal: `where` is the key of the policy that says no.
     """
-    allowed = policy.jobs
+    expires = policy.jobs.expires
     today = dt.datetime.fromtimestamp(now, dt.UTC).date()
-    if today > allowed.expires:
-        raise _refusal("EXPIRED", "jobs.expires", "the policy has expired", allowed.expires.isoformat(), str(today))
+    if today > expires:
+        raise _refusal("EXPIRED", "jobs.expires", "the policy has expired", expires.isoformat(), str(today))
+    return _admit(policy, job)
+
+
+@lru_cache(maxsize=64)
+def _admit(policy: Policy, job: Job) -> Population:
+    """`admit` on any day; remembered, as a round asks four times and neither policy nor job ever changes."""
+    allowed = policy.jobs
     if job.purpose not in allowed.purposes:
         raise _refusal(
             "PURPOSE", "jobs.purposes", "this purpose is not allowed", _any_of(allowed.purposes), job.purpose

@@ -310,8 +310,8 @@ class Coordinator:
                     artifacts=self._artifacts,
                     kept=lambda: artifacts_in_use(self._live.values()),
                 )
-                size = len(report_to_bytes(replace(report, payload=b"")))
-                return job, ev.RoundMessage(member, number, message, size, inline)
+                encoded = report_to_bytes(replace(report, payload=b""))
+                return job, ev.RoundMessage(member, number, message, len(encoded), inline, encoded)
 
     def _apply(self, events: Sequence[tuple[JobId, ev.MachineEvent]]) -> tuple[ev.Effect, ...]:
         """Step the machines on the events, open the rounds that can be opened, commit, then take the new states."""

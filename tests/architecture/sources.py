@@ -76,7 +76,7 @@ def package_sources() -> list[Source]:
 
 def written_files() -> list[Path]:
     """Every hand-written Python file of the checkout outside tests."""
-    folders = [*PACKAGES, "benchmarks", "examples", "deploy"]
+    folders = [*PACKAGES, "benchmarks", "docs", "examples", "deploy"]
     files = (path for folder in folders for path in sorted((ROOT / folder).rglob("*.py")))
     return [path for path in files if not is_generated(path)]
 

@@ -110,6 +110,17 @@ def test_the_readmes_link_to_the_same_pages() -> None:
     assert english - {"README.zh-CN.md"} == chinese - {"README.md"}
 
 
+def test_every_test_that_a_page_names_is_there() -> None:
+    tests = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
+    defined = set(re.findall(r"^(?:async )?def (test_\w+)\(", tests, re.MULTILINE))
+    named = {name for page in pages() for name in re.findall(r"`(test_\w+)`", read(page))}
+    files = {path for page in pages() for path in re.findall(r"`(tests/[\w/.]+\.py)`", read(page))}
+    assert named
+    assert files
+    assert sorted(named - defined) == []
+    assert sorted(path for path in files if not (ROOT / path).exists()) == []
+
+
 def test_every_error_class_has_its_row_in_the_error_table() -> None:
     rows = set(re.findall(r"^\| `(\w+)` \| `([\w.-]+)` \| (\d+) \|", read(ROOT / "docs/errors.md"), re.MULTILINE))
     classes = {

@@ -16,6 +16,7 @@ from lepton_core.secagg.shamir import PRIME, reconstruct, split
 from lepton_core.secagg.simulate import run_round, step_of
 from lepton_core.secagg.steps import Step
 from lepton_core.secagg.terms import LaneGroup
+from tests.property.budget import examples
 from tests.protocol.fake_link import FakeRound
 from tests.protocol.seeded import SeededRandomness, draw_values, make_identities, make_terms, pack_values
 
@@ -24,7 +25,7 @@ LANES = st.lists(
 ).map(tuple)
 
 
-@settings(max_examples=40)
+@settings(max_examples=examples(40, 2_000))
 @given(
     count=st.integers(3, 8),
     groups=LANES,
@@ -54,7 +55,7 @@ def test_a_round_with_any_losses_gives_the_exact_sum_of_its_survivors_or_none(co
         np.testing.assert_array_equal(unpack(ended.groups[index], group.bits, group.length), expected)
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=examples(6, 200))
 @given(
     count=st.integers(65, 80),
     losses=st.dictionaries(st.integers(0, 79), st.sampled_from(Step), max_size=7),
@@ -79,7 +80,7 @@ def test_a_round_over_a_sparse_graph_with_any_losses_gives_the_exact_sum_of_its_
     )
 
 
-@settings(max_examples=30)
+@settings(max_examples=examples(30, 2_000))
 @given(
     count=st.integers(3, 7),
     seed=st.integers(0, 2**32),
@@ -126,7 +127,7 @@ def test_slices_of_a_mask_join(start, length, cut):
     np.testing.assert_array_equal(whole, parts)
 
 
-@settings(max_examples=15)
+@settings(max_examples=examples(15, 500))
 @given(seed=st.integers(0, 2**32))
 def test_masked_words_of_one_input_differ_in_every_round_and_hide_zeros(seed):
     terms = make_terms((LaneGroup(400, 16),))

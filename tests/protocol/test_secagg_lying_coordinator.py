@@ -365,30 +365,6 @@ def test_a_model_version_is_answered_once_over_all_rounds():
     assert not victim.fake.stored
 
 
-def other_roster(fake):
-    return replace(fake.members[fake.ids[2]].circle.roster, server_nonce=b"x" * 32)
-
-
-SECOND_MESSAGES = {
-    "setup": (client_phases.Advertised, lambda f: told.SetupReceived(replace(f.setup, nonce_commitment=b"x" * 32))),
-    "roster": (
-        client_phases.Shared,
-        lambda f: told.RosterReceived(replace(f.members[f.ids[2]].circle.roster, server_nonce=b"x" * 32)),
-    ),
-    "delivery": (client_phases.Uploaded, lambda f: told.DeliveryReceived(Delivery((), ModelVersion(4), b"x" * 32))),
-    "survivor set": (client_phases.Consistent, lambda f: told.SurvivorsReceived(SurvivorSet(tuple(f.ids[:4])))),
-}
-
-
-@pytest.mark.parametrize("name", SECOND_MESSAGES)
-def test_a_second_and_different_message_ends_the_round(name):
-    phase, make = SECOND_MESSAGES[name]
-    victim = Victim()
-    until(victim.fake, victim.member, phase)
-    victim.fake.tell(victim.member, make(victim.fake))
-    assert victim.error().reason == "DIFFERENT_REPETITION"
-
-
 def test_a_different_certificate_while_the_answer_is_recorded_ends_the_round_unanswered():
     victim = Victim()
     until(victim.fake, victim.member, client_phases.Consistent)
@@ -427,31 +403,6 @@ def test_a_member_reveals_one_kind_of_share_a_dealer_and_never_its_own_masking_k
         kinds = {entry.dealer: entry.kind for entry in unmasking.revealed}
         assert len(kinds) == len(unmasking.revealed) == COUNT
         assert {dealer for dealer, kind in kinds.items() if kind is ShareKind.MASK_KEY} == {victim}
-
-
-@pytest.mark.parametrize(
-    "event",
-    [
-        told.DeliveryReceived(Delivery((), ModelVersion(4), b"x" * 32)),
-        told.SurvivorsReceived(SurvivorSet(())),
-        told.CertificateReceived(Certificate(())),
-    ],
-)
-def test_a_message_before_its_step_ends_the_round(event):
-    victim = Victim()
-    victim.fake.tell(victim.member, event)
-    assert victim.error().reason == "OUT_OF_ORDER"
-
-
-def test_a_replay_to_a_restarted_member_ends_the_round():
-    victim = Victim()
-    until(victim.fake, victim.member, client_phases.Shared)
-    roster = victim.fake.members[victim.member].circle.roster
-    restarted, _ = client.start(
-        victim.fake.setup, victim.fake.identities[2], victim.fake.admission, SeededRandomness("after restart")
-    )
-    failed, _ = client.step(restarted, told.RosterReceived(roster))
-    assert failed.error.reason == "OWN_KEY_ALTERED"
 
 
 LOWERED_TERMS = {

@@ -60,7 +60,20 @@ class Faults:
     durable_crash: float = 0.0
     member_crash: float = 0.0
     disconnect: float = 0.0
+    #: While the coordinator takes an input in: the artifacts' disk is full for a moment.
+    disk_full: float = 0.0
     quiet_after_s: float = 240.0
+
+
+class FullAtTimes(MemoryArtifacts):
+    """Artifacts on a disk that is full while `full` is set."""
+
+    full = False
+
+    def put(self, data: bytes) -> Digest:
+        if self.full:
+            raise FaultError("the artifacts folder cannot be used", reason="DISK")
+        return super().put(data)
 
 
 @dataclass
@@ -163,13 +176,14 @@ class Federation:
         self.rng = random.Random(f"faults-{self.seed}")
         self.clock = VirtualClock()
         self.store = MemoryStore()
-        self.artifacts = MemoryArtifacts()
+        self.artifacts = FullAtTimes()
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
         self._count = 0
         self._timers: dict[str, int] = {}
         self.transitions = 0
         self.coordinator_crashes = 0
         self.member_crashes = 0
+        self.disk_faults = 0
         #: Every unmasking a member ever sent, by (member, model version): invariant I9.
         self.answers: dict[tuple[MemberId, RoundNumber], set[bytes]] = {}
         self._federation_key = IdentityKey.generate(SeededRandomness(f"federation-{self.seed}"))
@@ -318,7 +332,16 @@ class Federation:
 
     def _input(self, *inputs: ev.Input) -> None:
         before = self._written()
-        effects = self.coordinator.handle(inputs)
+        self.artifacts.full = self._happens(self.faults.disk_full)
+        try:
+            effects = self.coordinator.handle(inputs)
+        except FaultError:  # nothing was taken in: the pump tries the same batch again
+            self.disk_faults += 1
+            generation = self.coordinator_crashes
+            self.after(1.0, lambda: self._input(*inputs) if generation == self.coordinator_crashes else None)
+            return
+        finally:
+            self.artifacts.full = False
         self.transitions += 1
         chance = self.faults.durable_crash if self._written() != before else self.faults.coordinator_crash
         if self._happens(max(chance, self.faults.coordinator_crash)):

@@ -6,6 +6,7 @@ import itertools
 
 import pytest
 
+from lepton_client import participant
 from lepton_client.effects import Effect as MemberEffect
 from lepton_client.effects import Train
 from lepton_client.models import Chain
@@ -139,7 +140,9 @@ def test_an_owner_that_was_away_at_the_end_is_told_when_it_is_back_even_by_a_new
 
 
 @pytest.mark.parametrize("first", range(0, SEEDS, CHUNK))
-def test_a_hostile_world_never_breaks_an_invariant(first: int) -> None:
+def test_a_hostile_world_never_breaks_an_invariant(first: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    if first // CHUNK % 2:  # masked words that do not fit in a message are uploaded before their trailer
+        monkeypatch.setattr(participant, "INLINE_BYTES", 0)
     finished = 0
     crashes = 0
     for seed in range(first, first + CHUNK):
@@ -154,6 +157,21 @@ def test_a_hostile_world_never_breaks_an_invariant(first: int) -> None:
     assert finished >= CHUNK * 0.8, f"only {finished} of {CHUNK} jobs survived a world that turns quiet"
 
 
+@pytest.mark.parametrize("inline_bytes", [0, participant.INLINE_BYTES])
+def test_a_disk_that_is_full_at_times_loses_no_input_and_no_round(inline_bytes: int, monkeypatch) -> None:
+    monkeypatch.setattr(participant, "INLINE_BYTES", inline_bytes)
+    faults = Faults(disk_full=0.5, coordinator_crash=0.01, quiet_after_s=10.0**6)
+    met = 0
+    for seed in range(6):
+        world = Federation(seed=seed, members=4, rounds=4, faults=faults)
+        view = world.run()
+        assert view.state is JobState.FINISHED, view.reason
+        require_invariants(world, view)
+        require_chain(world, view)
+        met += world.disk_faults
+    assert met > 6
+
+
 def test_the_same_seed_gives_the_same_digest() -> None:
     digests = []
     for _ in range(2):
@@ -166,8 +184,12 @@ def test_the_same_seed_gives_the_same_digest() -> None:
     assert digests[0] != other.digest()
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_a_coordinator_dropped_at_every_single_transition_still_finishes(seed: int) -> None:
+@pytest.mark.parametrize("seed", range(4))
+def test_a_coordinator_dropped_at_every_single_transition_still_finishes(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if seed % 2:
+        monkeypatch.setattr(participant, "INLINE_BYTES", 0)
     every = Faults(durable_crash=1.0, quiet_after_s=10.0**6)
     world = Federation(seed=seed, members=4, rounds=2, faults=every)
     view = world.run()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import deque
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,7 +34,14 @@ from lepton_core.secagg.messages import (
 )
 from lepton_core.secagg.server_phases import BoundModel
 from lepton_core.secagg.steps import Step
-from lepton_core.secagg.terms import Setup, Terms, commit_nonce
+from lepton_core.secagg.terms import (
+    LEAST_SECURITY_BITS,
+    SMALLEST_COHORT,
+    LaneGroup,
+    Setup,
+    Terms,
+    commit_nonce,
+)
 from lepton_core.secagg.transcript import RoundResult
 from lepton_core.secagg.unmask import sum_words, unmask
 
@@ -52,6 +60,32 @@ class SimulatedRound:
     log: tuple[tuple[MemberId, MemberMessage | ServerMessage], ...]
     #: What the coordinator stored of each member's masked words; a torn upload's first half is never in the sum.
     uploads: Mapping[MemberId, Words]
+
+    @property
+    def survivors(self) -> tuple[MemberId, ...]:
+        """The members whose inputs are in the sum; nobody if there is none."""
+        return () if self.result is None else self.result.survivors
+
+
+def example_terms(lane_groups: Sequence[LaneGroup], members: int) -> Terms:
+    """Terms of a round that serves no job: every digest is of nothing; a tenth may collude, and a tenth be lost."""
+    nothing = hashlib.sha256(b"").digest()
+    return Terms(
+        job_digest=nothing,
+        ontology_digest=nothing,
+        membership_digest=nothing,
+        compiler_version="",
+        codec_version="",
+        layout_digest=nothing,
+        model_length=sum(group.length for group in lane_groups),
+        lane_groups=tuple(lane_groups),
+        min_cohort=SMALLEST_COHORT,
+        max_cohort=members,
+        corruption=0.1,
+        dropout=0.1,
+        security_bits=LEAST_SECURITY_BITS,
+        step_deadline_s=30.0,
+    )
 
 
 def run_round(

@@ -6,7 +6,7 @@ Events of the machine are journaled before their effects are performed; replayin
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from lepton_core.errors import LeptonError
 from lepton_core.ids import Digest, JobId, MemberId, ModelVersion, RoundNumber
@@ -151,10 +151,12 @@ class RoundMessage:
     member: MemberId
     round: RoundNumber
     message: MemberMessage
-    #: Bytes on the wire, without the masked words.
+    #: Bytes of the report, without the masked words.
     size: int
     #: True for an input whose words came with it and are not in the artifact store yet.
     inline: bool = False
+    #: The report as the journal keeps it, if it was made already; it says nothing that `message` does not.
+    report: bytes = field(default=b"", compare=False, repr=False)
 
 
 @dataclass(frozen=True)

@@ -123,8 +123,10 @@ def inputs_to_keep(phase: Rounding) -> tuple[Digest, ...] | None:
 
 
 def inputs_of(phase: Phase) -> tuple[Digest, ...]:
-    """Digests of the running round's accepted inputs."""
-    return tuple(phase.record.payloads.values()) if isinstance(phase, Rounding) else ()
+    """Digests of the running round's accepted inputs, while their sum is not kept in their place."""
+    if not isinstance(phase, Rounding) or phase.record.total is not None:
+        return ()
+    return tuple(phase.record.payloads.values())
 
 
 def oldest_round(phase: Phase) -> RoundNumber:
