@@ -26,7 +26,7 @@ from lepton_core.ids import JobId
 from lepton_core.job import Job
 from lepton_core.layout import Vector
 from lepton_core.views import JobEvent, JobView
-from lepton_pool.models import model_layout
+from lepton_pool.models import architecture_of, model_layout
 from lepton_pool.weights import decode_weights
 from lepton_server.setup import init_home
 from tests.unit.client.clinics import TURTLE, make_clinic_job, write_policy
@@ -159,7 +159,7 @@ class Hostile:
 
     def _weights(self, job: JobId, digest: str) -> Vector:
         document = self._jobs[job]
-        layout = model_layout(document.model, len(document.task.features))
+        layout = model_layout(architecture_of(document))
         return decode_weights(layout, self.researcher.download(digest))
 
 
