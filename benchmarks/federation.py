@@ -74,7 +74,7 @@ def _measure(name: str, *, secure: bool) -> dict[str, Any]:
         digits = write_digits(Path(folder) / "data", job.members, job.hidden)
         started = time.time()
         with federation(Path(folder), digits, job.members) as site:
-            view = _run_job(site, job, digits, secure=secure)
+            view = run_job(site, job, digits, secure=secure)
             pss_mb, processes = site.memory()
     ended = [round_.ended for round_ in view.rounds if round_.state == "completed"]
     warm_up = len(ended) // 5
@@ -92,7 +92,12 @@ def _measure(name: str, *, secure: bool) -> dict[str, Any]:
     }
 
 
-def _run_job(site: Site, job: Fixed, digits: Digits, *, secure: bool) -> JobView:
+def run_job(site: Site, job: Fixed, digits: Digits, *, secure: bool) -> JobView:
+    """The finished job, with its rounds and models.
+
+    Raises:
+        FaultError: it failed, or takes too long.
+    """
     ontology = site.researcher.publish_ontology(digits.ontology.read_bytes(), "turtle", "digits").digest
     file = parse_settings(JobFile, _document(job, digits, ontology, secure=secure), source="benchmark")
     submitted = submit_job(resolve_job(file, digits.folder, site.researcher), site.researcher)

@@ -1,0 +1,70 @@
+"""Federated averaging over real daemons is what a plain loop in one process computes, with masks and without."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load
+from sklearn.datasets import load_digits
+from torch import nn
+
+from benchmarks.federation import Fixed, run_job
+from benchmarks.federation_digits import HELD_OUT, write_digits
+from benchmarks.federation_site import federation
+
+pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("recipe")]
+MEMBERS, ROUNDS, HIDDEN = 4, 3, 16
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("digits")
+    digits = write_digits(folder / "data", MEMBERS, (HIDDEN,))
+    with federation(folder, digits, MEMBERS) as running:
+        yield running, digits
+
+
+def averaged(first: Path) -> tuple[dict[str, np.ndarray], float]:
+    """The recipe as a reader would write it down: the last weights, and the accuracy on the rows held out."""
+    pixels, labels = load_digits(return_X_y=True)
+    order = np.random.RandomState(7).permutation(len(labels))
+    features = torch.from_numpy((pixels[order] / 16).astype(np.float32))
+    target = torch.from_numpy(labels[order])
+    module = nn.Sequential(nn.Linear(64, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, 10))
+    weights = {name: torch.from_numpy(tensor) for name, tensor in load(first.read_bytes()).items()}
+    for number in range(1, ROUNDS + 1):
+        total = {name: torch.zeros_like(tensor, dtype=torch.float64) for name, tensor in weights.items()}
+        for member in range(MEMBERS):
+            rows, classes = features[HELD_OUT:][member::MEMBERS], target[HELD_OUT:][member::MEMBERS]
+            module.load_state_dict(weights)
+            optimizer = torch.optim.SGD(module.parameters(), lr=0.1)
+            shuffled = torch.randperm(len(rows), generator=torch.Generator().manual_seed(1000 * number + member))
+            for start in range(0, len(rows), 32):
+                batch = shuffled[start : start + 32]
+                optimizer.zero_grad()
+                nn.functional.cross_entropy(module(rows[batch]), classes[batch]).backward()
+                optimizer.step()
+            for name, tensor in module.state_dict().items():
+                total[name] += tensor.to(torch.float64) * (len(rows) / (len(features) - HELD_OUT))
+        weights = {name: tensor.to(torch.float32) for name, tensor in total.items()}
+    module.load_state_dict(weights)
+    with torch.no_grad():
+        right = (module(features[:HELD_OUT]).argmax(dim=1) == target[:HELD_OUT]).float().mean().item()
+    return {name: tensor.numpy() for name, tensor in weights.items()}, right
+
+
+@pytest.mark.parametrize(("secure", "tolerance"), [(False, 2e-5), (True, 1e-4)])
+def test_a_job_over_real_daemons_gives_the_weights_of_a_loop_in_one_process(site, secure, tolerance):
+    running, digits = site
+    view = run_job(running, Fixed(MEMBERS, ROUNDS, (HIDDEN,), accuracy=0.0), digits, secure=secure)
+    expected, accuracy = averaged(digits.weights)
+    found = load(running.researcher.download(view.models[-1].digest))
+    assert sorted(found) == sorted(expected)
+    for name, tensor in expected.items():
+        assert np.abs(found[name] - tensor).max() < tolerance
+    assert view.models[-1].accuracy == pytest.approx(accuracy, abs=0.003)
+    assert all(model.auc == -1.0 for model in view.models)
+    assert [len(round_.survivors) for round_ in view.rounds if round_.state == "completed"] == [MEMBERS] * ROUNDS
