@@ -150,3 +150,14 @@ def test_old_unfinished_uploads_are_swept_and_young_ones_kept(tmp_path: Path) ->
     assert artifacts.received(SLOT) == len(DATA)
     assert artifacts.sweep(Later(61.0), older_than_s=60.0) == 1
     assert artifacts.received(SLOT) == 0
+
+
+def test_a_folder_that_came_back_without_its_empty_shelves_takes_artifacts_again(tmp_path: Path) -> None:
+    first = FolderArtifacts(tmp_path)
+    first.put(DATA)
+    for shelf in tmp_path.iterdir():
+        if shelf.name not in {"partial", DIGEST[:2]}:
+            shelf.rmdir()
+    again = FolderArtifacts(tmp_path)
+    assert again.get(DIGEST) == DATA
+    assert all(again.has(again.put(bytes([number]))) for number in range(32))

@@ -6,7 +6,7 @@ import dataclasses
 import json
 from collections.abc import Callable
 from enum import Enum
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from lepton_core.errors import FaultError
@@ -14,6 +14,8 @@ from lepton_core.errors import FaultError
 T = TypeVar("T")
 
 _ENCODER = json.JSONEncoder(ensure_ascii=True, separators=(",", ":"), allow_nan=False)
+#: Some rounds and models of the jobs that are looked at now; a view takes 1 to 2 kB.
+_MOST_REMEMBERED = 4_096
 #: What JSON takes as it is; most of a view's fields.
 _SCALARS = frozenset({str, int, float, bool, type(None)})
 
@@ -30,13 +32,19 @@ def from_document(kind: type[T], text: str) -> T:
         FaultError: the document is not one of these views.
     """
     try:
-        return cast("T", _builder(cast("Any", kind))(json.loads(text)))
+        return cast("T", _read(cast("Any", kind), text))
     except (ValueError, KeyError, TypeError) as error:
         raise FaultError(
             f"a stored {kind.__name__} cannot be read",
             got=type(error).__name__,
             hint="the database was written by another version, or damaged; restore a backup",
         ) from None
+
+
+@lru_cache(maxsize=_MOST_REMEMBERED)
+def _read(kind: Any, text: str) -> Any:
+    """Remembered: views are frozen, a round that is over never changes, and whoever watches a job asks for all."""
+    return _builder(kind)(json.loads(text))
 
 
 def _plain(value: Any) -> Any:

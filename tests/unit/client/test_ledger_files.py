@@ -200,6 +200,16 @@ def open_records(folder) -> FileRecords:
     return FileRecords(folder / "jobs.jsonl", folder / "answers.jsonl")
 
 
+def test_the_versions_handed_out_stay_as_they_were_when_another_is_answered_on(tmp_path) -> None:
+    records = open_records(tmp_path)
+    records.record_answer(JOB_ID, ModelVersion(0), Digest("a" * 64))
+    before = records.answered(JOB_ID)
+    assert records.answered(JOB_ID) is before
+    records.record_answer(JOB_ID, ModelVersion(1), Digest("b" * 64))
+    assert (before, records.answered(JOB_ID)) == ({0}, {0, 1})
+    records.close()
+
+
 def test_accepted_and_closed_jobs_and_answers_survive(tmp_path) -> None:
     federation = Federation()
     accepted = AcceptedJob(JOB_ID, federation.job, federation.signed, PLAN)

@@ -10,11 +10,12 @@ from lepton_core.errors import FaultError, PeerViolation
 from lepton_core.identity import IdentityKey
 from lepton_core.ids import Digest, JobId, MemberId, OwnerName, RoundNumber
 from lepton_core.secagg import server_events as pe
-from lepton_core.secagg.messages import Advert
+from lepton_core.secagg.messages import Advert, ConsistencySignature
 from lepton_core.secagg.steps import Step
-from lepton_core.session import MatchRequest, Refusal, RoundInvite
+from lepton_core.session import MatchRequest, Refusal, RoundInvite, RoundReport
 from lepton_core.views import JobState
 from lepton_pool.terms import derive_terms
+from lepton_protos.convert import report_to_bytes
 from lepton_server.jobs import events as ev
 from lepton_server.jobs import machine, relay, rounding
 from lepton_server.jobs.draft import Draft
@@ -276,3 +277,15 @@ def test_a_journal_entry_of_another_version_is_a_fault_that_says_so() -> None:
 
 def test_the_jobs_secret_is_not_shown() -> None:
     assert "secret" not in repr(make_facts())
+
+
+def test_a_report_that_was_encoded_already_is_journaled_as_the_same_bytes() -> None:
+    facts = make_facts()
+    member = next(iter(facts.peers))
+    signature = ConsistencySignature(member, b"s" * 64)
+    encoded = report_to_bytes(RoundReport(facts.job_id, RoundNumber(2), signature))
+    fresh = ev.RoundMessage(member, RoundNumber(2), signature, len(encoded))
+    ready = replace(fresh, report=encoded)
+    entry = encode_event(facts.job_id, ev.Stamped(NOW, fresh))
+    assert encode_event(facts.job_id, ev.Stamped(NOW, ready)) == entry
+    assert decode_event(entry) == ev.Stamped(NOW, ready) == ev.Stamped(NOW, fresh)
