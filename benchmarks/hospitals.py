@@ -23,7 +23,8 @@ from typing import Any
 import numpy as np
 
 from lepton_client.train.alone import train_alone
-from lepton_client.train.dpsgd import PrivateModule, Rows, train_round
+from lepton_client.train.learner import build_learner, train_round
+from lepton_client.train.rows import Rows
 from lepton_compression.update import decode_sum, encode
 from lepton_compression.update.mask import kept_indices
 from lepton_core.errors import FaultError
@@ -39,7 +40,7 @@ from lepton_kg.ontology import parse_ontology
 from lepton_kg.plan import compile_plan
 from lepton_kg.source import read_columns
 from lepton_pool.evaluate import Metrics, evaluate
-from lepton_pool.models import initial_vector, model_layout
+from lepton_pool.models import architecture_of, initial_vector, model_layout
 from lepton_pool.terms import derive_ring_plan
 
 _EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "hospitals"
@@ -92,7 +93,7 @@ def run(args: argparse.Namespace) -> dict[str, object]:
         "least_accuracy_federated": min(row["accuracy_federated"] for row in rows),
         "epsilon": epsilon_of([spent], job.privacy.delta),
         "delta": job.privacy.delta,
-        "parameters": model_layout(job.model, len(job.task.features)).length,
+        "parameters": model_layout(architecture_of(job)).length,
         "bytes_per_parameter": derive_ring_plan(job).bytes_per_parameter,
         "round_ms": statistics.mean(round_ms),
     }
@@ -103,7 +104,7 @@ def resolve(file: JobFile) -> Job:
     training, privacy = file.training, file.privacy
     steps = training.rounds * training.local_steps
     noise = noise_multiplier_for(privacy.epsilon, privacy.delta, training.sampling_rate, steps)
-    document = file.model_dump(mode="json", exclude={"evaluation"})
+    document = file.model_dump(mode="json", exclude={"evaluation": True, "model": {"initial_weights"}})
     document["privacy"]["noise_multiplier"] = noise
     return parse_settings(Job, document, source="job")
 
@@ -130,22 +131,21 @@ def pool(split: Split) -> Rows:
 def federate(job: Job, split: Split) -> tuple[Vector, list[float]]:
     """The federation's last model, and each member's milliseconds a round."""
     plan, randomness = derive_ring_plan(job), SystemRandomness()
-    features = split.holdout.features.shape[1]
-    model = initial_vector(job.model, features)
-    modules = [PrivateModule(job, features) for _ in split.hospitals]
+    model = initial_vector(architecture_of(job))
+    learners = [build_learner(job) for _ in split.hospitals]
     state: OptimizerState = {}
     times_ms: list[float] = []
     for number in range(1, job.training.rounds + 1):
         seed = hashlib.sha256(job.digest() + number.to_bytes(4, "big")).digest()
         kept = kept_indices(plan, seed)
         total = np.zeros(plan.padded_length, dtype=np.int64)
-        for module, rows, declared in zip(modules, split.hospitals, split.declared_rows, strict=True):
+        for learner, rows, declared in zip(learners, split.hospitals, split.declared_rows, strict=True):
             start = time.perf_counter()
             expected_batch = declared * job.training.sampling_rate
-            update = train_round(module, model, kept, rows, expected_batch=expected_batch)
+            update = train_round(learner, model, kept, rows, expected_batch=expected_batch)
             total += encode(update, plan, seed, randomness)
             times_ms.append(1e3 * (time.perf_counter() - start))
-        model, state = apply_update(job.training.server, model, decode_sum(total, len(modules), plan, seed), state)
+        model, state = apply_update(job.training.server, model, decode_sum(total, len(learners), plan, seed), state)
     return model, times_ms
 
 
@@ -170,4 +170,4 @@ def _prepare(job: Job, ontology: Path, mapping_file: Path) -> Rows:
 
 
 def _measure(job: Job, model: Vector, split: Split) -> Metrics:
-    return evaluate(job.model, model, split.holdout.features, split.holdout.target)
+    return evaluate(architecture_of(job), model, split.holdout.features, split.holdout.target)

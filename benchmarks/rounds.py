@@ -40,6 +40,10 @@ _FEATURES = tuple(
 #: Rounds that are not counted: caches are cold and connections young.
 _WARM_UP = 10
 _DEADLINE_S = 300.0
+
+#: When, what, how many.
+Count = tuple[float, str, int]
+
 _POLICY = """
 [peers]
 federation_key = "{key}"
@@ -86,36 +90,48 @@ def run(args: argparse.Namespace) -> dict[str, object]:
     return figures | {"pids": [coordinator, *members], "measured_s": time.time() - start}
 
 
-def _figures(view: JobView, first: int, spent: list[float], counts: list[float]) -> dict[str, object]:
+def _figures(view: JobView, first: int, spent: list[float], counts: list[Count]) -> dict[str, object]:
     """`first`: rounds not counted; `spent`: CPU seconds of the coordinator, then of the members."""
     done = [round_ for round_ in view.rounds if round_.state == "completed"]
-    span = done[-1].ended - done[first].ended
+    start, end = done[first].ended, done[-1].ended
     rounds = len(done) - first - 1
     members = len(done[-1].cohort)
-    commits = [at for at in counts if done[first].ended <= at <= done[-1].ended]
+
+    def a_round(what: str) -> float:
+        return sum(number for at, kind, number in counts if kind == what and start <= at <= end) / rounds
+
     return {
-        "rounds_per_second": rounds / span,
+        "rounds_per_second": rounds / (end - start),
         "member_cpu_ms": 1e3 * statistics.mean(spent[1:]) / (rounds + 1),
         "server_cpu_ms": 1e3 * spent[0] / (rounds + 1),
-        "messages": 11 * members,  # six commands and five reports a member
+        "messages": a_round("messages"),
         "message_bytes_per_member": done[-1].message_bytes / members,
-        "commits_per_round": len(commits) / rounds,
-        "signatures_per_round": 5 * members,
+        "commits_per_round": a_round("commits"),
+        "member_commits_per_round": a_round("syncs") / members,
+        "signatures_per_round": a_round("signatures"),
         "survivors": len(done[-1].survivors),
         "parameters": view.model_parameters,
     }
 
 
 @contextlib.contextmanager
-def _coordinator(folder: Path) -> Iterator[tuple[int, list[float]]]:
-    home, counts = folder / "coordinator", folder / "commits"
+def _coordinator(folder: Path) -> Iterator[tuple[int, list[Count]]]:
+    home, counts = folder / "coordinator", folder / "counts"
     init_home(home, listen="127.0.0.1:0", hosts=("127.0.0.1", "localhost"))
-    commits: list[float] = []
+    counted: list[Count] = []
     with _process("benchmarks.rounds_coordinator", str(home), str(counts)) as pid:
         _wait_until((home / "address").is_file, "the coordinator's start")
         with contextlib.ExitStack() as stack:
-            stack.callback(lambda: commits.extend(float(line) for line in counts.read_text().splitlines()))
-            yield pid, commits
+            stack.callback(lambda: counted.extend(_counts(folder)))
+            yield pid, counted
+
+
+def _counts(folder: Path) -> Iterator[Count]:
+    """What the processes have counted so far."""
+    for place in folder.glob("*counts"):
+        for line in place.read_text().splitlines():
+            at, what, number = line.split()
+            yield float(at), what, int(number)
 
 
 @contextlib.contextmanager
@@ -138,7 +154,14 @@ def _members(folder: Path, count: int) -> Iterator[list[int]]:
         researcher.publish_membership(signed.read_bytes())
     with contextlib.ExitStack() as stack:
         yield [
-            stack.enter_context(_process("benchmarks.rounds_member", str(folder / owner), log=folder / f"{owner}.log"))
+            stack.enter_context(
+                _process(
+                    "benchmarks.rounds_member",
+                    str(folder / owner),
+                    str(folder / f"{owner}.counts"),
+                    log=folder / f"{owner}.log",
+                )
+            )
             for owner in owners
         ]
 

@@ -1,14 +1,17 @@
 """A member process of the rounds benchmark: the daemon's own parts, but for data and training, which cost nothing here.
 
-`python -m benchmarks.rounds_member HOME`; everything else is production: links, participant, ledger, records, pump.
+`python -m benchmarks.rounds_member HOME COUNTS`; a line `time syncs 1` is written for every file synced. Everything
+else is production: links, participant, ledger, records, pump.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import Any, cast
 
@@ -81,5 +84,17 @@ async def run(folder: Path) -> None:
         await pump.run_until(stop)
 
 
+def count_syncs(place: Path) -> None:
+    """Count what is made durable."""
+    file, fsync = place.open("a", buffering=1), os.fsync
+
+    def counted(descriptor: int) -> None:
+        fsync(descriptor)
+        file.write(f"{time.time()} syncs 1\n")
+
+    os.fsync = counted  # type: ignore[assignment]  # the same for every file that this process has
+
+
 if __name__ == "__main__":
+    count_syncs(Path(sys.argv[2]))
     asyncio.run(run(Path(sys.argv[1])))

@@ -54,7 +54,9 @@ class Prediction:
 
     #: Counted from 1, without the header.
     row: int
-    #: Of the target's positive value; None if the row could not be read with certainty.
+    #: The positive value, or of several classes the most probable; None if the row could not be read with certainty.
+    value: str | None
+    #: Of that value; None as above.
     probability: float | None
 
 
@@ -99,11 +101,11 @@ def export_model(link: CoordinatorLink, job: Job, view: JobView, version: int | 
         CodecError: the stored model is not of the job's layout.
         ConflictError: `file` exists.
     """
-    from lepton_pool.models import model_layout
+    from lepton_pool.models import architecture_of, model_layout
     from lepton_pool.weights import decode_weights
 
     model = _chosen(link.models(view.job), version, view.job)
-    layout = model_layout(job.model, len(job.task.features))
+    layout = model_layout(architecture_of(job))
     data = link.download(model.digest)
     decode_weights(layout, data)
     sidecar = Sidecar(
@@ -151,7 +153,7 @@ def load_sidecar(file: Path) -> Sidecar:
 
 
 def predict_rows(file: Path, source: Path, mapping_file: Path, ontology: Callable[[str], bytes]) -> list[Prediction]:
-    """The model's probability for every row of a source, which needs no column for the target.
+    """What the model says about every row of a source, which needs no column for the target.
 
     `ontology(digest)` gives the canonical N-Quads of the job's ontology version.
 
@@ -159,14 +161,12 @@ def predict_rows(file: Path, source: Path, mapping_file: Path, ontology: Callabl
         MatchRefusal: the mapping cannot serve the model's concepts.
         InputError: a file that is missing or not as it should be.
     """
-    import numpy as np
-
     from lepton_kg.mapping import parse_mapping
     from lepton_kg.ontology import load_canonical
     from lepton_kg.plan import compile_plan
     from lepton_kg.source import read_columns
     from lepton_pool.evaluate import predict
-    from lepton_pool.models import model_layout
+    from lepton_pool.models import architecture_of, model_layout
     from lepton_pool.weights import decode_weights
 
     job = load_sidecar(file).job
@@ -179,12 +179,26 @@ def predict_rows(file: Path, source: Path, mapping_file: Path, ontology: Callabl
     frame = _labelled(read_columns(from_file, columns, source.resolve().parent))
     rows = _certain_rows(plan, frame, 0)
     if not rows:
-        return [Prediction(row + 1, None) for row in range(frame.height)]
+        return [Prediction(row + 1, None, None) for row in range(frame.height)]
     features = plan.execute(frame[rows], max_refused_fraction=0.0).features
-    vector = decode_weights(model_layout(job.model, len(task.features)), read_bytes(file, "model file"))
-    logits: npt.NDArray[np.float32] = predict(job.model, vector, features)
-    told = dict(zip(rows, (1.0 / (1.0 + np.exp(-logits.astype(np.float64)))).tolist(), strict=True))
-    return [Prediction(row + 1, told.get(row)) for row in range(frame.height)]
+    vector = decode_weights(model_layout(architecture_of(job)), read_bytes(file, "model file"))
+    told = dict(zip(rows, _told(task, predict(architecture_of(job), vector, features)), strict=True))
+    return [Prediction(row + 1, *told.get(row, (None, None))) for row in range(frame.height)]
+
+
+def _told(task: Task, logits: npt.NDArray[np.float32]) -> list[tuple[str, float]]:
+    """The value that each row's logits speak of, and its probability."""
+    import numpy as np
+
+    exact = logits.astype(np.float64)
+    if logits.ndim == 1:
+        return [(task.target.values[0], p) for p in (1.0 / (1.0 + np.exp(-exact))).tolist()]
+    odds = np.exp(exact - exact.max(axis=1, keepdims=True))  # (rows, classes)
+    shares = odds / odds.sum(axis=1, keepdims=True)
+    return [
+        (task.target.values[index], p)
+        for index, p in zip(shares.argmax(axis=1), shares.max(axis=1).tolist(), strict=True)
+    ]
 
 
 def _chosen(models: tuple[ModelView, ...], version: int | None, job: str) -> ModelView:
@@ -211,7 +225,7 @@ def _with_stand_in(mapping: Mapping, task: Task) -> Mapping:
     stand_in = Column(
         column=_STAND_IN,
         concept=target,
-        codes={"any": task.iri(task.target.positive)},
+        codes={"any": task.iri(task.target.values[0])},
         status=like.status,
         approver=like.approver,
         date=like.date,

@@ -44,6 +44,10 @@ def policy_words(policy: Policy) -> list[tuple[str, str]]:
             "unprotected jobs",
             "ALLOWED: exact sums without privacy noise may leave." if jobs.allow_unprotected else "Refused.",
         ),
+        (
+            "updates without masks",
+            "ALLOWED: the coordinator may see this owner's updates." if jobs.allow_plain_updates else "Refused.",
+        ),
     ]
     return rules
 

@@ -1,4 +1,4 @@
-"""From `job.toml` to a job that everybody can hash: ontology by hash, noise derived, public evaluation set prepared."""
+"""From `job.toml` to a job that everybody can hash: ontology by hash, noise derived, public files prepared."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lepton_admin.files import read_text, read_toml
-from lepton_core.errors import JobError, LeptonError, NotFoundError
+from lepton_admin.files import read_bytes, read_text, read_toml
+from lepton_core.errors import CodecError, JobError, LeptonError, NotFoundError
 from lepton_core.ids import Digest, JobId, digest_of
 from lepton_core.job import Job, JobFile, Task
 from lepton_core.settings import parse_settings
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from lepton_admin.link import CoordinatorLink
     from lepton_kg.ontology import Ontology
     from lepton_kg.plan import PreparedData
+    from lepton_pool.models import Architecture
 
 _HASH = re.compile(r"[0-9a-f]{64}")
 
@@ -29,6 +30,8 @@ class ReadyJob:
     job: Job
     #: safetensors with `features` and `target`; None without an evaluation set.
     evaluation: bytes | None
+    #: safetensors with the first weights; None if they come from the seed.
+    initial: bytes | None
 
 
 def load_job_file(path: Path, link: CoordinatorLink) -> JobFile:
@@ -51,28 +54,59 @@ def resolve_job(file: JobFile, folder: Path, link: CoordinatorLink) -> ReadyJob:
 
     Raises:
         NotFoundError: the ontology version is not published.
-        JobError: a concept, value or unit that the ontology does not have.
+        JobError: a concept, value or unit that the ontology does not have, or first weights of another model.
+        InputError: the file of first weights is missing.
         MatchRefusal, DataError, MappingError: the evaluation set does not serve the job.
         RefusedError: no noise keeps the promised epsilon.
     """
     from lepton_kg.task import resolve_task
+    from lepton_pool.models import architecture_of
 
     ontology = find_ontology(file.task.ontology, link)
     resolve_task(file.task, ontology)
-    document = file.model_dump(mode="json", exclude={"evaluation"})
+    document = file.model_dump(mode="json", exclude={"evaluation": True, "model": {"initial_weights"}})
     document["privacy"]["noise_multiplier"] = _noise_multiplier(file)
-    artifact = None
+    evaluation = initial = None
     if file.evaluation is not None:
         prepared = prepare_rows(file.task, folder / file.evaluation.mapping, folder / file.evaluation.source, ontology)
-        artifact = _to_safetensors(prepared)
-        document["evaluation"] = {"digest": digest_of(artifact), "rows": len(prepared.target)}
-    return ReadyJob(parse_settings(Job, document, source="job"), artifact)
+        evaluation = _to_safetensors(prepared)
+        document["evaluation"] = {"digest": digest_of(evaluation), "rows": len(prepared.target)}
+    if file.model.initial_weights is not None:
+        built = architecture_of(parse_settings(Job, document, source="job"))
+        initial = load_first_weights(folder / file.model.initial_weights, built)
+        document["model"]["initial"] = digest_of(initial)
+    return ReadyJob(parse_settings(Job, document, source="job"), evaluation, initial)
+
+
+def load_first_weights(path: Path, architecture: Architecture) -> bytes:
+    """The model's first weights in a safetensors file, as the one artifact that holds them.
+
+    Raises:
+        InputError: the file is missing.
+        JobError: other tensors than the model's, or values that are not finite.
+    """
+    from lepton_pool.models import model_layout
+    from lepton_pool.weights import decode_weights, encode_weights
+
+    layout = model_layout(architecture)
+    try:
+        return encode_weights(layout, decode_weights(layout, read_bytes(path, "file of first weights")))
+    except CodecError as error:
+        raise JobError(
+            f"the first weights are not this model's: {error.message}",
+            where=f"model.initial_weights, {path}",
+            expected=error.expected,
+            got=error.got,
+            hint="the file must hold the model's tensors by name and shape, float32 and finite",
+            reason="BAD_FIRST_WEIGHTS",
+        ) from None
 
 
 def submit_job(ready: ReadyJob, link: CoordinatorLink) -> JobId:
     """Upload what the job names, hand the job in, and give its id."""
-    if ready.evaluation is not None:
-        link.upload(ready.evaluation)
+    for artifact in (ready.evaluation, ready.initial):
+        if artifact is not None:
+            link.upload(artifact)
     return link.submit(ready.job.canonical())
 
 

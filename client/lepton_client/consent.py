@@ -129,7 +129,7 @@ class Consent:
                 got=str(version),
                 reason="TOO_MANY_VERSIONS",
             )
-        if model in self._records.answered_models(accepted.job_id):
+        if self._records.has_answered_on(accepted.job_id, model):
             raise PeerViolation(
                 "a model that was answered on under another version number",
                 where="coordinator",

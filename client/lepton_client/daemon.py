@@ -55,6 +55,8 @@ async def run(
         accepted_list.current()
         if policy.current().jobs.allow_unprotected:
             log.warning("the policy allows jobs without privacy", key="policy.jobs.allow_unprotected")
+        if policy.current().jobs.allow_plain_updates:
+            log.warning("the policy allows updates without masks", key="policy.jobs.allow_plain_updates")
 
         # 2. What it must never forget: charges, accepted jobs, answers. A second daemon is refused here.
         ledger = stack.enter_context(contextlib.closing(FileLedger(home.ledger, identity, SystemClock())))

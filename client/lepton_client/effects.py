@@ -48,6 +48,8 @@ class Train:
     codec_seed: bytes
     #: Public batch denominator: declared rows times sampling rate.
     expected_batch: float
+    #: Public seed of the order of records; None if they are drawn in secret.
+    shuffle: int | None
 
     @property
     def round(self) -> RoundNumber:

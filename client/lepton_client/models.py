@@ -23,9 +23,9 @@ from lepton_core.chain import (
 )
 from lepton_core.ids import Digest, JobId, MemberId, ModelVersion, digest_of
 from lepton_core.job import Job
-from lepton_core.layout import Vector
+from lepton_core.layout import Layout, Vector
 from lepton_core.optimizer import OptimizerState
-from lepton_pool.models import model_layout
+from lepton_pool.models import architecture_of, model_layout
 from lepton_pool.steps import next_model
 from lepton_pool.weights import decode_weights, encode_weights
 
@@ -77,7 +77,7 @@ class Fetches(Protocol):
         ...
 
 
-#: Makes a job's first weights.
+#: Makes a job's first weights from its public seed.
 FirstWeights = Callable[[Job], Awaitable[Vector]]
 
 
@@ -106,20 +106,20 @@ class Models:
     async def model(self, effect: Train, *, deadline_s: float) -> Vector:
         """The model to train on, shape (model_length,), float32.
 
+        Very large models and those of rounds in the plain, which no member can compute anew, are taken as they come.
+
         Raises:
             PeerViolation: MODEL_CHAIN: it does not follow from the one before, or a link is none.
             IdentityError: a link that too few admitted members signed.
             LeptonError: what it is made of cannot be had.
         """
-        layout = model_layout(effect.job.model, len(effect.job.task.features))
-        if layout.length > MOST_CHECKED_VALUES:
-            largest = 4 * layout.length + _MODEL_HEADER_BYTES
-            content = await self._transfers.download(effect.model_digest, largest=largest, deadline_s=deadline_s)
-            return await asyncio.to_thread(decode_weights, layout, content)
+        layout = model_layout(architecture_of(effect.job))
+        if layout.length > MOST_CHECKED_VALUES or not effect.job.aggregation.secure:
+            return await self._download(layout, effect.model_digest, deadline_s)
         async with self._turn:
             chain = self._chains.get(effect.job_id)
             if chain is None:
-                first = await self._first(effect.job)
+                first = await self._first_weights(effect.job, layout, deadline_s)
                 chain = self._chains[effect.job_id] = await asyncio.to_thread(Chain.begin, effect.job, first)
             told = tuple(self._told.pop(effect.job_id, {}).items())
             if chain.version < effect.model_version:
@@ -131,6 +131,16 @@ class Models:
                 f"version {effect.model_version}, {effect.model_digest[:16]}",
             )
         return chain.vector
+
+    async def _first_weights(self, job: Job, layout: Layout, deadline_s: float) -> Vector:
+        if job.model.initial is None:
+            return await self._first(job)
+        return await self._download(layout, Digest(job.model.initial), deadline_s)
+
+    async def _download(self, layout: Layout, digest: Digest, deadline_s: float) -> Vector:
+        largest = 4 * layout.length + _MODEL_HEADER_BYTES
+        content = await self._transfers.download(digest, largest=largest, deadline_s=deadline_s)
+        return await asyncio.to_thread(decode_weights, layout, content)
 
     async def _catch_up(
         self, chain: Chain, effect: Train, told: tuple[tuple[Digest, bytes], ...], deadline_s: float
@@ -160,4 +170,4 @@ class Models:
 
 
 def _digest(job: Job, vector: Vector) -> Digest:
-    return digest_of(encode_weights(model_layout(job.model, len(job.task.features)), vector))
+    return digest_of(encode_weights(model_layout(architecture_of(job)), vector))

@@ -34,6 +34,7 @@ from lepton_client.effects import Effect, Follow, Forget, ForgetJob, Match, Send
 from lepton_client.ledger import Ledger
 from lepton_client.phases import CurrentRound, Matching, digest_of_request, event_of
 from lepton_client.policy import Policy
+from lepton_client.protocols import Training, Uploaded, Uploading, is_plain, start, step
 from lepton_client.records import AcceptedJob, Records
 from lepton_client.refusals import leaving
 from lepton_client.rounds import Rounds
@@ -44,9 +45,8 @@ from lepton_core.job import Job, parse_job
 from lepton_core.layout import Vector
 from lepton_core.membership import SignedList
 from lepton_core.ports import Clock, Randomness
-from lepton_core.secagg import client as machine
 from lepton_core.secagg import client_events as secagg
-from lepton_core.secagg.client_phases import Done, Failed, Training, Uploaded, Uploading
+from lepton_core.secagg.client_phases import Done, Failed
 from lepton_core.secagg.messages import Delivery, ServerMessage
 from lepton_core.secagg.payload import encode_payload
 from lepton_core.secagg.terms import Setup
@@ -70,7 +70,6 @@ from lepton_pool.terms import derive_ring_plan
 
 #: A round has five steps; one that nothing moves for longer than all of them is over, told or not.
 _STEPS_BEFORE_EXPIRY = 6
-
 #: Jobs whose data are checked at once; further requests are taken when the coordinator repeats them.
 _MOST_MATCHING = 16
 #: Refusals remembered; an older job is looked at anew.
@@ -150,10 +149,8 @@ class Participant:
     def matched(self, job_id: JobId, outcome: Digest | LeptonError) -> Effects:
         """The owner's data can serve the job, by the plan of this digest; or cannot, because."""
         waiting = self._matching.pop(job_id, None)
-        if waiting is None:
-            return ()
-        if waiting.closed:
-            return (ForgetJob(job_id),)
+        if waiting is None or waiting.closed:
+            return (ForgetJob(job_id),) if waiting is not None else ()
         if isinstance(outcome, LeptonError):
             return self._refuse_match(job_id, waiting, outcome)
         try:
@@ -166,14 +163,14 @@ class Participant:
         answer = (SendReport(MatchAnswer(job_id, None)),) if waiting.request is not None else ()
         return (*answer, *(self._invited(waiting.invite) if waiting.invite is not None else ()))
 
-    def trained(self, job_id: JobId, number: RoundNumber, update: Vector) -> Effects:
-        """Training is done; `update` is the change of the flat model, shape (model_length,), float32."""
+    def trained(self, job_id: JobId, number: RoundNumber, update: Vector, rows: int) -> Effects:
+        """Training on so many rows is done; `update` is the change of the flat model, shape (length,), float32."""
         current = self._current(job_id, number)
         if current is None or current.train is None or not isinstance(current.phase, Training):
             return ()
         try:
             job = self._records.jobs()[job_id].job
-            words = encode_update(job, update, current.train.codec_seed, self._randomness)
+            words = encode_update(job, update, rows, current.train.codec_seed, self._randomness)
             return self._step(job_id, current, secagg.InputReady(words))
         except LeptonError as error:
             return self._leave(job_id, current, error)
@@ -278,7 +275,7 @@ class Participant:
         except LeptonError as error:
             refusal = leaving(error, accepted.job if accepted is not None else None)
             return (self._refuse_round(job_id, setup.round, refusal),)
-        phase, effects = machine.start(setup, self._identity, admission, self._randomness)
+        phase, effects = start(job.job, setup, self._identity, admission, self._randomness)
         begun = CurrentRound(setup, phase, self._clock.now())
         given_up = self._rounds.add(job_id, begun)
         ended = [effect for one in given_up for effect in self._erase(job_id, one)]
@@ -302,7 +299,7 @@ class Participant:
 
     def _commanded(self, job_id: JobId, number: RoundNumber, message: ServerMessage) -> Effects:
         current = self._rounds.find(job_id, number)
-        if current is None and number < self._rounds.newest(job_id):
+        if current is None and (number < self._rounds.newest(job_id) or is_plain(self._records.jobs().get(job_id))):
             return ()
         if current is None:
             lost = AbortedError("this process holds no secrets of that round", reason="SECRETS_LOST")
@@ -317,7 +314,7 @@ class Participant:
         return self._step(job_id, current, event)
 
     def _step(self, job_id: JobId, current: CurrentRound, event: secagg.Event) -> Effects:
-        current.phase, effects = machine.step(current.phase, event)
+        current.phase, effects = step(current.phase, event)
         current.touched = self._clock.now()
         return self._perform(job_id, current, effects)
 
@@ -368,6 +365,7 @@ class Participant:
             ring_plan=derive_ring_plan(accepted.job),
             codec_seed=train.codec_seed,
             expected_batch=population.declared_rows * accepted.job.training.sampling_rate,
+            shuffle=accepted.shuffle_of(train.model_version, self._identity.member),
         )
         return (asked,)
 

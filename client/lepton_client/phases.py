@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from lepton_client.effects import SendReport
+from lepton_client.protocols import Phase
 from lepton_core.errors import ConflictError
 from lepton_core.ids import Digest, ModelVersion, digest_of
 from lepton_core.job import Job
 from lepton_core.membership import SignedList
 from lepton_core.privacy.ledger import Charge
 from lepton_core.secagg import client_events as secagg
-from lepton_core.secagg.client_phases import Phase
 from lepton_core.secagg.messages import Certificate, Delivery, Roster, ServerMessage, SurvivorSet
 from lepton_core.secagg.terms import Setup, labelled_hash
 from lepton_core.session import MatchRequest, Refusal

@@ -28,6 +28,7 @@ from __future__ import annotations
 import datetime as dt
 import math
 import tomllib
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -118,6 +119,8 @@ class AllowedJobs(Settings):
     max_unreleased_fraction: float = Field(default=0.05, ge=0.0, le=1.0)
     #: Permission for jobs without privacy (mode `none`); the population's modes must name it as well.
     allow_unprotected: bool = False
+    #: Permission for jobs without secure aggregation, whose coordinator sees this owner's updates one by one.
+    allow_plain_updates: bool = False
 
     @field_validator("concepts")
     @classmethod
@@ -188,10 +191,17 @@ def admit(policy: Policy, job: Job, now: float) -> Population:
     Raises:
         PolicyRefusal: `where` is the key of the policy that says no.
     """
-    allowed = policy.jobs
+    expires = policy.jobs.expires
     today = dt.datetime.fromtimestamp(now, dt.UTC).date()
-    if today > allowed.expires:
-        raise _refusal("EXPIRED", "jobs.expires", "the policy has expired", allowed.expires.isoformat(), str(today))
+    if today > expires:
+        raise _refusal("EXPIRED", "jobs.expires", "the policy has expired", expires.isoformat(), str(today))
+    return _admit(policy, job)
+
+
+@lru_cache(maxsize=64)
+def _admit(policy: Policy, job: Job) -> Population:
+    """`admit` on any day; remembered, as a round asks four times and neither policy nor job ever changes."""
+    allowed = policy.jobs
     if job.purpose not in allowed.purposes:
         raise _refusal(
             "PURPOSE", "jobs.purposes", "this purpose is not allowed", _any_of(allowed.purposes), job.purpose
@@ -228,6 +238,9 @@ def _require_cohort(peers: Peers, job: Job) -> None:
 def _require_privacy(allowed: AllowedJobs, population: Population, job: Job) -> None:
     key = f"populations.{population.name}"
     asked = job.privacy
+    if not job.aggregation.secure and not allowed.allow_plain_updates:
+        key = "jobs.allow_plain_updates"
+        raise _refusal("PLAIN_UPDATES", key, "updates without masks", "aggregation.secure = true", "false")
     if asked.mode == "none" and not allowed.allow_unprotected:
         raise _refusal("UNPROTECTED", "jobs.allow_unprotected", "a job without privacy", "a privacy mode", "none")
     if asked.mode not in population.modes:

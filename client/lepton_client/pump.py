@@ -27,7 +27,7 @@ from lepton_core.ids import Digest, JobId, RoundNumber
 from lepton_core.job import Job
 from lepton_core.layout import Vector
 from lepton_core.session import JobClosed, MatchAnswer, RoundClosed, RoundRefusal, ServerCommand
-from lepton_pool.models import BUILT_IN, initial_vector
+from lepton_pool.models import BUILT_IN, architecture_of, initial_vector
 
 #: How often the participant looks for rounds that the coordinator has forgotten, in seconds.
 _TICK_S = 5.0
@@ -184,7 +184,7 @@ class Pump:
         deadline_s = min(self._training_deadline_s, effect.job.aggregation.step_deadline_s)
         try:
             async with asyncio.timeout(deadline_s):
-                update = await self._update(effect, deadline_s)
+                update, rows = await self._update(effect, deadline_s)
         except TimeoutError:
             late: LeptonError = FaultError(
                 "training took too long", expected=f"within {deadline_s:g} s", reason="DEADLINE"
@@ -197,9 +197,9 @@ class Pump:
             self._log.exception("a fault in training", id=fault)
             await self._training_failed(effect, AbortedError("a fault in the daemon", got=fault, reason="FAULT"))
         else:
-            await self._step(lambda: self._participant.trained(effect.job_id, effect.round, update))
+            await self._step(lambda: self._participant.trained(effect.job_id, effect.round, update, rows))
 
-    async def _update(self, effect: Train, deadline_s: float) -> Vector:
+    async def _update(self, effect: Train, deadline_s: float) -> tuple[Vector, int]:
         job = effect.job
         model = await self._models.model(effect, deadline_s=deadline_s)
         kept = await asyncio.to_thread(kept_indices, effect.ring_plan, effect.codec_seed)
@@ -211,11 +211,12 @@ class Pump:
                 self._loaded = None
                 await self._trainer.load(prepared.features, prepared.target)
                 self._loaded = effect.job_id
-            return await self._trainer.train(job, model, kept, effect.expected_batch)
+            update = await self._trainer.train(job, model, kept, effect.expected_batch, effect.shuffle)
+            return update, len(prepared.target)
 
     async def _first_weights(self, job: Job) -> Vector:
         if job.model.kind in BUILT_IN:
-            return await asyncio.to_thread(initial_vector, job.model, len(job.task.features))
+            return await asyncio.to_thread(initial_vector, architecture_of(job))
         return await self._trainer.first_weights(job)
 
     async def _training_failed(self, effect: Train, error: LeptonError) -> None:

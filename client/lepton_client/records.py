@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeVar
 from lepton_client.journal import Journal, read_lines
 from lepton_core.canonical import canonical_json
 from lepton_core.errors import ConflictError, InputError, LeptonError
-from lepton_core.ids import Digest, JobId, ModelVersion, require_digest, require_name
+from lepton_core.ids import Digest, JobId, MemberId, ModelVersion, require_digest, require_name
 from lepton_core.job import Job, parse_job
 from lepton_core.membership import MembershipList, SignedList
 
@@ -33,6 +33,11 @@ class AcceptedJob:
     def members(self) -> MembershipList:
         """The list itself."""
         return self.membership.members
+
+    def shuffle_of(self, version: ModelVersion, member: MemberId) -> int | None:
+        """The public seed of the order in which this member takes its records; None if the job has none."""
+        place = sorted(self.members.admitted()).index(member)
+        return self.job.training.shuffle_of(version, place)
 
 
 class Records(Protocol):
@@ -62,8 +67,8 @@ class Records(Protocol):
         """The model versions of a job on which this owner has unmasked a sum."""
         ...
 
-    def answered_models(self, job_id: JobId) -> frozenset[Digest]:
-        """The models of a job on which this owner has unmasked a sum, whatever version the coordinator called them."""
+    def has_answered_on(self, job_id: JobId, model: Digest) -> bool:
+        """Whether this owner has unmasked a sum on this model of a job, whatever version the coordinator called it."""
         ...
 
     def record_answer(self, job_id: JobId, version: ModelVersion, model: Digest) -> None:
@@ -83,7 +88,9 @@ class MemoryRecords:
 
     def __init__(self) -> None:
         self._jobs: dict[JobId, AcceptedJob] = {}
-        self._answers: dict[JobId, dict[ModelVersion, Digest]] = {}
+        #: Versions and models answered on, by job. The versions are never changed in place: others hold them.
+        self._versions: dict[JobId, frozenset[ModelVersion]] = {}
+        self._models: dict[JobId, set[Digest]] = {}
 
     def jobs(self) -> Mapping[JobId, AcceptedJob]:
         """See `Records.jobs`."""
@@ -103,16 +110,15 @@ class MemoryRecords:
 
     def answered(self, job_id: JobId) -> frozenset[ModelVersion]:
         """See `Records.answered`."""
-        return frozenset(self._answers.get(job_id, ()))
+        return self._versions.get(job_id, frozenset())
 
-    def answered_models(self, job_id: JobId) -> frozenset[Digest]:
-        """See `Records.answered_models`."""
-        return frozenset(self._answers.get(job_id, {}).values())
+    def has_answered_on(self, job_id: JobId, model: Digest) -> bool:
+        """See `Records.has_answered_on`."""
+        return model in self._models.get(job_id, ())
 
     def record_answer(self, job_id: JobId, version: ModelVersion, model: Digest) -> None:
         """See `Records.record_answer`."""
-        known = self._answers.get(job_id, {})
-        if version in known or model in known.values():
+        if version in self.answered(job_id) or self.has_answered_on(job_id, model):
             raise ConflictError(
                 "this owner has answered on this model version already",
                 where=f"job {job_id}, model version {version}",
@@ -121,7 +127,11 @@ class MemoryRecords:
                 reason="ANSWERED_ALREADY",
             )
         self._keep_answer(job_id, version, model)
-        self._answers.setdefault(job_id, {})[version] = model
+        self._remember(job_id, [version], [model])
+
+    def _remember(self, job_id: JobId, versions: Iterable[ModelVersion], models: Iterable[Digest]) -> None:
+        self._versions[job_id] = self.answered(job_id).union(versions)
+        self._models.setdefault(job_id, set()).update(models)
 
     def _keep_job(self, accepted: AcceptedJob) -> None:
         """Make an acceptance durable; memory needs nothing."""
@@ -153,9 +163,8 @@ class FileRecords(MemoryRecords):
             raise
         try:
             self._jobs.update(_parse_jobs(self._job_journal.lines, jobs))
-            for number, line in enumerate(self._answer_journal.lines, 1):
-                job_id, version, model = _parse_answer(line, f"{answers}, line {number}")
-                self._answers.setdefault(job_id, {})[version] = model
+            for job_id, known in _parse_answers(self._answer_journal.lines, answers).items():
+                self._remember(job_id, known, known.values())
         except LeptonError:
             self.close()
             raise
@@ -217,6 +226,14 @@ def _parse_accepted(document: Mapping[str, str]) -> AcceptedJob:
 
 def _parse_closed(document: Any) -> tuple[JobId, str]:
     return JobId(document["closed"]["job_id"]), str(document["closed"]["state"])
+
+
+def _parse_answers(lines: tuple[bytes, ...], path: Path) -> dict[JobId, dict[ModelVersion, Digest]]:
+    answers: dict[JobId, dict[ModelVersion, Digest]] = {}
+    for number, line in enumerate(lines, 1):
+        job_id, version, model = _parse_answer(line, f"{path}, line {number}")
+        answers.setdefault(job_id, {})[version] = model
+    return answers
 
 
 def _parse_answer(line: bytes, where: str) -> tuple[JobId, ModelVersion, Digest]:

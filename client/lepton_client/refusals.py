@@ -23,5 +23,5 @@ def leaving(error: LeptonError, job: Job | None) -> Refusal:
 
 def _named(job: Job) -> set[str]:
     task = job.task
-    names = {feature.concept for feature in task.features} | {task.target.concept, task.target.positive}
+    names = {feature.concept for feature in task.features} | {task.target.concept, *task.target.values}
     return {task.iri(name) for name in names}

@@ -46,6 +46,7 @@ def status(folder: Path) -> dict[str, Any]:
             "models": list(policy.jobs.models),
             "expires": policy.jobs.expires.isoformat(),
             "allow_unprotected": policy.jobs.allow_unprotected,
+            "allow_plain_updates": policy.jobs.allow_plain_updates,
         },
         "populations": _budgets(policy, entries),
         "jobs": [

@@ -1,8 +1,8 @@
 """A job: what is learnt from which concepts, how, under which privacy, and how the updates are added up.
 
-`JobFile` is what a researcher writes in `job.toml`. Submitting resolves it to a `Job`: the public evaluation file
-becomes a digest and the noise multiplier is derived. The canonical bytes of the `Job` are what everybody hashes,
-signs and refuses or accepts.
+`JobFile` is what a researcher writes in `job.toml`. Submitting resolves it to a `Job`: the files of the public
+evaluation set and of first weights become digests, and the noise multiplier is derived. The canonical bytes of the
+`Job` are what everybody hashes, signs and refuses or accepts.
 """
 
 from __future__ import annotations
@@ -42,12 +42,39 @@ class Feature(Settings):
     impute: Literal["midpoint", "minimum"] = "midpoint"
 
 
+#: A value of a coded concept: local name or IRI in its value set.
+ValueName = Annotated[str, Field(min_length=1, max_length=300)]
+
+
 class Target(Settings):
-    """What the model predicts: a coded concept; `positive` is the value that counts as 1."""
+    """What the model predicts: a coded concept, either whether it is `positive`, or which of `classes` it is."""
 
     concept: str = Field(min_length=1, max_length=300)
-    #: The concept's value (local name or IRI in its value set) that is class 1; all other known values are class 0.
-    positive: str = Field(min_length=1, max_length=300)
+    #: The value that is class 1; all other known values are class 0.
+    positive: ValueName | None = None
+    #: Or one class a value, numbered from 0 in this order; rows of other values are refused.
+    classes: tuple[ValueName, ...] | None = Field(default=None, min_length=2, max_length=1_000)
+
+    @property
+    def values(self) -> tuple[str, ...]:
+        """The values named."""
+        return self.classes if self.classes is not None else tuple(filter(None, (self.positive,)))
+
+    @property
+    def class_count(self) -> int:
+        """Number of classes, at least 2."""
+        return 2 if self.classes is None else len(self.classes)
+
+    @property
+    def outputs(self) -> int:
+        """Logits a row: one for `positive`, else one a class."""
+        return 1 if self.classes is None else len(self.classes)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if (self.positive is None) == (self.classes is None):
+            raise ValueError("give either positive (one value against all others) or classes (one class a value)")
+        return self
 
 
 class Task(Settings):
@@ -72,12 +99,14 @@ class Task(Settings):
             raise ValueError(f"concepts named twice: {', '.join(twice)}")
         if self.iri(self.target.concept) in iris:
             raise ValueError("the target is also a feature")
+        values = Counter(self.iri(value) for value in self.target.values)
+        twice = sorted(iri for iri, times in values.items() if times > 1)
+        if twice:
+            raise ValueError(f"target.classes: values named twice: {', '.join(twice)}")
         return self
 
 
-class ModelSpec(Settings):
-    """Which model, built the same way by everybody; the initial weights come from a public seed."""
-
+class _ModelBase(Settings):
     #: `logistic`, `mlp`, `cnn`, or the name of an installed `lepton.models` entry point.
     kind: str = Field(default="mlp", pattern=NAME_PATTERN)
     #: Widths of the hidden layers of an `mlp`, or of the head of a `cnn`.
@@ -86,8 +115,34 @@ class ModelSpec(Settings):
     image: tuple[int, int, int] | None = None
     #: Output channels of each 3x3 convolution of a `cnn`.
     channels: tuple[Annotated[int, Field(ge=1, le=4_096)], ...] = Field(default=(16, 32), max_length=64)
-    #: Public seed of the initial weights.
+    #: Public seed of the first weights.
     seed: int = Field(default=0, ge=0, lt=2**63)
+
+
+class ModelSpec(_ModelBase):
+    """Which model, built the same way by everybody; the first weights come from a public seed or artifact."""
+
+    #: SHA-256 (hex) of the safetensors artifact with the first weights; None takes them from the seed.
+    initial: str | None = Field(default=None, pattern=DIGEST_PATTERN)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.initial is not None and self.seed:
+            raise ValueError("seed has no meaning with initial; leave it out")
+        return self
+
+
+class ModelFile(_ModelBase):
+    """Which model, as the researcher writes it."""
+
+    #: safetensors file with the model's first weights, float32, named as in its layout; None takes them from the seed.
+    initial_weights: str | None = Field(default=None, min_length=1)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.initial_weights is not None and self.seed:
+            raise ValueError("seed has no meaning with initial_weights; leave it out")
+        return self
 
 
 class ServerOptimizer(Settings):
@@ -104,12 +159,39 @@ class Training(Settings):
     """The recipe every member follows in each round."""
 
     rounds: int = Field(default=20, ge=1, le=100_000)
-    #: SGD steps a member takes in a round.
+    #: How records come into batches: drawn anew for each step, or all of them, epoch by epoch (mode `none` only).
+    batching: Literal["poisson", "epochs"] = "poisson"
+    #: With `poisson`: SGD steps a member takes in a round.
     local_steps: int = Field(default=5, ge=1, le=10_000)
-    #: Poisson sampling rate q: each record is in a step's batch with this probability. Public.
+    #: With `poisson`: rate q; each record is in a step's batch with this probability. Public.
     sampling_rate: Fraction = 0.25
+    #: With `epochs`: passes over a member's records in a round.
+    local_epochs: int = Field(default=1, ge=1, le=1_000)
+    #: With `epochs`: records of a batch; the last of an epoch may be smaller.
+    batch_size: int = Field(default=32, ge=1, le=2**31 - 1)
+    #: With `epochs`: public seed of the order of records, so that a run can be compared; None draws it in secret.
+    shuffle_seed: int | None = Field(default=None, ge=0, lt=2**53)
     learning_rate: Positive = 0.5
     server: ServerOptimizer = ServerOptimizer()
+
+    def shuffle_of(self, version: int, member: int) -> int | None:
+        """The seed of a member's order in the round on this model version; None if it is drawn in secret.
+
+        `member` counts the admitted members of the job's list, sorted, from 0.
+        """
+        return None if self.shuffle_seed is None else self.shuffle_seed + 1000 * (version + 1) + member
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        foreign = _POISSON_KEYS if self.batching == "epochs" else _EPOCH_KEYS
+        for key in foreign:
+            if getattr(self, key) != type(self).model_fields[key].default:
+                raise ValueError(f"{key} has no meaning with batching = {self.batching!r}; leave it out")
+        return self
+
+
+_POISSON_KEYS = ("local_steps", "sampling_rate")
+_EPOCH_KEYS = ("local_epochs", "batch_size", "shuffle_seed")
 
 
 class Privacy(Settings):
@@ -134,12 +216,18 @@ class Aggregation(Settings):
     min_cohort: int = Field(default=5, ge=3, le=100_000)
     #: Most members of a round.
     max_cohort: int = Field(default=64, ge=3, le=100_000)
+    #: False: no masks; the coordinator sees every member's update. Every owner's policy must allow it by name.
+    secure: bool = True
     #: Ring profile: exact 21 bits a value, default 16, lean 12, tiny 8.
     profile: Literal["exact", "default", "lean", "tiny"] = "default"
     #: Share of coordinates all members train and send in a round, drawn from the round's seed.
     kept_fraction: Fraction = 1.0
     #: L2 norm a member's whole update is clipped to before encoding (the codec scales it by sqrt(kept_fraction)).
     update_norm: Positive = 1.0
+    #: How much a member counts in the mean: all alike, or by its rows (mode `none` only), which only the sum shows.
+    weighting: Literal["equal", "rows"] = "equal"
+    #: With `rows`: public number of rows from which on a member counts in full.
+    most_rows: int | None = Field(default=None, ge=1, le=2**31 - 1)
     #: Share of members assumed to collude with the coordinator; every owner's policy sets its own floor.
     corruption: float = Field(default=0.1, ge=0.0, lt=0.5)
     #: Longest a step of a round waits for members, in seconds.
@@ -149,13 +237,19 @@ class Aggregation(Settings):
     def _check(self) -> Self:
         if self.max_cohort < self.min_cohort:
             raise ValueError("max_cohort is below min_cohort")
+        if not self.secure and (self.profile != "default" or self.kept_fraction < 1.0):
+            key = "profile" if self.profile != "default" else "kept_fraction"
+            raise ValueError(f"{key} has no meaning with secure = false, where whole float32 updates are sent")
+        if (self.weighting == "rows") != (self.most_rows is not None):
+            told = "weighting = 'rows' needs it" if self.most_rows is None else "weighting = 'equal' has no use for it"
+            raise ValueError(f"most_rows: {told}")
         return self
 
 
 class Evaluation(Settings):
     """A public evaluation set; looking at it costs no privacy."""
 
-    #: SHA-256 (hex) of the safetensors artifact with `features` (rows, d) float32 and `target` (rows,) float32.
+    #: SHA-256 (hex) of the safetensors artifact: `features` (rows, d) and `target` (rows,), the classes; float32.
     digest: str = Field(pattern=DIGEST_PATTERN)
     rows: int = Field(ge=1)
 
@@ -174,15 +268,27 @@ class _JobBase(Settings):
     #: The named population whose privacy budget the job spends, as in the owners' policies.
     population: str = Field(default="patients", pattern=NAME_PATTERN)
     task: Task
-    model: ModelSpec = ModelSpec()
     training: Training = Training()
     privacy: Privacy = Privacy()
     aggregation: Aggregation = Aggregation()
+
+    @model_validator(mode="after")
+    def _check_recipe(self) -> Self:
+        if self.privacy.mode != "none" and self.training.batching != "poisson":
+            raise ValueError(
+                "training.batching: a private job draws its batches by poisson, which its epsilon is counted for; "
+                f"leave batching = {self.training.batching!r} out"
+            )
+        if self.privacy.mode != "none" and self.aggregation.weighting != "equal":
+            # The noise and the accountant's word are for updates that count alike.
+            raise ValueError("aggregation.weighting: in a private job all members count alike; leave it out")
+        return self
 
 
 class JobFile(_JobBase):
     """`job.toml`, as the researcher writes it."""
 
+    model: ModelFile = ModelFile()
     evaluation: EvaluationFile | None = None
 
 
@@ -190,6 +296,7 @@ class Job(_JobBase):
     """A job as it is hashed, signed and run."""
 
     format: Literal[1] = JOB_FORMAT
+    model: ModelSpec = ModelSpec()
     evaluation: Evaluation | None = None
 
     @model_validator(mode="after")

@@ -65,7 +65,7 @@ class TargetStep:
     concept: str
     column: str
     missing: tuple[str, ...]
-    #: Raw code -> class 0 or 1, sorted by code.
+    #: Raw code -> class, sorted by code; rows of other codes are refused.
     classes: tuple[tuple[str, int], ...]
 
 
@@ -87,7 +87,7 @@ class PreparedData:
 
     #: (rows, d), float32, C-contiguous, each in [-1, 1].
     features: npt.NDArray[np.float32]
-    #: (rows,), float32, each 0 or 1.
+    #: (rows,), float32, each row's class: a whole number from 0.
     target: npt.NDArray[np.float32]
     report: PlanReport
 
@@ -149,7 +149,7 @@ class Plan:
         """The plan over a source with these column types.
 
         Columns `v0..` (canonical value or null) and `n0..` (neither number nor missing) a feature with a column;
-        `class` (0, 1 or null), `target_missing`.
+        `class` (number or null), `target_missing`.
         """
         found: list[pl.Expr] = []
         for index, step in enumerate(self.features):
@@ -305,8 +305,7 @@ def _target_step(target: CodedTarget, mapping: Mapping, ontology: Ontology) -> T
     for raw, name in sorted(row.codes.items()):
         iri = mapping.iri(name)
         distances = {iri: 0, **ontology.ancestors(iri)}
-        nearest = min((value for value in members if value in distances), key=lambda v: (distances[v], v), default=None)
-        if nearest is None:
+        if members.isdisjoint(distances):
             raise MatchRefusal(
                 "the owner's mapping uses a value that is not in the target's value set",
                 where=target.concept.iri,
@@ -314,7 +313,11 @@ def _target_step(target: CodedTarget, mapping: Mapping, ontology: Ontology) -> T
                 got="another value",
                 reason="UNKNOWN_VALUE",
             )
-        classes[raw.strip()] = int(nearest == target.positive)
+        # A narrower value is rolled up to the nearest one that has a class; a code without a class refuses its rows.
+        rolled_up = (value for value in target.classes if value in distances)
+        nearest = min(rolled_up, key=lambda value: (distances[value], value), default=None)
+        if nearest is not None:
+            classes[raw.strip()] = target.classes[nearest]
     if not classes:
         raise MatchRefusal(
             "the owner's mapping gives no codes for the target",

@@ -33,8 +33,9 @@ class CodedTarget:
     """The target as everybody in the job codes it."""
 
     concept: Concept
-    #: IRI of the positive value; the others of the value set are class 0.
-    positive: str
+    #: Value's IRI -> class. With a positive value every other value of the value set is class 0; with classes the
+    #: values that are not named have none.
+    classes: Mapping[str, int]
 
 
 @dataclass(frozen=True)
@@ -112,16 +113,21 @@ def _resolve_target(target: Target, task: Task, ontology: Ontology) -> CodedTarg
             expected="a coded concept",
             reason="NOT_CODED",
         )
-    positive = task.iri(target.positive)
-    if positive not in {value.iri for value in concept.value_set}:
+    known = [value.iri for value in concept.value_set]
+    named = [task.iri(value) for value in target.values]
+    unknown = [iri for iri in named if iri not in known]
+    if unknown:
         raise JobError(
-            "a positive value that is not in the target's value set",
+            "a value that is not in the target's value set",
             where=concept.iri,
-            expected=", ".join(value.iri for value in concept.value_set)[:1000],
-            got=positive,
+            expected=", ".join(known)[:1000],
+            got=", ".join(unknown)[:1000],
+            hint="correct task.target.classes" if target.classes is not None else "correct task.target.positive",
             reason="UNKNOWN_VALUE",
         )
-    return CodedTarget(concept, positive)
+    if target.classes is not None:
+        return CodedTarget(concept, {iri: index for index, iri in enumerate(named)})
+    return CodedTarget(concept, {iri: int(iri == named[0]) for iri in known})
 
 
 def _find(iri: str, ontology: Ontology) -> Concept:

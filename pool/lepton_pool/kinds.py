@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
@@ -17,7 +16,8 @@ from lepton_pool.engine import Engine
 from lepton_pool.evaluate import Floats, Metrics
 from lepton_pool.evaluate import evaluate as evaluate_here
 from lepton_pool.evaluate import predict as predict_here
-from lepton_pool.frames import Frame, bytes_array
+from lepton_pool.frames import Array, Frame, bytes_array
+from lepton_pool.models import Architecture
 from lepton_pool.models import initial_vector as initial_vector_here
 
 EVALUATE = "evaluate"
@@ -30,72 +30,74 @@ DEADLINE_S = 120.0
 
 async def evaluate(
     engine: Engine,
-    spec: ModelSpec,
+    architecture: Architecture,
     vector: Vector,
     features: Floats,
     target: Floats,
     *,
     deadline_s: float = DEADLINE_S,
 ) -> Metrics:
-    """The model's metrics on labelled rows; features: shape (rows, d), target: shape (rows,), 0 or 1, float32.
+    """The model's metrics on labelled rows; features: shape (rows, d), target: shape (rows,), classes, float32.
 
     Raises:
         InputError: arrays that do not fit each other or the model.
         FaultError: the engine failed.
     """
-    inputs = Frame({}, {"model": _spec_array(spec), "vector": vector, "features": features, "target": target})
+    arrays = {"vector": vector, "features": features, "target": target}
+    inputs = _request(architecture, arrays)
     values = (await engine.submit(EVALUATE, inputs, deadline_s=deadline_s).result()).values
     return Metrics(accuracy=values["accuracy"], auc=values["auc"], rows=values["rows"])
 
 
 async def predict(
-    engine: Engine, spec: ModelSpec, vector: Vector, features: Floats, *, deadline_s: float = DEADLINE_S
+    engine: Engine, architecture: Architecture, vector: Vector, features: Floats, *, deadline_s: float = DEADLINE_S
 ) -> Floats:
-    """The model's logits, shape (rows,), float32.
+    """The model's logits, shape (rows,) or (rows, outputs), float32.
 
     Raises:
         InputError: arrays that do not fit the model.
         FaultError: the engine failed.
     """
-    inputs = Frame({}, {"model": _spec_array(spec), "vector": vector, "features": features})
+    inputs = _request(architecture, {"vector": vector, "features": features})
     answer = await engine.submit(PREDICT, inputs, deadline_s=deadline_s).result()
     return answer.array("logits", np.float32)
 
 
-async def initial_model(engine: Engine, spec: ModelSpec, features: int, *, deadline_s: float = DEADLINE_S) -> Vector:
+async def initial_model(engine: Engine, architecture: Architecture, *, deadline_s: float = DEADLINE_S) -> Vector:
     """The model's first weights, computed in the engine; what models of entry points need, as those import torch.
 
     Raises:
         JobError: the model cannot be built for that many features.
         FaultError: the engine failed.
     """
-    inputs = Frame({"features": features}, {"model": _spec_array(spec)})
-    answer = await engine.submit(INITIAL_MODEL, inputs, deadline_s=deadline_s).result()
+    answer = await engine.submit(INITIAL_MODEL, _request(architecture, {}), deadline_s=deadline_s).result()
     return answer.array("vector", np.float32)
 
 
-def _spec_array(spec: ModelSpec) -> Any:
-    return bytes_array(canonical_json(spec.model_dump(mode="json")))
+def _request(architecture: Architecture, arrays: Mapping[str, Array]) -> Frame:
+    model = bytes_array(canonical_json(architecture.spec.model_dump(mode="json")))
+    return Frame({"features": architecture.features, "outputs": architecture.outputs}, {"model": model, **arrays})
 
 
-def _spec_of(request: Frame) -> ModelSpec:
+def _architecture_of(request: Frame) -> Architecture:
     document = json.loads(request.array("model", np.uint8).tobytes())
-    return parse_settings(ModelSpec, document, source="model")
+    spec = parse_settings(ModelSpec, document, source="model")
+    return Architecture(spec, int(request.values["features"]), int(request.values["outputs"]))
 
 
 def _do_evaluate(request: Frame) -> Frame:
     vector, features, target = (request.array(name, np.float32) for name in ("vector", "features", "target"))
-    metrics = evaluate_here(_spec_of(request), vector, features, target)
+    metrics = evaluate_here(_architecture_of(request), vector, features, target)
     return Frame({"accuracy": metrics.accuracy, "auc": metrics.auc, "rows": metrics.rows})
 
 
 def _do_predict(request: Frame) -> Frame:
     vector, features = (request.array(name, np.float32) for name in ("vector", "features"))
-    return Frame({}, {"logits": predict_here(_spec_of(request), vector, features)})
+    return Frame({}, {"logits": predict_here(_architecture_of(request), vector, features)})
 
 
 def _do_initial_model(request: Frame) -> Frame:
-    return Frame({}, {"vector": initial_vector_here(_spec_of(request), int(request.values["features"]))})
+    return Frame({}, {"vector": initial_vector_here(_architecture_of(request))})
 
 
 #: What a worker can do, by name.

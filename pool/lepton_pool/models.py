@@ -2,24 +2,26 @@
 
 | kind | built as | tensors, in order |
 |---|---|---|
-| `logistic` | Linear(features, 1) | weight, bias |
-| `mlp` | Linear, ReLU for each hidden width, then Linear to 1 | weight, bias of each Linear |
+| `logistic` | Linear(features, outputs) | weight, bias |
+| `mlp` | Linear, ReLU for each hidden width, then Linear to the outputs | weight, bias of each Linear |
 | `cnn` | Conv2d 3x3, ReLU, MaxPool2d 2 for each channel count; average to 1x1; an `mlp` head | of each Conv2d, Linear |
 | other | the installed entry point of group `lepton.models` of that name | its trainable parameters |
 
-Every model maps (rows, features) float32 to logits of shape (rows,). torch is imported only where a module is built.
+A model with one output maps (rows, features) float32 to logits of shape (rows,), one with more to (rows, outputs).
+torch is imported only where a module is built.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from lepton_core.errors import InputError, JobError, NotFoundError, RefusedError
-from lepton_core.job import ModelSpec
+from lepton_core.job import Job, ModelSpec
 from lepton_core.layout import Layout, TensorPlace, Vector
 
 if TYPE_CHECKING:
@@ -27,13 +29,28 @@ if TYPE_CHECKING:
 
 #: Kinds that need no installed entry point.
 BUILT_IN = ("logistic", "mlp", "cnn")
-#: Group of installed factories `(features: int, seed: int) -> torch.nn.Module`.
+#: Group of installed factories `(features: int, outputs: int, seed: int) -> torch.nn.Module`.
 ENTRY_POINT_GROUP = "lepton.models"
 #: Most values a model may have; a vector of this length takes 2 GiB.
 MOST_PARAMETERS = 2**29
 
 
-def model_layout(spec: ModelSpec, features: int) -> Layout:
+@dataclass(frozen=True)
+class Architecture:
+    """A model as it is built: what the job says of it, between so many features and so many logits a row."""
+
+    spec: ModelSpec
+    features: int
+    #: 1: the logit of the positive class; more: one logit a class.
+    outputs: int = 1
+
+
+def architecture_of(job: Job) -> Architecture:
+    """The job's model between its features and its target's classes."""
+    return Architecture(job.model, len(job.task.features), job.task.target.outputs)
+
+
+def model_layout(architecture: Architecture) -> Layout:
     """The model's trainable tensors; plain arithmetic for built-in kinds, torch for entry points.
 
     Raises:
@@ -41,9 +58,9 @@ def model_layout(spec: ModelSpec, features: int) -> Layout:
         NotFoundError: no built-in kind and no installed entry point of that name.
         RefusedError: an entry point's model that keeps running statistics.
     """
-    if spec.kind not in BUILT_IN:
-        return layout_of(build_model(spec, features))
-    layout = Layout(tuple(_built_in_places(spec, features)))
+    if architecture.spec.kind not in BUILT_IN:
+        return layout_of(build_model(architecture))
+    layout = Layout(tuple(_built_in_places(architecture)))
     if layout.length > MOST_PARAMETERS:
         raise JobError(
             "a model this large is refused",
@@ -54,20 +71,24 @@ def model_layout(spec: ModelSpec, features: int) -> Layout:
     return layout
 
 
-def initial_vector(spec: ModelSpec, features: int) -> Vector:
+def initial_vector(architecture: Architecture) -> Vector:
     """The first weights, shape (length,), float32: the same bits on every platform, from the job's public seed.
 
     `logistic` starts at 0. `mlp` and `cnn`: every weight and bias is uniform in +-sqrt(6 / fan_in) (He et al. 2015,
-    section 2.2), the last bias is 0; the uniform numbers are the upper 24 bits of the Philox4x64 words keyed by the
+    section 2.2), the last biases are 0; the uniform numbers are the upper 24 bits of the Philox4x64 words keyed by the
     seed, in the layout's order. Biases as wide as weights put the ReLUs' kinks where features scaled by generous
     public ranges really lie. Entry points set their own weights from the seed.
 
     Raises:
+        InputError: the job's first weights come from an artifact.
         JobError, NotFoundError, RefusedError: as `model_layout`.
     """
+    spec = architecture.spec
+    if spec.initial is not None:
+        raise InputError("the first weights are an artifact's, not a seed's", where="model.initial", got=spec.initial)
     if spec.kind not in BUILT_IN:
-        return vector_of(build_model(spec, features))
-    layout = model_layout(spec, features)
+        return vector_of(build_model(architecture))
+    layout = model_layout(architecture)
     if spec.kind == "logistic":
         return np.zeros(layout.length, dtype=np.float32)
     words = np.random.Philox(key=spec.seed, counter=0).random_raw(layout.length)  # (length,) uint64
@@ -77,21 +98,22 @@ def initial_vector(spec: ModelSpec, features: int) -> Vector:
         stop = start + weight.size + bias.size
         vector[start:stop] *= math.sqrt(6.0 * weight.shape[0] / weight.size)
         start = stop
-    vector[-1] = 0.0
+    vector[-architecture.outputs :] = 0.0
     return vector.astype(np.float32)
 
 
-def build_model(spec: ModelSpec, features: int) -> torch.nn.Module:
-    """The model as a torch module on the CPU that maps (rows, features) to logits (rows,).
+def build_model(architecture: Architecture) -> torch.nn.Module:
+    """The model as a torch module on the CPU that maps (rows, features) to logits, (rows,) or (rows, outputs).
 
     Built-in kinds hold torch's default weights until `load_vector`; entry points hold those of the seed.
 
     Raises:
         JobError, NotFoundError, RefusedError: as `model_layout`.
     """
+    spec = architecture.spec
     if spec.kind in BUILT_IN:
-        model_layout(spec, features)  # refuses sizes before anything is allocated
-        return _built_in_module(spec, features)
+        model_layout(architecture)  # refuses sizes before anything is allocated
+        return _built_in_module(architecture)
     found = list(entry_points(group=ENTRY_POINT_GROUP, name=spec.kind))
     if len(found) != 1:
         raise NotFoundError(
@@ -101,7 +123,7 @@ def build_model(spec: ModelSpec, features: int) -> torch.nn.Module:
             got=spec.kind,
             hint="install the package that holds the model here",
         )
-    module = found[0].load()(features, spec.seed)
+    module = found[0].load()(architecture.features, architecture.outputs, spec.seed)
     refuse_running_statistics(module)
     return module  # type: ignore[no-any-return]  # whatever the entry point builds; checked by the layout
 
@@ -168,11 +190,10 @@ def refuse_running_statistics(module: torch.nn.Module) -> None:
             )
 
 
-def _built_in_places(spec: ModelSpec, features: int) -> list[TensorPlace]:
+def _built_in_places(architecture: Architecture) -> list[TensorPlace]:
+    spec, features = architecture.spec, architecture.features
     if features < 1:
         raise JobError("a model without inputs", where="task.features", expected="at least 1", got=str(features))
-    if spec.kind == "logistic":
-        return [TensorPlace("0.weight", (1, features)), TensorPlace("0.bias", (1,))]
     places: list[TensorPlace] = []
     index = 0
     width = features
@@ -189,7 +210,7 @@ def _built_in_places(spec: ModelSpec, features: int) -> list[TensorPlace]:
             index += 3  # convolution, ReLU, pooling
         width = channels
         index += 2  # adaptive pooling, flattening
-    for outputs in (*spec.hidden, 1):
+    for outputs in (*_hidden(spec), architecture.outputs):
         places += [TensorPlace(f"{index}.weight", (outputs, width)), TensorPlace(f"{index}.bias", (outputs,))]
         width = outputs
         index += 2  # Linear, ReLU
@@ -214,9 +235,14 @@ def _require_image(spec: ModelSpec, features: int) -> tuple[int, int, int]:
     return spec.image
 
 
-def _built_in_module(spec: ModelSpec, features: int) -> torch.nn.Module:
+def _hidden(spec: ModelSpec) -> tuple[int, ...]:
+    return () if spec.kind == "logistic" else spec.hidden
+
+
+def _built_in_module(architecture: Architecture) -> torch.nn.Module:
     from torch import nn
 
+    spec, features = architecture.spec, architecture.features
     layers: list[nn.Module] = []
     width = features
     if spec.kind == "cnn":
@@ -228,9 +254,10 @@ def _built_in_module(spec: ModelSpec, features: int) -> torch.nn.Module:
             channels = outputs
         layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten()]
         width = channels
-    for outputs in () if spec.kind == "logistic" else spec.hidden:
+    for outputs in _hidden(spec):
         layers += [nn.Linear(width, outputs), nn.ReLU()]
         width = outputs
-    # nn.Flatten(0) takes the last axis away without a parameter: (rows, 1) to (rows,).
-    layers += [nn.Linear(width, 1), nn.Flatten(0)]
+    layers.append(nn.Linear(width, architecture.outputs))
+    if architecture.outputs == 1:
+        layers.append(nn.Flatten(0))  # takes the last axis away without a parameter: (rows, 1) to (rows,)
     return nn.Sequential(*layers)

@@ -139,6 +139,10 @@ def _is_message(hint: Any) -> bool:
     return dataclasses.is_dataclass(hint) and hint is not terms.Terms
 
 
+def _is_enum(hint: Any) -> bool:
+    return isinstance(hint, type) and issubclass(hint, Enum)
+
+
 def _field_reader(kind: Any, name: str, hint: Any) -> Reader:
     where = f"{kind.__name__}.{name}"
     get = operator.attrgetter(name)
@@ -212,15 +216,32 @@ def _field_writer(name: str, hint: Any) -> Writer:
         return write_part
     if hint is terms.Terms:
         return lambda message, value: setattr(message, name, get(value).encode())
-    if isinstance(hint, type) and issubclass(hint, Enum):
+    if _is_enum(hint):
         return lambda message, value: setattr(message, name, get(value).value)
     return lambda message, value: setattr(message, name, get(value))
+
+
+def _is_flat(kind: Any) -> bool:
+    """True for a class whose fields all travel as they are."""
+    hints = get_type_hints(kind)
+    return not any(
+        _is_union(hint) or get_origin(hint) is tuple or dataclasses.is_dataclass(hint) or _is_enum(hint)
+        for hint in (hints[field.name] for field in dataclasses.fields(kind))
+    )
 
 
 def _repeated_writer(name: str, item: Any) -> Writer:
     get = operator.attrgetter(name)
     if not _is_message(item):
         return lambda message, value: getattr(message, name).extend(get(value))
+    if _is_flat(item):  # such an instance's dictionary is its fields; a stranger in it protobuf would refuse
+
+        def write_flat(message: Any, value: Any) -> None:
+            add = getattr(message, name).add
+            for element in get(value):
+                add(**vars(element))
+
+        return write_flat
     write_item = writer_of(item)
 
     def write(message: Any, value: Any) -> None:
@@ -250,7 +271,7 @@ def _item_reader(hint: Any, where: str, size: int | None) -> Reader | None:
         return terms.decode_terms
     if _is_message(hint):
         return reader_of(hint)
-    if isinstance(hint, type) and issubclass(hint, Enum):
+    if _is_enum(hint):
         return lambda item: _member_of(hint, item, where)
     if hint is float:
         return lambda item: _finite(item, where)

@@ -78,7 +78,7 @@ class Coordinator:
 
         Raises:
             JobError, SettingsError, OntologyError, CodecError: a job that cannot run as written.
-            NotFoundError: the evaluation artifact was not uploaded.
+            NotFoundError: an artifact that the job names was not uploaded.
         """
         job = parse_job(canonical_job)
         self._check_task(job.task)
@@ -224,9 +224,9 @@ class Coordinator:
             NotFoundError: not theirs, or not there; the two are not told apart.
         """
         for live in self._live.values():
-            roll = live.phase.roll
-            newest = (roll.model.digest, roll.model.link) if roll.model is not None else ()
-            if member in roll.willing and (digest in newest or digest in self._links(live.facts.job_id)):
+            roll, initial = live.phase.roll, live.facts.job.model.initial
+            known = (roll.model.digest, roll.model.link, initial) if roll.model is not None else (initial,)
+            if member in roll.willing and (digest in known or digest in self._links(live.facts.job_id)):
                 return
         if role in ("researcher", "operator"):
             with self._store.transaction() as tx:
@@ -310,8 +310,8 @@ class Coordinator:
                     artifacts=self._artifacts,
                     kept=lambda: artifacts_in_use(self._live.values()),
                 )
-                size = len(report_to_bytes(replace(report, payload=b"")))
-                return job, ev.RoundMessage(member, number, message, size, inline)
+                encoded = report_to_bytes(replace(report, payload=b""))
+                return job, ev.RoundMessage(member, number, message, len(encoded), inline, encoded)
 
     def _apply(self, events: Sequence[tuple[JobId, ev.MachineEvent]]) -> tuple[ev.Effect, ...]:
         """Step the machines on the events, open the rounds that can be opened, commit, then take the new states."""

@@ -6,9 +6,9 @@ import hmac
 from collections.abc import Set as AbstractSet
 
 from lepton_core.ids import JobId, MemberId
-from lepton_core.secagg.server_status import candidates
 from lepton_pool.terms import ASSUMED_DROPOUT, most_members
 from lepton_server.jobs.phases import Ahead, Facts, Roll
+from lepton_server.jobs.protocols import candidates
 
 #: How long the next round waits for a member that was just lost, once a job: what a daemon needs to start again.
 RETURN_S = 20.0

@@ -9,6 +9,7 @@ import pytest
 from lepton_admin.cli.main import run
 from tests.e2e.hospitals import WIDE, run_job, running
 from tests.e2e.live import Live
+from tests.hostile.federation import found_by_children, hostile_federation
 
 collect_ignore_glob = [] if sys.platform == "linux" else ["test_*.py"]
 #: Fewer than the job file's 20, to be quick; enough for the lost member to come back.
@@ -62,3 +63,10 @@ def learnt(hospitals):
 def learnt_small(hospitals, learnt):
     """A second job, whose masked words travel within messages."""
     return run_job(hospitals, population="trial")
+
+
+@pytest.fixture(scope="session")
+def hostile(tmp_path_factory, repository):
+    """A federation of real processes whose coordinator, or one of whose members, lies by the name of a job."""
+    with found_by_children(repository), hostile_federation(tmp_path_factory.mktemp("hostile")) as federation:
+        yield federation

@@ -27,7 +27,7 @@ from lepton_core.secagg.sharing import share_digest
 from lepton_core.secagg.terms import derive_sid, survivors_digest
 from lepton_core.session import RoundReport
 from lepton_kg.ontology import load_canonical
-from lepton_pool.models import model_layout
+from lepton_pool.models import architecture_of, model_layout
 from lepton_pool.terms import derive_ring_plan
 from lepton_protos import convert
 from lepton_protos.v1 import control_pb2, transfer_pb2
@@ -242,7 +242,7 @@ def test_masked_words_and_ciphertexts_are_uniform_and_no_mask_is_used_twice(reco
 def test_words_without_masks_and_masks_used_twice_would_be_found(told, found, payloads, job):
     asked = told["aurora"].jobs[job]
     plan, randomness = derive_ring_plan(asked), SystemRandomness()
-    length = model_layout(asked.model, len(asked.task.features)).length
+    length = model_layout(architecture_of(asked)).length
     updates = [np.random.default_rng(seed).normal(0, 0.01, length).astype(np.float32) for seed in range(8)]
     bare = [ring.pack(encode(update, plan, bytes(32), randomness), plan.lane_bits) for update in updates]
     assert deviation(b"".join(encode_payload(each) for each in bare)) > 10 * FAR

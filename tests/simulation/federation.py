@@ -60,7 +60,20 @@ class Faults:
     durable_crash: float = 0.0
     member_crash: float = 0.0
     disconnect: float = 0.0
+    #: While the coordinator takes an input in: the artifacts' disk is full for a moment.
+    disk_full: float = 0.0
     quiet_after_s: float = 240.0
+
+
+class FullAtTimes(MemoryArtifacts):
+    """Artifacts on a disk that is full while `full` is set."""
+
+    full = False
+
+    def put(self, data: bytes) -> Digest:
+        if self.full:
+            raise FaultError("the artifacts folder cannot be used", reason="DISK")
+        return super().put(data)
 
 
 @dataclass
@@ -83,7 +96,15 @@ class SeededRandomness:
         return self._rng.randbytes(length)
 
 
-def make_job(*, rounds: int, members: int, min_cohort: int, mode: str = "none", kept_fraction: float = 1.0) -> Job:
+def make_job(
+    *,
+    rounds: int,
+    members: int,
+    min_cohort: int,
+    mode: str = "none",
+    kept_fraction: float = 1.0,
+    secure: bool = True,
+) -> Job:
     """A small logistic model with one feature a member, so that each member's update is a coordinate of its own."""
     private = mode != "none"
     return parse_settings(
@@ -102,7 +123,8 @@ def make_job(*, rounds: int, members: int, min_cohort: int, mode: str = "none", 
             "aggregation": {
                 "min_cohort": min_cohort,
                 "max_cohort": max(members, min_cohort),
-                "profile": "exact",
+                "secure": secure,
+                "profile": "exact" if secure else "default",
                 "kept_fraction": kept_fraction,
                 "update_norm": 1.0,
                 "corruption": 0.1,
@@ -138,6 +160,7 @@ class Federation:
     min_cohort: int = 3
     rounds: int = 3
     mode: str = "none"
+    secure: bool = True
     kept_fraction: float = 1.0
     faults: Faults = field(default_factory=Faults)
     #: Members that never come back, by index, with the virtual second they vanish in.
@@ -153,13 +176,14 @@ class Federation:
         self.rng = random.Random(f"faults-{self.seed}")
         self.clock = VirtualClock()
         self.store = MemoryStore()
-        self.artifacts = MemoryArtifacts()
+        self.artifacts = FullAtTimes()
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
         self._count = 0
         self._timers: dict[str, int] = {}
         self.transitions = 0
         self.coordinator_crashes = 0
         self.member_crashes = 0
+        self.disk_faults = 0
         #: Every unmasking a member ever sent, by (member, model version): invariant I9.
         self.answers: dict[tuple[MemberId, RoundNumber], set[bytes]] = {}
         self._federation_key = IdentityKey.generate(SeededRandomness(f"federation-{self.seed}"))
@@ -209,6 +233,7 @@ class Federation:
                     "models": ["logistic"],
                     "expires": "2099-01-01",
                     "allow_unprotected": True,
+                    "allow_plain_updates": True,
                     "max_unreleased_fraction": 1.0,
                 },
             },
@@ -274,6 +299,7 @@ class Federation:
             min_cohort=self.min_cohort,
             mode=self.mode,
             kept_fraction=self.kept_fraction,
+            secure=self.secure,
         )
         for person in self.people.values():
             self._connect(person, self.rng.uniform(0.0, 1.0))
@@ -306,7 +332,16 @@ class Federation:
 
     def _input(self, *inputs: ev.Input) -> None:
         before = self._written()
-        effects = self.coordinator.handle(inputs)
+        self.artifacts.full = self._happens(self.faults.disk_full)
+        try:
+            effects = self.coordinator.handle(inputs)
+        except FaultError:  # nothing was taken in: the pump tries the same batch again
+            self.disk_faults += 1
+            generation = self.coordinator_crashes
+            self.after(1.0, lambda: self._input(*inputs) if generation == self.coordinator_crashes else None)
+            return
+        finally:
+            self.artifacts.full = False
         self.transitions += 1
         chance = self.faults.durable_crash if self._written() != before else self.faults.coordinator_crash
         if self._happens(max(chance, self.faults.coordinator_crash)):
@@ -482,7 +517,7 @@ class Federation:
         self._later(
             person,
             self.rng.uniform(0.05, 0.5),
-            lambda: person.participant.trained(effect.job_id, effect.round, update),
+            lambda: person.participant.trained(effect.job_id, effect.round, update, 100),
         )
 
     def _own_coordinate(self, person: Member, _: ModelVersion) -> Vector:
@@ -528,11 +563,11 @@ class Federation:
         return counted
 
     def _weights(self, digest: str) -> Vector:
-        from lepton_pool.models import model_layout
+        from lepton_pool.models import architecture_of, model_layout
         from lepton_pool.weights import decode_weights
 
         job = make_job(rounds=self.rounds, members=self.members, min_cohort=self.min_cohort, mode=self.mode)
-        return decode_weights(model_layout(job.model, self.members), self.artifacts.get(Digest(digest)))
+        return decode_weights(model_layout(architecture_of(job)), self.artifacts.get(Digest(digest)))
 
     def digest(self) -> str:
         """Everything that was decided, in one hash: audit chain, announcements and models."""

@@ -17,10 +17,12 @@ from tests.simulation.test_federation import require_invariants
 
 
 class Swapping(Federation):
-    """The first member has garbage of the right length in store, and names it in a second trailer."""
+    """The first member names garbage of the right length in a second trailer."""
 
     #: After which of its messages it does so.
     when: type = ConsistencySignature
+    #: Whether the words come beside the trailer.
+    inline = False
     forged = 0
 
     def __post_init__(self) -> None:
@@ -37,16 +39,19 @@ class Swapping(Federation):
             self._trailer = report.message
         if isinstance(report.message, self.when) and self._trailer is not None:
             garbage = bytes([255]) * self._trailer.payload_bytes
-            self.artifacts.put(garbage)
             other = replace(self._trailer, payload_digest=bytes.fromhex(digest_of(garbage)))
+            beside = garbage if self.inline else b""
+            if not self.inline:
+                self.artifacts.put(garbage)
             self.forged += 1
-            self._input(ev.Reported(member, RoundReport(report.job, report.round, other)))
+            self._input(ev.Reported(member, RoundReport(report.job, report.round, other, beside)))
 
 
+@pytest.mark.parametrize("inline", [True, False])
 @pytest.mark.parametrize("when", [InputTrailer, ConsistencySignature, Advert])
-def test_a_masked_input_cannot_be_exchanged_once_it_was_accepted(when: type) -> None:
+def test_a_masked_input_cannot_be_exchanged_once_it_was_accepted(when: type, inline: bool) -> None:
     world = Swapping(seed=11, members=4, rounds=3)
-    world.when = when
+    world.when, world.inline = when, inline
     view = world.run()
     assert world.forged >= 2
     assert view.state is JobState.FINISHED

@@ -24,13 +24,13 @@ def plan(file: JobFileArgument, *, profile: Profile, output: Output = OutputForm
     """Resolve a job file and show what it would cost, without handing it in."""
     from lepton_admin.link import CoordinatorLink
     from lepton_admin.submission import load_job_file, resolve_job
-    from lepton_pool.models import model_layout
+    from lepton_pool.models import architecture_of, model_layout
     from lepton_pool.terms import derive_ring_plan
 
     with CoordinatorLink.of_profile(profile) as link:
         job = resolve_job(load_job_file(file, link), file.resolve().parent, link).job
     ring = derive_ring_plan(job)
-    parameters = model_layout(job.model, len(job.task.features)).length
+    parameters = model_layout(architecture_of(job)).length
     answer_record(
         output,
         {

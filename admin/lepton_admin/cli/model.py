@@ -98,7 +98,7 @@ def predict(
     ] = None,
     output: Output = OutputFormat.TABLE,
 ) -> None:
-    """Apply a model to rows, here: a probability for every row that can be read with certainty."""
+    """Apply a model to rows, here: a value and its probability for every row that can be read with certainty."""
     from lepton_admin.cli.ontology import RdfFormat, format_of
     from lepton_admin.files import read_bytes
     from lepton_admin.link import CoordinatorLink
@@ -121,9 +121,12 @@ def predict(
     answer_rows(
         output,
         predictions,
-        title=f"{target.concept} is {target.positive}",
-        columns=("row", "probability"),
-        rows=[(p.row, "cannot be read" if p.probability is None else f"{p.probability:.4f}") for p in predictions],
+        title=target.concept,
+        columns=("row", "value", "probability"),
+        rows=[
+            (p.row, p.value or "-", "cannot be read" if p.probability is None else f"{p.probability:.4f}")
+            for p in predictions
+        ],
         right=("row", "probability"),
     )
     unread = sum(prediction.probability is None for prediction in predictions)

@@ -39,7 +39,7 @@ def compute(job_file: Path, evaluation_file: Path, ontology_file: Path, mappings
     from safetensors.numpy import load
 
     from lepton_client.train.alone import train_alone
-    from lepton_client.train.dpsgd import Rows
+    from lepton_client.train.rows import Rows
     from lepton_core.ids import Digest
     from lepton_core.job import parse_job
     from lepton_kg.mapping import parse_mapping
@@ -47,6 +47,7 @@ def compute(job_file: Path, evaluation_file: Path, ontology_file: Path, mappings
     from lepton_kg.plan import compile_plan
     from lepton_kg.source import read_columns
     from lepton_pool.evaluate import evaluate
+    from lepton_pool.models import architecture_of
 
     job = parse_job(job_file.read_bytes())
     held_out = load(evaluation_file.read_bytes())
@@ -55,7 +56,7 @@ def compute(job_file: Path, evaluation_file: Path, ontology_file: Path, mappings
     parts: list[Rows] = []
 
     def measure(name: str, rows: Rows, refused: int) -> None:
-        metrics = evaluate(job.model, train_alone(job, rows), held_out["features"], held_out["target"])
+        metrics = evaluate(architecture_of(job), train_alone(job, rows), held_out["features"], held_out["target"])
         auc = metrics.auc if metrics.auc is not None else -1.0
         found.append(Baseline(name, len(rows.target), refused, metrics.accuracy, auc))
 

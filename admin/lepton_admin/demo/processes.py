@@ -71,6 +71,10 @@ class Processes:
         self._running[name] = Running(name, process, log)
         return self._running[name]
 
+    def pid(self, name: str) -> int:
+        """The process of that name."""
+        return self._running[name].process.pid
+
     def kill(self, name: str) -> None:
         """SIGKILL to a process and its children, as if the machine had lost power; returns when it is gone."""
         _signal_group(self._running[name].process, signal.SIGKILL)

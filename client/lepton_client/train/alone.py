@@ -5,14 +5,13 @@ No real site would release what comes out beside a federation's model: it spends
 
 from __future__ import annotations
 
-import numpy as np
-
-from lepton_client.train.dpsgd import PrivateModule, Rows, train_round
+from lepton_client.train.learner import build_learner, train_round
+from lepton_client.train.rows import Rows
 from lepton_core.errors import InputError
 from lepton_core.job import Job
 from lepton_core.layout import Vector
 from lepton_core.optimizer import OptimizerState, apply_update
-from lepton_pool.models import initial_vector
+from lepton_pool.models import architecture_of, initial_vector
 
 
 def train_alone(job: Job, rows: Rows) -> Vector:
@@ -29,13 +28,11 @@ def train_alone(job: Job, rows: Rows) -> Vector:
     """
     if len(rows.target) == 0:
         raise InputError("nobody learns from no rows", where="target", expected="at least one row", got="0")
-    features = rows.features.shape[1]
-    model = initial_vector(job.model, features)
-    every = np.arange(len(model), dtype=np.int64)
+    model = initial_vector(architecture_of(job))
     expected_batch = len(rows.target) * job.training.sampling_rate
-    module = PrivateModule(job, features)
+    learner = build_learner(job)
     state: OptimizerState = {}
     for _ in range(job.training.rounds):
-        update = train_round(module, model, every, rows, expected_batch=expected_batch)
+        update = train_round(learner, model, None, rows, expected_batch=expected_batch)
         model, state = apply_update(job.training.server, model, update, state)
     return model

@@ -1,4 +1,4 @@
-"""DP-SGD on one owner's rows: the steps a member takes in a round.
+"""DP-SGD on one owner's rows: the steps a member takes in a round of a private job.
 
 One step (Abadi et al. 2016, algorithm 1, with a public denominator):
 1. Poisson sample: every row is in the batch with the public rate q, by secret bits. Empty batches are kept.
@@ -9,15 +9,13 @@ One step (Abadi et al. 2016, algorithm 1, with a public denominator):
 6. is divided by the public expected batch size B, never by the number drawn, and
 7. subtracted from the weights at the learning rate.
 
-The privacy of `local_steps` such steps is `SampledGaussian(sigma, q, local_steps)`. Mode `none` leaves out 4 and 5.
+The privacy of `local_steps` such steps is `SampledGaussian(sigma, q, local_steps)`.
 Nothing but the weights comes out: no loss, no count.
 """
 
 from __future__ import annotations
 
-import math
 import warnings
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -26,73 +24,16 @@ from torch import nn
 
 from lepton_client.train.noise import SecretStream
 from lepton_client.train.opacus_parts import load_parts, prepare_convolutions
-from lepton_core.errors import FaultError, InputError, RefusedError
+from lepton_client.train.rows import Rows, loss_of
+from lepton_core.errors import RefusedError
 from lepton_core.job import Job
-from lepton_core.layout import Vector, require_finite
-from lepton_pool.models import build_model, load_vector, refuse_running_statistics
-
-Floats = npt.NDArray[np.float32]
+from lepton_core.layout import Vector
+from lepton_pool.models import architecture_of, build_model, load_vector, refuse_running_statistics
 
 #: Rows whose gradients are held at once: at most this many values, 256 MiB of float32.
 _MOST_GRADIENT_VALUES = 1 << 26
 #: More than two float32 roundings of every coordinate can add to a row's norm, relative: 2 * 2^-24.
 _ROUNDING_SLACK = 2.0**-22
-
-
-@dataclass(frozen=True)
-class Rows:
-    """An owner's rows: features of shape (rows, d) and target of shape (rows,), 0 or 1, both float32.
-
-    Raises:
-        InputError: other shapes or types, values that are not finite, or labels other than 0 and 1.
-    """
-
-    features: Floats
-    target: Floats
-
-    def __post_init__(self) -> None:
-        features, target = self.features, self.target
-        if features.ndim != 2 or target.shape != (len(features),) or {features.dtype, target.dtype} != {_FLOAT32}:
-            raise InputError(
-                "rows that do not fit together",
-                expected="features (rows, d) and target (rows,), float32",
-                got=f"{features.dtype} of shape {features.shape}, {target.dtype} of shape {target.shape}",
-            )
-        require_finite(features.reshape(-1), "features")
-        if not bool(np.isin(target, (0.0, 1.0)).all()):
-            raise InputError("a target that is neither 0 nor 1", where="target", expected="0 or 1")
-
-    def __repr__(self) -> str:
-        return "Rows(<private>)"
-
-
-_FLOAT32 = np.dtype(np.float32)
-
-
-def train_round(
-    module: PrivateModule, model: Vector, kept: npt.NDArray[np.int64], rows: Rows, *, expected_batch: float
-) -> Vector:
-    """The update w_local - w_global after the job's local steps, shape (length,), float32; 0 where not kept.
-
-    `kept` holds the indices of the coordinates trained in this round, each once; `expected_batch` is public, above 0.
-
-    Raises:
-        InputError: a model vector or indices that do not fit.
-        FaultError: the weights ran to infinity.
-    """
-    start = require_finite(model, "model").astype(np.float64)
-    end = module.steps(start, kept, rows, expected_batch=expected_batch, count=module.local_steps)
-    with np.errstate(over="ignore", invalid="ignore"):  # told below, once
-        update: Vector = (end - start).astype(np.float32)
-    if not bool(np.isfinite(update).all()):
-        raise FaultError(
-            "local training diverged",
-            where="update",
-            expected="finite values",
-            hint="lower training.learning_rate",
-            reason="DIVERGED",
-        )
-    return update
 
 
 class PrivateModule:
@@ -103,9 +44,10 @@ class PrivateModule:
         RefusedError: running statistics, or a layer that Opacus has no rule for.
     """
 
-    def __init__(self, job: Job, features: int) -> None:
+    def __init__(self, job: Job) -> None:
         self._job = job
-        module = build_model(job.model, features)
+        self._architecture = architecture_of(job)
+        module = build_model(self._architecture)
         refuse_running_statistics(module)
         parts = load_parts()
         _refuse_layers_without_rule(module, parts.rules)
@@ -117,38 +59,34 @@ class PrivateModule:
         self._stream = SecretStream()
 
     @property
-    def local_steps(self) -> int:
-        """Steps of a round."""
-        return self._job.training.local_steps
+    def length(self) -> int:
+        """Values of the flat model."""
+        return self._length
 
-    def steps(
+    def train(
         self,
-        weights: npt.NDArray[np.float64],
-        kept: npt.NDArray[np.int64],
+        model: Vector,
+        kept: npt.NDArray[np.int64] | None,
         rows: Rows,
         *,
         expected_batch: float,
-        count: int,
+        shuffle: int | None,
     ) -> npt.NDArray[np.float64]:
-        """The weights after `count` steps on the kept coordinates; weights of shape (length,), which are left as is.
+        """The weights after the job's local steps, shape (length,); only kept coordinates differ from `model`'s.
 
         Raises:
-            InputError: weights of another length, indices that are not distinct coordinates of them, or no batch size.
+            InputError: rows that do not fit the job.
         """
-        if not (math.isfinite(expected_batch) and expected_batch > 0):
-            raise InputError("not a batch size", where="expected_batch", expected="above 0", got=repr(expected_batch))
-        if weights.shape != (self._length,):
-            raise InputError("weights that do not fit the model", expected=f"({self._length},)", got=f"{weights.shape}")
-        _require_indices(kept, self._length)
+        del shuffle  # private batches are drawn by secret bits
+        rows.require_fit(self._architecture.features, self._job.task.target.class_count)
+        kept = np.arange(self._length, dtype=np.int64) if kept is None else kept
         recipe, privacy = self._job.training, self._job.privacy
-        private = privacy.mode != "none"
         noise = (privacy.noise_multiplier or 0.0) * privacy.clip_norm
-        weights = weights.copy()
-        for _ in range(count):
+        weights = model.astype(np.float64)
+        for _ in range(recipe.local_steps):
             drawn = self._stream.chosen(len(rows.target), recipe.sampling_rate)
-            total = self._gradient_sum(weights, rows, drawn, kept, clip_norm=privacy.clip_norm if private else None)
-            if private:
-                total += self._stream.gaussian(len(kept), noise)
+            total = self._gradient_sum(weights, rows, drawn, kept, clip_norm=privacy.clip_norm)
+            total += self._stream.gaussian(len(kept), noise)
             weights[kept] -= recipe.learning_rate / expected_batch * total
         return weights
 
@@ -159,7 +97,7 @@ class PrivateModule:
         drawn: npt.NDArray[np.int64],
         kept: npt.NDArray[np.int64],
         *,
-        clip_norm: float | None,
+        clip_norm: float,
     ) -> npt.NDArray[np.float64]:
         """Sum over the drawn rows of their clipped gradients' kept coordinates, shape (kept,)."""
         total = np.zeros(len(kept))
@@ -171,18 +109,15 @@ class PrivateModule:
             part = drawn[start : start + chunk]
             features, target = torch.from_numpy(rows.features[part]), torch.from_numpy(rows.target[part])
             gradients = self._per_sample(features, target)[:, index]  # (rows, kept)
-            if clip_norm is not None:
-                gradients = clip_rows(gradients, clip_norm)
-            total += gradients.sum(dim=0, dtype=torch.float64).numpy()
+            total += clip_rows(gradients, clip_norm).sum(dim=0, dtype=torch.float64).numpy()
         return total
 
     def _per_sample(self, features: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """Each row's gradient of the logistic loss, shape (rows, length)."""
+        """Each row's gradient of the loss, shape (rows, length)."""
         for parameter in self._parameters:
             parameter.grad = None
             parameter.grad_sample = None  # type: ignore[attr-defined]  # Opacus' attribute
-        logits = self._module(features)
-        loss = nn.functional.binary_cross_entropy_with_logits(logits, target, reduction="sum")
+        loss = loss_of(self._module(features), target, "sum")
         with warnings.catch_warnings():
             # Opacus hooks the first layer too, whose inputs are data and need no gradient.
             warnings.filterwarnings("ignore", message="Full backward hook is firing")
@@ -218,14 +153,3 @@ def _refuse_layers_without_rule(module: nn.Module, rules: frozenset[type[nn.Modu
                 hint="build the model from the layers named",
                 reason="NO_GRADIENT_RULE",
             )
-
-
-def _require_indices(kept: npt.NDArray[np.int64], length: int) -> None:
-    fits = kept.ndim == 1 and kept.dtype == np.int64
-    if not fits or (len(kept) and not 0 <= kept.min() <= kept.max() < length) or len(np.unique(kept)) != len(kept):
-        raise InputError(
-            "kept indices that do not fit the model",
-            where="kept",
-            expected=f"distinct int64 below {length}",
-            got=f"{kept.dtype} of shape {kept.shape}",
-        )

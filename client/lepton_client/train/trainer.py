@@ -50,7 +50,7 @@ class Trainer:
         await self._worker.start()
 
     async def load(self, features: Floats, target: Floats) -> None:
-        """Gives the rows to train on, in place of any before: features (rows, d), target (rows,) of 0 and 1, float32.
+        """Gives the rows to train on, in place of any before: features (rows, d), target (rows,) of classes, float32.
 
         Raises:
             InputError, CodecError: rows that do not fit together, or are not finite.
@@ -60,12 +60,20 @@ class Trainer:
             self._rows = (features, target)
             await self._load()
 
-    async def train(self, job: Job, model: Vector, kept: npt.NDArray[np.int64], expected_batch: float) -> Vector:
+    async def train(
+        self,
+        job: Job,
+        model: Vector,
+        kept: npt.NDArray[np.int64],
+        expected_batch: float,
+        shuffle: int | None = None,
+    ) -> Vector:
         """The update after the job's local steps, shape (length,), float32, 0 on coordinates not in `kept`.
 
         `expected_batch` is the public batch denominator: the rows the owner declares times the sampling rate, never
         from the rows loaded or drawn, as either would leak their number. The privacy cost is one
         `SampledGaussian(noise_multiplier, sampling_rate, local_steps)`, due before this is called, whatever comes out.
+        `shuffle` is the public seed of the order of epochs, if the job has one.
 
         Raises:
             ConflictError: nothing was loaded.
@@ -79,8 +87,10 @@ class Trainer:
             await self._worker.start()
             if self._loaded_into != self._worker.generation:
                 await self._load()
-            arrays = {"job": bytes_array(job.canonical()), "model": model, "kept": kept}
-            values = {"expected_batch": expected_batch}
+            arrays = {"job": bytes_array(job.canonical()), "model": model}
+            if len(kept) < len(model):  # all of them are twice as many bytes as the model, and go without saying
+                arrays["kept"] = kept
+            values = {"expected_batch": expected_batch, "shuffle": shuffle}
             answer = await self._worker.call(TRAIN, values, arrays, deadline_s=self._deadline_s)
             return answer.array("update", np.float32)
 

@@ -3,7 +3,7 @@
 | request | takes | gives |
 |---|---|---|
 | `load` | features (rows, d), target (rows,) | nothing |
-| `train` | job (canonical bytes), model (length,), kept indices, expected_batch | update (length,) |
+| `train` | job (canonical bytes), model (length,), kept indices or none for all, expected_batch, shuffle | update |
 | `train-alone` | job, features, target | model (length,) |
 | `first-weights` | job | model (length,), from its public seed |
 
@@ -24,7 +24,8 @@ from lepton_pool.child import Handler, serve
 from lepton_pool.frames import Frame
 
 if TYPE_CHECKING:
-    from lepton_client.train.dpsgd import PrivateModule, Rows
+    from lepton_client.train.learner import Learner
+    from lepton_client.train.rows import Rows
 
 LOAD = "load"
 TRAIN = "train"
@@ -33,13 +34,13 @@ FIRST_WEIGHTS = "first-weights"
 
 
 class TrainingWorker:
-    """What the process holds between requests: the owner's rows, and the module of the last job."""
+    """What the process holds between requests: the owner's rows, and the learner of the last job."""
 
     def __init__(self) -> None:
         #: Dropped when the process ends, or replaced by the next `load`.
         self._rows: Rows | None = None
-        #: Belongs to `_job` and the width of `_rows`; rebuilt when either changes.
-        self._module: PrivateModule | None = None
+        #: Belongs to `_job`; rebuilt when it changes.
+        self._learner: Learner | None = None
         self._job: bytes = b""
 
     def handlers(self) -> Mapping[str, Handler]:
@@ -52,22 +53,27 @@ class TrainingWorker:
         }
 
     def _load(self, request: Frame) -> Frame:
-        self._rows, self._module, self._job = _rows_of(request), None, b""
+        self._rows = _rows_of(request)
         return Frame()
 
     def _train(self, request: Frame) -> Frame:
-        from lepton_client.train.dpsgd import PrivateModule, train_round
+        from lepton_client.train.learner import build_learner, train_round
 
         if self._rows is None:
             raise ConflictError("there are no rows to train on", where="worker", hint="load them first")
-        job = _job_of(request)
-        if self._module is None or self._job != job.canonical():
-            self._module, self._job = PrivateModule(job, self._rows.features.shape[1]), job.canonical()
-        expected_batch = request.values.get("expected_batch")
+        canonical = request.array("job", np.uint8).tobytes()
+        if self._learner is None or self._job != canonical:
+            self._learner, self._job = build_learner(parse_job(canonical)), canonical
+        expected_batch, shuffle = request.values.get("expected_batch"), request.values.get("shuffle")
         if not isinstance(expected_batch, (int, float)):
             raise InputError("a request without a batch size", where="expected_batch", expected="a number")
-        model, kept = request.array("model", np.float32), request.array("kept", np.int64)
-        update = train_round(self._module, model, kept, self._rows, expected_batch=float(expected_batch))
+        if not isinstance(shuffle, int | None):
+            raise InputError("a request with an order that is none", where="shuffle", expected="a number or nothing")
+        model = request.array("model", np.float32)
+        kept = request.array("kept", np.int64) if "kept" in request.arrays else None
+        update = train_round(
+            self._learner, model, kept, self._rows, expected_batch=float(expected_batch), shuffle=shuffle
+        )
         return Frame({}, {"update": update})
 
     def _train_alone(self, request: Frame) -> Frame:
@@ -77,14 +83,13 @@ class TrainingWorker:
 
     @staticmethod
     def _first_weights(request: Frame) -> Frame:
-        from lepton_pool.models import initial_vector
+        from lepton_pool.models import architecture_of, initial_vector
 
-        job = _job_of(request)
-        return Frame({}, {"model": initial_vector(job.model, len(job.task.features))})
+        return Frame({}, {"model": initial_vector(architecture_of(_job_of(request)))})
 
 
 def _rows_of(request: Frame) -> Rows:
-    from lepton_client.train.dpsgd import Rows
+    from lepton_client.train.rows import Rows
 
     return Rows(request.array("features", np.float32), request.array("target", np.float32))
 

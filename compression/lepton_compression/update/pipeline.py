@@ -1,6 +1,6 @@
 """The ring encoding of one round, top to bottom: an update into lanes that may be summed, and the sum into a mean.
 
-    encode:      1 kept coordinates  2 clip  3 rotate  4 round into lanes
+    encode:      1 kept coordinates  2 clip, weigh  3 rotate  4 round into lanes
     decode_sum:  1 check  2 lanes into reals  3 rotate back  4 mean, times 1/p, onto the kept coordinates
 
 The masked sum of members' lanes is all the server ever decodes. Only the decoder multiplies by 1/p: a member that
@@ -40,25 +40,38 @@ class EncodeReport:
 
 
 def encode(
-    update: Vector, plan: RingPlan, seed: bytes, randomness: Randomness, *, dither: bytes | None = None
+    update: Vector,
+    plan: RingPlan,
+    seed: bytes,
+    randomness: Randomness,
+    *,
+    dither: bytes | None = None,
+    weight: float = 1.0,
 ) -> Lanes:
     """One member's lanes, shape (padded_length,), int64 in [0, max_value]; `update` is left as it was.
 
     `seed` is the round's public codec seed, 32 bytes; `dither` is `derive_dither(seed, member)` if the plan is
-    dithered and None otherwise. Without dither, rounding takes 32 bytes of `randomness`.
+    dithered and None otherwise. Without dither, rounding takes 32 bytes of `randomness`. What the member weighs, in
+    [0, 1], multiplies its kept coordinates after they are clipped.
 
     Guarantees: with stochastic rounding and nothing clipped or saturated, `decode_sum` of a sum of encodings has the
     mean of the kept parts of the updates as its expectation, up to float32 rounding.
 
     Raises:
-        CodecError: NaN or Inf, another shape or type, a seed that is not 32 bytes, or a dither the plan does not ask
-            for or one that it misses.
+        CodecError: NaN or Inf, another shape or type, a seed that is not 32 bytes, a weight outside [0, 1], or a
+            dither the plan does not ask for or one that it misses.
     """
-    return encode_with_report(update, plan, seed, randomness, dither=dither)[0]
+    return encode_with_report(update, plan, seed, randomness, dither=dither, weight=weight)[0]
 
 
 def encode_with_report(
-    update: Vector, plan: RingPlan, seed: bytes, randomness: Randomness, *, dither: bytes | None = None
+    update: Vector,
+    plan: RingPlan,
+    seed: bytes,
+    randomness: Randomness,
+    *,
+    dither: bytes | None = None,
+    weight: float = 1.0,
 ) -> tuple[Lanes, EncodeReport]:
     """`encode`, and what it clipped."""
     require_seed(seed, "codec seed")
@@ -72,12 +85,15 @@ def encode_with_report(
     kept = np.zeros(plan.padded_length, dtype=np.float32)
     kept[: plan.kept_length] = update if _keeps_all(plan) else update[kept_indices(plan, seed)]
 
-    # 2. Their L2 norm, bounded.
+    # 2. Their L2 norm, bounded; then what the member weighs.
+    if not 0.0 <= weight <= 1.0:
+        raise CodecError("not a weight", where="weight", expected="0 to 1", got=repr(weight))
     norm = _norm(kept)
     norm_clipped = norm > plan.kept_norm
-    if norm_clipped:
+    factor = weight * (plan.kept_norm / norm if norm_clipped else 1.0)
+    if factor != 1.0:
         # In float64, as the factor may be below what float32 can hold.
-        np.multiply(kept, plan.kept_norm / norm, out=kept, dtype=np.float64, casting="same_kind")
+        np.multiply(kept, factor, out=kept, dtype=np.float64, casting="same_kind")
 
     # 3. Spread over all values alike.
     rotated = Rotation(seed, plan.padded_length).forward(kept)
@@ -87,11 +103,20 @@ def encode_with_report(
     return lanes, EncodeReport(norm_clipped=norm_clipped, saturated_fraction=saturated / plan.kept_length)
 
 
-def decode_sum(total: Lanes, members: int, plan: RingPlan, seed: bytes, *, dithers: Sequence[bytes] = ()) -> Vector:
+def decode_sum(
+    total: Lanes,
+    members: int,
+    plan: RingPlan,
+    seed: bytes,
+    *,
+    dithers: Sequence[bytes] = (),
+    weights: float | None = None,
+) -> Vector:
     """The members' mean update, shape (model_length,), float32: zero off the kept coordinates, times 1/p on them.
 
     `total` is the sum of the lanes of `members` members; `dithers` holds the dither of each of them, in any order, if
-    the plan is dithered. p is kept_length / model_length, the chance of each coordinate to be kept.
+    the plan is dithered. p is kept_length / model_length, the chance of each coordinate to be kept. `weights` is the
+    sum of the members' weights, above 0; None where each weighs 1.
 
     Raises:
         CodecError: a total of another shape or type, or outside [0, members * max_value]; members outside
@@ -114,7 +139,7 @@ def decode_sum(total: Lanes, members: int, plan: RingPlan, seed: bytes, *, dithe
     steps = Rotation(seed, plan.padded_length).inverse(dequantize_sum(total, members, plan, dithers))
 
     # 4. One factor for the unit, the mean and 1/p.
-    factor = step_size(plan) / members * (plan.model_length / plan.kept_length)
+    factor = step_size(plan) / (members if weights is None else weights) * (plan.model_length / plan.kept_length)
     mean = (steps[: plan.kept_length] * factor).astype(np.float32)
     if _keeps_all(plan):
         return mean

@@ -11,6 +11,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from lepton_core.canonical import canonical_json
 from lepton_core.errors import InputError
@@ -75,6 +76,10 @@ class Terms:
 
     def encode(self) -> bytes:
         """Canonical JSON of the terms; equal terms give equal bytes."""
+        return self._encoded
+
+    @cached_property
+    def _encoded(self) -> bytes:
         given = {"neighbours": self.neighbours, "threshold": self.threshold}
         return canonical_json(
             {
@@ -98,9 +103,13 @@ class Terms:
 
     def digest(self) -> bytes:
         """SHA-256 of the encoding with a label; 32 bytes."""
+        return self._digest
+
+    @cached_property
+    def _digest(self) -> bytes:
         return hashlib.sha256(b"lepton/secagg/v1/terms" + self.encode()).digest()
 
-    @property
+    @cached_property
     def words(self) -> int:
         """Packed length of a masked input in 64-bit words."""
         return sum(group.words for group in self.lane_groups)

@@ -60,7 +60,7 @@ class Guard:
         self._principals = principals
         self._clock = clock
         self._allowed = allowed
-        self._streams: dict[OwnerName, set[asyncio.Future[None]]] = {}
+        self._streams: dict[OwnerName, set[_Stream]] = {}
 
     def handler(self, servicer: Servicer) -> grpc.GenericRpcHandler[Any, Any]:
         """The handler for the servicer's service; method `ShowRound` is the servicer's `show_round`.
@@ -81,8 +81,7 @@ class Guard:
     def cut(self, name: OwnerName) -> None:
         """End the open streams of a party that was revoked."""
         for stream in self._streams.get(name, ()):
-            if not stream.done():
-                stream.set_result(None)
+            stream.cut()
 
     # ---- one method ------------------------------------------------------------------------------------------------
 
@@ -145,29 +144,14 @@ class Guard:
 
     async def _while_enrolled(self, replies: AsyncIterator[Message], call: Call) -> AsyncIterator[Message]:
         """The replies, until the caller is revoked."""
-        cut: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        stream = _Stream(call.principal.name)
         streams = self._streams.setdefault(call.principal.name, set())
-        streams.add(cut)
+        streams.add(stream)
         try:
-            while True:
-                upcoming = asyncio.ensure_future(_next_or_none(replies))
-                waiting: set[asyncio.Future[Any]] = {upcoming, cut}
-                try:
-                    await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-                    if cut.done():
-                        raise IdentityError(
-                            "the certificate has been revoked", where=call.principal.name, reason="REVOKED"
-                        )
-                    reply = upcoming.result()
-                finally:
-                    if not upcoming.done():
-                        upcoming.cancel()
-                        await asyncio.gather(upcoming, return_exceptions=True)
-                if reply is None:
-                    return
+            while (reply := await stream.next_of(replies)) is not None:
                 yield reply
         finally:
-            streams.discard(cut)
+            streams.discard(stream)
             if not streams:
                 self._streams.pop(call.principal.name, None)
             if hasattr(replies, "aclose"):
@@ -192,8 +176,45 @@ class Guard:
             await _abort(context, LeptonError("the coordinator failed", where=method, got=f"incident {incident}"))
 
 
-async def _next_or_none(replies: AsyncIterator[Message]) -> Message | None:
-    return await anext(replies, None)
+class _Stream:
+    """One open stream of replies, which can be cut while it waits for the next one."""
+
+    def __init__(self, name: OwnerName) -> None:
+        self._name = name
+        self._cut = asyncio.Event()
+        #: The call's own task while it waits for a reply; None while a reply is on its way out.
+        self._waiting: asyncio.Task[Any] | None = None
+
+    def cut(self) -> None:
+        """End the stream: at once if it waits, or else as soon as its reply is out."""
+        if not self._cut.is_set():
+            self._cut.set()
+            if self._waiting is not None:
+                self._waiting.cancel()
+
+    async def next_of(self, replies: AsyncIterator[Message]) -> Message | None:
+        """The next reply, waited for in the call's own task, as a task a reply would cost more than the reply; or None.
+
+        Raises:
+            IdentityError: the stream was cut.
+        """
+        task = asyncio.current_task()
+        if task is None:  # an asynchronous generator runs in its caller's task
+            raise AssertionError
+        reply: Message | None = None
+        if not self._cut.is_set():
+            self._waiting = task
+            try:
+                reply = await anext(replies, None)
+            except asyncio.CancelledError:
+                # Somebody else may have cancelled the call as well: the caller that hung up, or the server's end.
+                if not self._cut.is_set() or task.uncancel() > 0:
+                    raise
+            finally:
+                self._waiting = None
+        if self._cut.is_set():
+            raise IdentityError("the certificate has been revoked", where=self._name, reason="REVOKED")
+        return reply
 
 
 async def _reply(answer: Awaitable[Message]) -> Message:

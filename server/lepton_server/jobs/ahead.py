@@ -11,11 +11,10 @@ from dataclasses import replace
 
 from lepton_core.errors import LeptonError
 from lepton_core.ids import RoundNumber
-from lepton_core.secagg import server as protocol
 from lepton_core.secagg import server_events as pe
-from lepton_core.secagg.server_status import step_of
 from lepton_core.session import RoundInvite, RoundOutcome
 from lepton_server.jobs import events as ev
+from lepton_server.jobs import protocols
 from lepton_server.jobs.draft import Draft
 from lepton_server.jobs.phases import Ahead, RoundRecord
 from lepton_server.jobs.relay import event_of, relay, took_message
@@ -30,15 +29,11 @@ def open_ahead(draft: Draft, event: ev.RoundOpened) -> None:
     give_up(draft, _SUPERSEDED)
     facts, number = draft.facts, draft.roll.next_round
     draft.roll = replace(draft.roll, next_round=RoundNumber(number + 1))
-    phase, effects = protocol.start(
-        facts.setup(number),
-        facts.nonce(number),
-        {member: facts.peers[member].identity for member in event.cohort},
-    )
+    phase, effects = protocols.start(facts, number, event.cohort)
     for member in event.cohort:
         draft.add(ev.Tell(member, RoundInvite(facts.setup(number))))
     record, _ = relay(
-        draft, RoundRecord(number, event.cohort, draft.time, draft.time), effects, step_of(phase), begun=False
+        draft, RoundRecord(number, event.cohort, draft.time, draft.time), effects, protocols.step_of(phase), begun=False
     )
     draft.roll = replace(draft.roll, ahead=Ahead(record, phase))
 
@@ -48,7 +43,7 @@ def took_ahead(draft: Draft, event: ev.MachineEvent) -> bool:
     ahead = draft.roll.ahead
     if ahead is None or not concerns(draft, ahead, event):
         return False
-    record, before = ahead.record, step_of(ahead.protocol)
+    record, before = ahead.record, protocols.step_of(ahead.protocol)
     told: pe.Event
     match event:
         case ev.RoundMessage():
@@ -61,7 +56,7 @@ def took_ahead(draft: Draft, event: ev.MachineEvent) -> bool:
             told = pe.MemberLost(member, reason)
         case _:
             told = pe.DeadlinePassed(before)
-    phase, effects = protocol.step(ahead.protocol, told)
+    phase, effects = protocols.step(ahead.protocol, told)
     record, ending = relay(draft, record, effects, before, begun=False)
     draft.roll = replace(draft.roll, ahead=Ahead(record, phase))
     if isinstance(ending, pe.Aborted):
@@ -76,7 +71,7 @@ def concerns(draft: Draft, ahead: Ahead, event: ev.MachineEvent) -> bool:
         case ev.RoundMessage(member, number) | ev.MemberLeft(member, number):
             return number == record.number and member in record.cohort
         case ev.DeadlinePassed(key):
-            return key == round_key(draft.facts, record.number, step_name(step_of(ahead.protocol)))
+            return key == round_key(draft.facts, record.number, step_name(protocols.step_of(ahead.protocol)))
         case _:
             return False
 
@@ -86,7 +81,7 @@ def give_up(draft: Draft, reason: str) -> None:
     ahead = draft.roll.ahead
     if ahead is None:
         return
-    record, at = ahead.record, step_name(step_of(ahead.protocol))
+    record, at = ahead.record, step_name(protocols.step_of(ahead.protocol))
     draft.add(ev.CancelTimer(round_key(draft.facts, record.number, at)))
     draft.record_round(record, state="aborted", step=at, reason=reason)
     gone = {lost.owner for lost in record.dropped}
@@ -99,6 +94,6 @@ def give_up(draft: Draft, reason: str) -> None:
 def _lost(draft: Draft, error: LeptonError) -> None:
     ahead = draft.roll.ahead
     if ahead is not None:
-        number, at = ahead.record.number, step_name(step_of(ahead.protocol))
+        number, at = ahead.record.number, step_name(protocols.step_of(ahead.protocol))
         draft.audit("coordinator", "round.abort", f"round {number}: {at}: {error.code} {error.reason}")
     give_up(draft, f"{error.reason} {error}".strip())

@@ -6,16 +6,16 @@ Events of the machine are journaled before their effects are performed; replayin
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from lepton_core.errors import LeptonError
 from lepton_core.ids import Digest, JobId, MemberId, ModelVersion, RoundNumber
 from lepton_core.job import Job
 from lepton_core.secagg.messages import MemberMessage
 from lepton_core.secagg.terms import Setup
-from lepton_core.secagg.transcript import RoundResult
 from lepton_core.session import MatchAnswer, Refusal, RoundRefusal, RoundReport, ServerCommand
 from lepton_core.views import JobEvent, ModelView, RoundView
+from lepton_server.jobs.phases import RoundEnd
 
 # ---- inputs of the coordinator -------------------------------------------------------------------------------------
 
@@ -74,7 +74,7 @@ class AggregateDone:
     digest: Digest
     #: Artifact with the server optimizer's state.
     optimizer: Digest
-    #: Artifact with the round's link, for members.
+    #: Artifact with the round's link, for members; empty in the plain.
     link: Digest
     #: False if the new model equals the old one in every parameter.
     changed: bool
@@ -151,10 +151,12 @@ class RoundMessage:
     member: MemberId
     round: RoundNumber
     message: MemberMessage
-    #: Bytes on the wire, without the masked words.
+    #: Bytes of the report, without the masked words.
     size: int
     #: True for an input whose words came with it and are not in the artifact store yet.
     inline: bool = False
+    #: The report as the journal keeps it, if it was made already; it says nothing that `message` does not.
+    report: bytes = field(default=b"", compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -230,7 +232,7 @@ class CancelTimer:
 
 @dataclass(frozen=True)
 class RunInitialModel:
-    """Make the initial model from its public seed."""
+    """Make the initial model from its public seed, or check the artifact that it is."""
 
     job_id: JobId
     job: Job
@@ -243,9 +245,9 @@ class RunAggregate:
     job_id: JobId
     job: Job
     setup: Setup
-    #: Artifact with the sum of the survivors' masked words.
+    #: Artifact with the sum of the survivors' masked words; empty in the plain.
     total: Digest
-    result: RoundResult
+    result: RoundEnd
     model: Digest
     #: None before the first step.
     optimizer: Digest | None

@@ -7,7 +7,7 @@ from lepton_core.ids import Digest, JobId, MemberId, OwnerName
 from lepton_core.job import Job
 from lepton_core.membership import MembershipList, SignedList
 from lepton_core.ports import Randomness
-from lepton_pool.terms import derive_ring_plan, derive_terms
+from lepton_pool.terms import derive_terms
 from lepton_server.jobs.phases import Facts, Peer
 from lepton_server.store.port import Artifacts, Transaction
 
@@ -19,7 +19,7 @@ def draw_facts(
 
     Raises:
         JobError: no membership list, or a federation smaller than the job's minimum cohort.
-        NotFoundError: the evaluation artifact was not uploaded.
+        NotFoundError: an artifact that the job names was not uploaded.
         CodecError: the job's numbers allow no encoding.
     """
     newest = tx.newest_membership()
@@ -41,16 +41,19 @@ def draw_facts(
         )
     if job.evaluation is not None and not artifacts.has(Digest(job.evaluation.digest)):
         raise NotFoundError("the evaluation set was not uploaded", where=f"artifact {job.evaluation.digest}")
+    if job.model.initial is not None and not artifacts.has(Digest(job.model.initial)):
+        raise NotFoundError("the first weights were not uploaded", where=f"artifact {job.model.initial}")
+    terms = derive_terms(job, listed.digest())
     return Facts(
         job_id=_new_id(tx, job, randomness),
         job=job,
-        terms=derive_terms(job, listed.digest()),
+        terms=terms,
         membership=signed,
         peers=peers,
         secret=randomness.token(32),
         researcher=researcher,
         submitted=now,
-        bytes_per_parameter=derive_ring_plan(job).bytes_per_parameter,
+        bytes_per_parameter=terms.payload_bytes / terms.model_length,
     )
 
 

@@ -44,7 +44,7 @@ def encode_event(job: JobId, stamped: ev.Stamped) -> bytes:
     event = stamped.event
     document: dict[str, Any] = {"time": stamped.time, "kind": type(event).__name__}
     if isinstance(event, ev.RoundMessage):
-        report = convert.report_to_bytes(RoundReport(job, event.round, event.message))
+        report = event.report or convert.report_to_bytes(RoundReport(job, event.round, event.message))
         document |= {"member": event.member.hex(), "size": event.size, "report": base64.b64encode(report).decode()}
     else:
         document["fields"] = {field.name: _plain(getattr(event, field.name)) for field in fields(event)}

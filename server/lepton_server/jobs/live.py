@@ -155,4 +155,6 @@ def artifacts_in_use(running: Iterable[Live]) -> frozenset[str]:
             kept.add(live.phase.record.total)
         if evaluation is not None:
             kept.add(evaluation.digest)
+        if live.facts.job.model.initial is not None:
+            kept.add(live.facts.job.model.initial)
     return frozenset(kept)

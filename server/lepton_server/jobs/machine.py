@@ -25,11 +25,10 @@ from dataclasses import replace
 from typing import assert_never
 
 from lepton_core.ids import Digest, MemberId, ModelVersion
-from lepton_core.secagg import server as protocol
-from lepton_core.secagg.server_status import step_of
 from lepton_core.session import RoundCommand, RoundInvite, ServerCommand
 from lepton_core.views import JobState, ModelView
 from lepton_server.jobs import events as ev
+from lepton_server.jobs import protocols
 from lepton_server.jobs.ahead import open_ahead, took_ahead
 from lepton_server.jobs.draft import Draft
 from lepton_server.jobs.phases import Aggregating, Ended, Facts, Finishing, Matching, Phase, Roll, Rounding, Waiting
@@ -103,9 +102,9 @@ def outstanding(facts: Facts, phase: Phase, member: MemberId) -> tuple[ServerCom
     for record, running in rounds:
         if member not in record.cohort:
             continue
-        if protocol.awaits_advert(running, member):
+        if protocols.awaits_start(running, member):
             commands.append(RoundInvite(facts.setup(record.number)))
-        message = protocol.outstanding(running, member)
+        message = protocols.outstanding(running, member)
         if message is not None:
             commands.append(RoundCommand(facts.job_id, record.number, message))
     return tuple(commands)
@@ -117,7 +116,7 @@ def resume(facts: Facts, phase: Phase, time: float) -> tuple[ev.Effect, ...]:
     for view in phase.roll.unevaluated:
         draft.add(ev.RunEvaluate(facts.job_id, facts.job, ModelVersion(view.version), Digest(view.digest)))
     if phase.roll.ahead is not None:
-        record, now = phase.roll.ahead.record, step_name(step_of(phase.roll.ahead.protocol))
+        record, now = phase.roll.ahead.record, step_name(protocols.step_of(phase.roll.ahead.protocol))
         least = time + facts.job.aggregation.step_deadline_s / 2
         draft.set_timer(round_key(facts, record.number, now), max(record.deadline, least))
     match phase:
@@ -128,7 +127,7 @@ def resume(facts: Facts, phase: Phase, time: float) -> tuple[ev.Effect, ...]:
         case Waiting(roll):
             draft.set_timer(wait_key(facts, roll), time + PATIENCE * facts.job.aggregation.step_deadline_s)
         case Rounding():
-            now = step_name(step_of(phase.protocol))
+            now = step_name(protocols.step_of(phase.protocol))
             deadline = max(phase.record.deadline, time + facts.job.aggregation.step_deadline_s / 2)
             draft.set_timer(round_key(facts, phase.record.number, now), deadline)
         case Aggregating():

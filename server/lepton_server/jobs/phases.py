@@ -7,11 +7,17 @@ from dataclasses import dataclass, field
 
 from lepton_core.ids import Digest, JobId, MemberId, ModelVersion, OwnerName, RoundNumber
 from lepton_core.job import Job
-from lepton_core.secagg.server_phases import Phase as RoundPhase
+from lepton_core.plain import server as plain
+from lepton_core.secagg import server_phases as secure
 from lepton_core.secagg.terms import Setup, Terms, commit_nonce, labelled_hash
 from lepton_core.secagg.transcript import RoundResult
 from lepton_core.session import Refusal
 from lepton_core.views import DroppedMember, JobState, ModelView
+
+#: The machines of a round in the plain, and of any round.
+PlainPhase = plain.Phase
+RoundPhase = secure.Phase | plain.Phase
+RoundEnd = RoundResult | plain.PlainResult
 
 #: Rounds are counted from 1.
 FIRST_ROUND = RoundNumber(1)
@@ -148,7 +154,7 @@ class Waiting:
 
 @dataclass(frozen=True)
 class Rounding:
-    """A secure aggregation round runs."""
+    """A round runs."""
 
     roll: Roll
     record: RoundRecord
@@ -161,7 +167,7 @@ class Aggregating:
 
     roll: Roll
     record: RoundRecord
-    result: RoundResult
+    result: RoundEnd
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import assert_never
 
 from lepton_core.ids import MemberId
+from lepton_core.plain import server as plain
 from lepton_core.secagg import server_events as pe
 from lepton_core.secagg.messages import (
     Advert,
@@ -19,6 +20,7 @@ from lepton_core.secagg.steps import Step
 from lepton_core.session import RoundCommand, RoundOutcome
 from lepton_core.views import DroppedMember
 from lepton_server.jobs import events as ev
+from lepton_server.jobs import protocols
 from lepton_server.jobs.draft import Draft
 from lepton_server.jobs.phases import RoundRecord
 from lepton_server.jobs.turns import round_key, step_name
@@ -26,7 +28,7 @@ from lepton_server.jobs.turns import round_key, step_name
 #: A member's rejected messages in one round, each with its rows in journal and audit; what comes then is ignored.
 MOST_REJECTED = 8
 
-Ending = pe.Finished | pe.Aborted
+Ending = protocols.Finished | pe.Aborted
 
 
 def may_speak(record: RoundRecord, member: MemberId) -> bool:
@@ -42,7 +44,7 @@ def took_message(record: RoundRecord, event: ev.RoundMessage) -> RoundRecord | N
 
 
 def relay(
-    draft: Draft, record: RoundRecord, effects: tuple[pe.Effect, ...], before: Step, *, begun: bool = True
+    draft: Draft, record: RoundRecord, effects: tuple[protocols.Effect, ...], before: Step, *, begun: bool = True
 ) -> tuple[RoundRecord, Ending | None]:
     """Effects of the protocol machine as effects of the job; how the round ended, if it did.
 
@@ -73,7 +75,7 @@ def relay(
                 draft.audit(facts.owner(member), "round.reject", f"round {number}: {error.code} {error.reason}")
                 if begun:
                     draft.announce("rejected", f"round {number}: {error}", record=record, owner=facts.owner(member))
-            case pe.Finished() | pe.Aborted():
+            case pe.Finished() | plain.Finished() | pe.Aborted():
                 return record, effect
             case _:
                 assert_never(effect)

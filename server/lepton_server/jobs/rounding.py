@@ -1,6 +1,6 @@
 """The rounds of a job: opened, begun, run by the protocol machine, ended with a new model or without.
 
-The protocol is `lepton_core.secagg.server`; its effects are translated here. State changes only through what these
+The protocol is one of `protocols`; its effects are translated here. State changes only through what these
 functions return to `machine.step`. What becomes of a round that is opened and not begun is in `ahead`.
 """
 
@@ -11,18 +11,18 @@ from typing import assert_never
 
 from lepton_core.errors import LeptonError
 from lepton_core.ids import Digest, MemberId, ModelVersion, RoundNumber
-from lepton_core.secagg import server as protocol
+from lepton_core.plain import server as plain
 from lepton_core.secagg import server_events as pe
 from lepton_core.secagg.messages import InputTrailer
-from lepton_core.secagg.server_phases import AwaitingSignatures, BoundModel
-from lepton_core.secagg.server_status import step_of, waiting_for
+from lepton_core.secagg.server_phases import BoundModel
 from lepton_core.secagg.steps import Step
-from lepton_core.secagg.transcript import RoundResult
 from lepton_core.session import Published, RoundOutcome, refusal_of
 from lepton_core.views import JobState, ModelView
 from lepton_server.jobs import events as ev
+from lepton_server.jobs import protocols
 from lepton_server.jobs.draft import Draft
-from lepton_server.jobs.phases import Aggregating, Facts, Finishing, Phase, Rounding, RoundRecord, Waiting
+from lepton_server.jobs.phases import Aggregating, Facts, Finishing, Phase, RoundEnd, Rounding, RoundRecord, Waiting
+from lepton_server.jobs.protocols import step_of, waiting_for
 from lepton_server.jobs.relay import event_of, relay, tell_dropped, took_message
 from lepton_server.jobs.turns import Result, end, round_key, step_name, took_answer, took_metrics, wait, wait_key
 
@@ -51,7 +51,7 @@ def begin_round(draft: Draft, phase: Waiting) -> Result:
 
 
 def rounding(draft: Draft, phase: Rounding, event: ev.MachineEvent) -> Result:
-    """A secure aggregation round runs."""
+    """A round runs."""
     facts, record = draft.facts, phase.record
     match event:
         case ev.RoundMessage(member, number) if number == record.number and member in record.cohort:
@@ -80,13 +80,13 @@ def rounding(draft: Draft, phase: Rounding, event: ev.MachineEvent) -> Result:
 
 def _protocol_step(draft: Draft, phase: Rounding, record: RoundRecord, event: pe.Event) -> Result:
     before = step_of(phase.protocol)
-    after, effects = protocol.step(phase.protocol, event)
+    after, effects = protocols.step(phase.protocol, event)
     if isinstance(event, pe.InputReceived) and not any(isinstance(effect, pe.Rejected) for effect in effects):
         record = _took_input(draft, record, event.trailer)
     return _settle(draft, Rounding(draft.roll, record, after), effects, before)
 
 
-def _settle(draft: Draft, phase: Rounding, effects: tuple[pe.Effect, ...], before: Step) -> Result:
+def _settle(draft: Draft, phase: Rounding, effects: tuple[protocols.Effect, ...], before: Step) -> Result:
     """What the protocol's effects make of the round."""
     record, ending = relay(draft, phase.record, effects, before)
     phase, after = Rounding(draft.roll, record, phase.protocol), phase.protocol
@@ -95,7 +95,9 @@ def _settle(draft: Draft, phase: Rounding, effects: tuple[pe.Effect, ...], befor
             draft.record_round(record, state="running", step=step_name(step_of(after)), waiting_for=waiting_for(after))
             return phase, draft.effects
         case pe.Finished(result):
-            return _finished(draft, phase, result)
+            return _finished(draft, phase, before, result)
+        case plain.Finished(result):
+            return _finished(draft, phase, before, result)
         case pe.Aborted(error, blamed):
             if blamed is not None:
                 _leave_out(draft, blamed, error)
@@ -107,21 +109,24 @@ def _settle(draft: Draft, phase: Rounding, effects: tuple[pe.Effect, ...], befor
 def _took_input(draft: Draft, record: RoundRecord, trailer: InputTrailer) -> RoundRecord:
     """The first that was accepted counts: what a member says later must not exchange bytes that are in a sum."""
     digest = Digest(trailer.payload_digest.hex())
-    if trailer.member not in record.payloads:
+    if trailer.member not in record.payloads and draft.facts.job.aggregation.secure:
         draft.add(ev.RunAdd(draft.facts.setup(record.number), digest))
     return replace(record, payloads={trailer.member: digest, **record.payloads})
 
 
 def inputs_to_keep(phase: Rounding) -> tuple[Digest, ...] | None:
     """Digests of the frozen survivors' masked words, whose sum is to be kept now; None if there is nothing to do."""
-    if phase.record.total is not None or not isinstance(phase.protocol, AwaitingSignatures):
+    survivors = protocols.frozen_survivors(phase.protocol)
+    if phase.record.total is not None or survivors is None:
         return None
-    return tuple(phase.record.payloads[member] for member in phase.protocol.survivors.survivors)
+    return tuple(phase.record.payloads[member] for member in survivors)
 
 
 def inputs_of(phase: Phase) -> tuple[Digest, ...]:
-    """Digests of the running round's accepted inputs."""
-    return tuple(phase.record.payloads.values()) if isinstance(phase, Rounding) else ()
+    """Digests of the running round's accepted inputs, while their sum is not kept in their place."""
+    if not isinstance(phase, Rounding) or phase.record.total is not None:
+        return ()
+    return tuple(phase.record.payloads.values())
 
 
 def oldest_round(phase: Phase) -> RoundNumber:
@@ -135,13 +140,13 @@ def opens_ahead(facts: Facts, phase: Rounding) -> bool:
     """True once this round's model is out and the next round's keys can be made; they are asked for once a round."""
     number, version = phase.record.number, phase.roll.version
     wanted = version + 1 < facts.job.training.rounds and phase.roll.next_round == number + 1
-    return wanted and step_of(phase.protocol).value >= Step.INPUT.value
+    return wanted and facts.job.aggregation.secure and step_of(phase.protocol).value >= Step.INPUT.value
 
 
-def _finished(draft: Draft, phase: Rounding, result: RoundResult) -> Result:
+def _finished(draft: Draft, phase: Rounding, at: Step, result: RoundEnd) -> Result:
     """The sum exists; it is being turned into the next model."""
     facts, record = draft.facts, phase.record
-    draft.add(ev.CancelTimer(round_key(facts, record.number, step_name(Step.UNMASK))))
+    draft.add(ev.CancelTimer(round_key(facts, record.number, step_name(at))))
     draft.record_round(record, state="running", step="done", survivors=result.survivors)
     names = ", ".join(facts.owners(result.survivors))
     draft.audit("coordinator", "round.sum", f"round {record.number}: {names}")
@@ -212,7 +217,8 @@ def _advance(draft: Draft, phase: Aggregating, event: ev.AggregateDone) -> Resul
     )
     draft.forget_payloads(record)
     for member in phase.result.survivors:
-        draft.close_round(member, record.number, RoundOutcome.COMPLETED, "", Published(event.link))
+        published = Published(event.link) if event.link else None
+        draft.close_round(member, record.number, RoundOutcome.COMPLETED, "", published)
     view = ModelView(
         job=facts.job_id,
         version=draft.roll.version + 1,
@@ -245,7 +251,7 @@ def aggregate_effect(facts: Facts, phase: Aggregating) -> ev.RunAggregate:
         facts.job_id,
         facts.job,
         facts.setup(phase.record.number),
-        phase.record.total or Digest(""),  # kept in the transaction that froze the survivors
+        phase.record.total or Digest(""),  # kept in the transaction that froze the survivors; none in the plain
         phase.result,
         Digest(model.digest if model is not None else ""),
         phase.roll.optimizer,

@@ -63,10 +63,11 @@ def _owners(facts: Facts, phase: Phase) -> tuple[OwnerMatch, ...]:
 
 def _privacy(job: Job) -> str:
     privacy, training = job.privacy, job.training
+    seen = "" if job.aggregation.secure else "; the coordinator sees every owner's update"
     if privacy.mode == "none":
-        return "none: no differential privacy"
+        return f"none: no differential privacy{seen}"
     return (
         f"{privacy.mode}: epsilon at most {privacy.epsilon:g} at delta {privacy.delta:g} for one {privacy.unit}, "
         f"added or removed; noise multiplier {privacy.noise_multiplier:g}, sampling rate {training.sampling_rate:g}, "
-        f"{training.rounds * training.local_steps} steps"
+        f"{training.rounds * training.local_steps} steps{seen}"
     )

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from lepton_core.ids import RoundNumber
-from lepton_core.secagg.server_status import step_of
 from lepton_core.secagg.steps import Step
 from lepton_core.session import MatchRequest
 from lepton_core.views import JobState
 from lepton_server.jobs import events as ev
+from lepton_server.jobs import protocols
 from lepton_server.jobs.draft import Draft
 from lepton_server.jobs.phases import Aggregating, Ended, Facts, Phase, Roll, Rounding, Waiting
 
@@ -30,12 +30,16 @@ def end(draft: Draft, phase: Phase, state: JobState, reason: str) -> Result:
     """The job ends here; a round that runs ends with it."""
     ahead = draft.roll.ahead
     if ahead is not None:  # its members are told that the job is over
-        draft.add(ev.CancelTimer(round_key(draft.facts, ahead.record.number, step_name(step_of(ahead.protocol)))))
+        draft.add(
+            ev.CancelTimer(round_key(draft.facts, ahead.record.number, step_name(protocols.step_of(ahead.protocol))))
+        )
         draft.roll = replace(draft.roll, ahead=None)
     if isinstance(phase, Rounding | Aggregating):
         record = phase.record
         if isinstance(phase, Rounding):
-            draft.add(ev.CancelTimer(round_key(draft.facts, record.number, step_name(step_of(phase.protocol)))))
+            draft.add(
+                ev.CancelTimer(round_key(draft.facts, record.number, step_name(protocols.step_of(phase.protocol))))
+            )
             if state is JobState.ABORTED:
                 draft.record_round(record, state="aborted", step="done", reason=reason)
         draft.forget_payloads(record)
@@ -105,6 +109,8 @@ def took_metrics(draft: Draft, event: ev.MachineEvent) -> bool:
     if draft.roll.model is not None and draft.roll.model.version == view.version:
         draft.roll = replace(draft.roll, model=view)
     draft.add(ev.RecordModel(view))
-    told = f"accuracy {view.accuracy:.4f}, AUC {view.auc:.4f}" if view.accuracy >= 0 else "no evaluation set"
+    told = f"accuracy {view.accuracy:.4f}" if view.accuracy >= 0 else "no evaluation set"
+    if view.auc >= 0:
+        told += f", AUC {view.auc:.4f}"
     draft.announce("model", f"model {view.version}: {told}, epsilon {view.epsilon:.2f}", model=view)
     return True

@@ -15,7 +15,7 @@ from lepton_core.privacy.accountant import epsilon_of
 from lepton_core.privacy.events import SampledGaussian
 from lepton_pool import kinds
 from lepton_pool.engine import Engine
-from lepton_pool.models import model_layout
+from lepton_pool.models import architecture_of, model_layout
 from lepton_pool.weights import decode_weights
 from lepton_server.jobs.events import EvaluateDone, EvaluateFailed, RunEvaluate
 from lepton_server.store.port import Artifacts
@@ -38,9 +38,9 @@ async def _metrics(effect: RunEvaluate, artifacts: Artifacts, engine: Engine) ->
     tensors = await asyncio.to_thread(lambda digest: load(artifacts.get(digest)), Digest(job.evaluation.digest))
     if sorted(tensors) != ["features", "target"] or any(t.dtype != np.float32 for t in tensors.values()):
         raise InputError("an evaluation set of another form", expected="float32 tensors features and target")
-    layout = model_layout(job.model, len(job.task.features))
+    layout = model_layout(architecture_of(job))
     vector = decode_weights(layout, await asyncio.to_thread(artifacts.get, effect.digest))
-    metrics = await kinds.evaluate(engine, job.model, vector, tensors["features"], tensors["target"])
+    metrics = await kinds.evaluate(engine, architecture_of(job), vector, tensors["features"], tensors["target"])
     return metrics.accuracy, -1.0 if metrics.auc is None else metrics.auc
 
 

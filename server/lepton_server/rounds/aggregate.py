@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from safetensors.numpy import load, save
 
 from lepton_core.chain import Link, encode_link
 from lepton_core.errors import LeptonError
+from lepton_core.ids import Digest
+from lepton_core.layout import Vector
+from lepton_core.optimizer import OptimizerState, apply_update
+from lepton_core.plain.server import PlainResult
+from lepton_core.secagg.transcript import RoundResult
 from lepton_core.secagg.unmask import Run, unmask
-from lepton_pool.models import model_layout
+from lepton_pool.models import architecture_of, model_layout
+from lepton_pool.plain import mean_plain
 from lepton_pool.steps import next_model
 from lepton_pool.weights import decode_weights, encode_weights
 from lepton_server.jobs.events import AggregateDone, AggregateFailed, RunAggregate
@@ -21,28 +29,59 @@ def run(effect: RunAggregate, artifacts: Artifacts, parallel: Run = map) -> Aggr
     parallel: does the work on the slices of the sum, as `unmask` asks it; threads give the same bits.
     """
     try:
-        return _aggregate(effect, artifacts, parallel)
+        if isinstance(effect.result, PlainResult):
+            return _mean(effect, effect.result, artifacts)
+        return _aggregate(effect, effect.result, artifacts, parallel)
     except LeptonError as error:
         return AggregateFailed(effect.job_id, effect.round, error)
 
 
-def _aggregate(effect: RunAggregate, artifacts: Artifacts, parallel: Run) -> AggregateDone:
-    job, result, terms = effect.job, effect.result, effect.setup.terms
+def _aggregate(effect: RunAggregate, result: RoundResult, artifacts: Artifacts, parallel: Run) -> AggregateDone:
+    job, terms = effect.job, effect.setup.terms
     # 1. Every mask that did not cancel is taken off the sum of the survivors' masked words.
     total = np.frombuffer(artifacts.get(effect.total), dtype="<u8").astype(np.uint64, copy=False)
     link = Link(effect.setup, result.transcript, np.concatenate(unmask(total, result.plan, terms, run=parallel)))
     # 2. Integers, the mean update by the round's public seed, and the server optimizer's step.
-    layout = model_layout(job.model, len(job.task.features))
-    before = decode_weights(layout, artifacts.get(effect.model))
-    state = load(artifacts.get(effect.optimizer)) if effect.optimizer is not None else {}
+    before, state = _model(effect, artifacts)
     members = len(result.survivors)
     after, state_after = next_model(job, before, state, link.words, members=members, codec_seed=link.codec_seed)
+    ended = _Ended(before, after, state_after, encode_link(link), result.plan.pair_masks)
+    return _kept(effect, ended, artifacts)
+
+
+def _mean(effect: RunAggregate, result: PlainResult, artifacts: Artifacts) -> AggregateDone:
+    """In the plain: the members' mean update by weight, and the server optimizer's step."""
+    before, state = _model(effect, artifacts)
+    payloads = (artifacts.get(Digest(result.payload_digests[member].hex())) for member in result.survivors)
+    after, state_after = apply_update(effect.job.training.server, before, mean_plain(effect.job, payloads), state)
+    return _kept(effect, _Ended(before, after, state_after, link=None, pair_masks=0), artifacts)
+
+
+@dataclass(frozen=True, eq=False)
+class _Ended:
+    """What a round has come to."""
+
+    before: Vector
+    after: Vector
+    state: OptimizerState
+    #: None in the plain: nobody but the coordinator could check it.
+    link: bytes | None
+    pair_masks: int
+
+
+def _model(effect: RunAggregate, artifacts: Artifacts) -> tuple[Vector, OptimizerState]:
+    before = decode_weights(model_layout(architecture_of(effect.job)), artifacts.get(effect.model))
+    return before, load(artifacts.get(effect.optimizer)) if effect.optimizer is not None else {}
+
+
+def _kept(effect: RunAggregate, ended: _Ended, artifacts: Artifacts) -> AggregateDone:
+    layout = model_layout(architecture_of(effect.job))
     return AggregateDone(
         job=effect.job_id,
         round=effect.round,
-        digest=artifacts.put(encode_weights(layout, after)),
-        optimizer=artifacts.put(save(dict(state_after))),
-        link=artifacts.put(encode_link(link)),
-        changed=not np.array_equal(before, after),
-        pair_masks_reconstructed=result.plan.pair_masks,
+        digest=artifacts.put(encode_weights(layout, ended.after)),
+        optimizer=artifacts.put(save(dict(ended.state))),
+        link=artifacts.put(ended.link) if ended.link is not None else Digest(""),
+        changed=not np.array_equal(ended.before, ended.after),
+        pair_masks_reconstructed=ended.pair_masks,
     )

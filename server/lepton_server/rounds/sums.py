@@ -31,8 +31,6 @@ class _Sum:
     added: set[Digest] = field(default_factory=set)
     #: Words that came within a message and are not in the store.
     held: dict[Digest, bytes] = field(default_factory=dict)
-    #: True once `total` was asked for: the sum is kept, and what it is over need not be.
-    frozen: bool = False
     lock: Lock = field(default_factory=Lock)
 
 
@@ -84,13 +82,12 @@ class RunningSums:
             for digest in running.added - wanted:
                 np.subtract(running.total, self._words(running, setup, digest), out=running.total)
             running.added &= wanted
-            running.frozen = True
             return running.total
 
     def spill(self, job: JobId, digests: Iterable[Digest]) -> None:
         """Put accepted inputs of a job into the store, because the messages that name them are about to be durable."""
         for (owner, _), running in self._sums.items():
-            if owner == job and not running.frozen:
+            if owner == job:
                 for digest in running.held.keys() & set(digests):
                     self._artifacts.put(running.held[digest])
                     self._held_bytes -= len(running.held.pop(digest))

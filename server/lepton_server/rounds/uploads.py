@@ -6,10 +6,11 @@ from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
-from lepton_core.errors import InputError, PeerViolation
+from lepton_core.errors import CodecError, InputError, PeerViolation
 from lepton_core.ids import Digest, MemberId, RoundNumber, digest_of
 from lepton_core.secagg.messages import InputTrailer
 from lepton_core.session import INLINE_BYTES
+from lepton_pool.plain import parse_plain
 from lepton_server.jobs.phases import Facts, Phase, Rounding
 from lepton_server.jobs.relay import may_speak
 from lepton_server.rounds.sums import RunningSums
@@ -92,6 +93,10 @@ def took_payload(
     digest = Digest(trailer.payload_digest.hex())
     if isinstance(phase, Rounding) and phase.record.payloads.get(trailer.member) == digest:
         return False  # a repetition: the words are in the sum, and may be gone
+    if not facts.job.aggregation.secure:
+        if _takes_update(phase, came):
+            _take_update(facts, came, artifacts, kept)
+        return False
     if not came.payload:
         require_payload(facts, artifacts, trailer, kept())
         return False
@@ -125,3 +130,38 @@ def require_inline(facts: Facts, trailer: InputTrailer, payload: bytes) -> None:
             got=f"SHA-256 {digest}",
             reason="NO_PAYLOAD",
         )
+
+
+def _takes_update(phase: Phase, came: Input) -> bool:
+    """True if the round waits for this member's update; what else comes is for the round's machine to refuse."""
+    return (
+        isinstance(phase, Rounding)
+        and phase.record.number == came.round
+        and may_speak(phase.record, came.trailer.member)
+        and came.trailer.member not in phase.record.payloads
+    )
+
+
+def _take_update(facts: Facts, came: Input, artifacts: Artifacts, kept: Callable[[], AbstractSet[str]]) -> None:
+    """Put an update in the plain into the store, or find it there; its content is looked at, as nothing hides it.
+
+    Raises:
+        InputError, PeerViolation: it is nowhere, or not what the trailer says, or no update.
+    """
+    trailer = came.trailer
+    if came.payload:
+        require_inline(facts, trailer, came.payload)
+    else:
+        require_payload(facts, artifacts, trailer, kept())
+    try:
+        parse_plain(facts.job, came.payload or artifacts.get(Digest(trailer.payload_digest.hex())))
+    except CodecError as error:
+        raise PeerViolation(
+            error.message,
+            where=f"member {trailer.member.hex()}",
+            expected=error.expected,
+            got=error.got,
+            reason="BAD_UPDATE",
+        ) from None
+    if came.payload:
+        artifacts.put(came.payload)

@@ -117,6 +117,7 @@ class FolderArtifacts:
         self._partial = root / "partial"
         with _typed_errors(root):
             self._partial.mkdir(parents=True, exist_ok=True, mode=0o700)
+            _make_shelves(root)
             if not os.access(self._partial, os.W_OK | os.X_OK):
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
@@ -128,10 +129,7 @@ class FolderArtifacts:
         with _typed_errors(self._root):
             temporary = self._partial / f"put-{os.urandom(16).hex()}"
             try:
-                with temporary.open("xb") as file:
-                    file.write(data)
-                    file.flush()
-                    os.fsync(file.fileno())
+                _write_durably(temporary, data)
                 self._publish(temporary, digest)
             except BaseException:
                 temporary.unlink(missing_ok=True)
@@ -230,11 +228,8 @@ class FolderArtifacts:
         return swept
 
     def _publish(self, temporary: Path, digest: Digest) -> None:
-        """Rename to the artifact's name and sync the folders, so that the name is durable too."""
+        """Rename to the artifact's name and sync its folder, so that the name is durable too."""
         path = self._path(digest)
-        if not path.parent.is_dir():
-            path.parent.mkdir(exist_ok=True, mode=0o700)
-            _sync_folder(self._root)
         temporary.replace(path)
         _sync_folder(path.parent)
 
@@ -244,6 +239,27 @@ class FolderArtifacts:
 
     def _slot(self, slot: Digest) -> Path:
         return self._partial / require_digest(slot, "upload slot")
+
+
+def _make_shelves(root: Path) -> None:
+    """All 256 folders at once, and durable, so that no artifact has to wait for its own."""
+    there = {entry.name for entry in root.iterdir()}
+    for name in (f"{first:02x}" for first in range(256)):
+        if name not in there:
+            (root / name).mkdir(exist_ok=True, mode=0o700)
+    _sync_folder(root)  # also for those that an interrupted start has made
+
+
+def _write_durably(path: Path, data: bytes) -> None:
+    """A new file with these bytes. Its data and its length are synced; nobody reads its times."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        rest = memoryview(data)
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
+        os.fdatasync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _sync_folder(folder: Path) -> None:

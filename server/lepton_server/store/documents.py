@@ -13,10 +13,14 @@ from lepton_core.errors import FaultError
 
 T = TypeVar("T")
 
+_ENCODER = json.JSONEncoder(ensure_ascii=True, separators=(",", ":"), allow_nan=False)
+#: What JSON takes as it is; most of a view's fields.
+_SCALARS = frozenset({str, int, float, bool, type(None)})
+
 
 def to_document(view: Any) -> str:
     """The frozen dataclass as one line of JSON; enums by value, nested views as objects."""
-    return json.dumps(_plain(view), ensure_ascii=True, separators=(",", ":"), allow_nan=False)
+    return _ENCODER.encode(_plain(view))
 
 
 def from_document(kind: type[T], text: str) -> T:
@@ -36,12 +40,15 @@ def from_document(kind: type[T], text: str) -> T:
 
 
 def _plain(value: Any) -> Any:
+    kind: Any = type(value)
+    if kind in _SCALARS:
+        return value
     if isinstance(value, Enum):
         return value.value
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {name: _plain(getattr(value, name)) for name in _names(cast("Any", type(value)))}
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
+    if hasattr(kind, "__dataclass_fields__"):
+        return {name: _plain(getattr(value, name)) for name in _names(kind)}
     return value
 
 

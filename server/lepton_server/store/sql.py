@@ -7,13 +7,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, Table, delete, func, inspect, select, text
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Connection, RowMapping, Table, inspect, select, text
 
 from lepton_core.errors import ConflictError, FaultError, InputError
 from lepton_core.ids import Digest, JobId, MemberId, ModelVersion, OwnerName, RoundNumber
 from lepton_core.views import JobEvent, JobState, JobView, ModelView, RoundView
 from lepton_server.audit import next_row
+from lepton_server.store import statements
 from lepton_server.store import tables as t
 from lepton_server.store.database import BUSY_TIMEOUT_S, become_writer, describe, open_engine, typed_errors
 from lepton_server.store.documents import from_document, to_document
@@ -87,29 +87,25 @@ class _SqlTransaction:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+        self._dialect = connection.dialect.name
+        #: The end of the audit chain, once this transaction has read or moved it; nobody else writes meanwhile.
+        self._last_audit: AuditRow | None = None
 
     def _put(self, table: Table, **values: Any) -> None:
         """Insert, or replace the row with this primary key."""
-        keys = [column.name for column in table.primary_key]
-        others = {name: value for name, value in values.items() if name not in keys}
-        statement = self._insert(table).values(**values)
-        self._connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=others))
+        self._connection.execute(statements.put(self._dialect, table), values)
 
     def _add(self, table: Table, **values: Any) -> bool:
         """Insert; False if a row with this primary key exists."""
-        key = next(iter(table.primary_key))
-        statement = self._insert(table).values(**values).on_conflict_do_nothing().returning(key)
-        return self._connection.execute(statement).one_or_none() is not None
+        return self._connection.execute(statements.add(self._dialect, table), values).one_or_none() is not None
 
     def _one(self, table: Table, **where: Any) -> RowMapping | None:
-        statement = select(table).where(*(table.c[name] == value for name, value in where.items()))
-        return self._connection.execute(statement).mappings().one_or_none()
+        return self._connection.execute(statements.one(table, *where), where).mappings().one_or_none()
 
     def _documents(self, table: Table, job: JobId, order: str, above: int = -1) -> list[str]:
-        column = table.c[order]
-        statement = select(table.c.view).where(table.c.job == job, column > above).order_by(column)
-        return list(self._connection.execute(statement).scalars())
+        return list(
+            self._connection.execute(statements.documents(table, order), {"job": job, "above": above}).scalars()
+        )
 
     def put_party(self, party: EnrolledParty) -> None:
         """Insert or replace by name; ConflictError if another name holds the identity."""
@@ -238,22 +234,16 @@ class _SqlTransaction:
         """Append machine events, in order, behind those already there."""
         if not entries:
             return
-        last = self._connection.execute(
-            select(func.max(t.journal.c.position)).where(t.journal.c.job == job)
-        ).scalar_one_or_none()
-        start = 0 if last is None else last + 1
-        rows = [{"job": job, "position": start + index, "entry": entry} for index, entry in enumerate(entries)]
-        self._connection.execute(self._insert(t.journal), rows)
+        self._connection.execute(statements.append_entry(), [{"job": job, "entry": entry} for entry in entries])
 
     def journal(self, job: JobId) -> Sequence[bytes]:
         """The machine events since the last checkpoint, in order."""
-        statement = select(t.journal.c.entry).where(t.journal.c.job == job).order_by(t.journal.c.position)
-        return tuple(self._connection.execute(statement).scalars())
+        return tuple(self._connection.execute(statements.journal(), {"job": job}).scalars())
 
     def put_checkpoint(self, job: JobId, state: bytes) -> None:
         """Replace the checkpoint and empty the journal."""
         self._put(t.checkpoint, job=job, state=state)
-        self._connection.execute(delete(t.journal).where(t.journal.c.job == job))
+        self._connection.execute(statements.empty_journal(), {"job_id": job})
 
     def checkpoint(self, job: JobId) -> bytes | None:
         """The machine's state at the last checkpoint."""
@@ -262,17 +252,12 @@ class _SqlTransaction:
 
     def append_audit(self, time: float, actor: str, action: str, subject: str, detail: str) -> AuditRow:
         """Append a row to the hash chain."""
-        last = self._connection.execute(select(t.audit).order_by(t.audit.c.sequence.desc()).limit(1)).mappings()
-        found = last.one_or_none()
-        row = next_row(
-            None if found is None else AuditRow(**found),
-            time,
-            actor=actor,
-            action=action,
-            subject=subject,
-            detail=detail,
-        )
-        self._connection.execute(self._insert(t.audit).values(vars(row)))
+        if self._last_audit is None:
+            found = self._connection.execute(statements.last_audit()).mappings().one_or_none()
+            self._last_audit = None if found is None else AuditRow(**found)
+        row = next_row(self._last_audit, time, actor=actor, action=action, subject=subject, detail=detail)
+        self._connection.execute(statements.insert_audit(), vars(row))
+        self._last_audit = row
         return row
 
     def audit(self) -> Sequence[AuditRow]:

@@ -12,18 +12,18 @@ from lepton_admin.models import Sidecar, predict_rows, recall_job, remember_job,
 from lepton_admin.submission import prepare_rows
 from lepton_core.errors import InputError, NotFoundError
 from lepton_core.ids import digest_of
-from lepton_core.job import Job, JobFile
+from lepton_core.job import Job, JobFile, Target
 from lepton_core.settings import parse_settings
 from lepton_core.views import JobState, JobView
 from lepton_kg.ontology import parse_ontology
 from lepton_pool.evaluate import predict
-from lepton_pool.models import initial_vector, model_layout
+from lepton_pool.models import architecture_of, initial_vector, model_layout
 from lepton_pool.weights import encode_weights
 
 
 def resolved(folder) -> Job:
     file = parse_settings(JobFile, tomllib.loads((folder / "job.toml").read_text("utf-8")), source="job.toml")
-    document = file.model_dump(mode="json", exclude={"evaluation"})
+    document = file.model_dump(mode="json", exclude={"evaluation": True, "model": {"initial_weights"}})
     document["privacy"]["noise_multiplier"] = 1.0
     return parse_settings(Job, document, source="test")
 
@@ -32,8 +32,8 @@ def resolved(folder) -> Job:
 def model_file(data, tmp_path):
     """A model with the job's first weights, as `lepton model export` would write it."""
     job = resolved(data)
-    layout = model_layout(job.model, len(job.task.features))
-    content = encode_weights(layout, initial_vector(job.model, len(job.task.features)))
+    layout = model_layout(architecture_of(job))
+    content = encode_weights(layout, initial_vector(architecture_of(job)))
     file = tmp_path / "model.safetensors"
     file.write_bytes(content)
     sidecar = Sidecar(
@@ -61,9 +61,28 @@ def test_predictions_are_those_of_the_model_on_the_prepared_rows(data, model_fil
     told = predict_rows(model_file, data / "holdout.csv", data / "holdout.yaml", canonical_of(data))
     ontology = parse_ontology((data / "ontology.ttl").read_bytes(), format="turtle", source="t")
     rows = prepare_rows(job.task, data / "holdout.yaml", data / "holdout.csv", ontology).features
-    logits = predict(job.model, initial_vector(job.model, rows.shape[1]), rows)
+    logits = predict(architecture_of(job), initial_vector(architecture_of(job)), rows)
     assert [p.row for p in told] == list(range(1, 172))
     assert [p.probability for p in told] == pytest.approx((1 / (1 + np.exp(-logits.astype(float)))).tolist(), abs=1e-6)
+
+
+def test_of_several_classes_the_most_probable_value_is_told(data, model_file):
+    binary = resolved(data)
+    target = {"concept": "diagnosis", "classes": ["benign", "malignant"]}
+    job = binary.model_copy(update={"task": binary.task.model_copy(update={"target": Target.model_validate(target)})})
+    layout = model_layout(architecture_of(job))
+    content = encode_weights(layout, initial_vector(architecture_of(job)))
+    model_file.write_bytes(content)
+    sidecar = Sidecar.model_validate_json(sidecar_of(model_file).read_text("utf-8"))
+    changed = sidecar.model_copy(update={"job": job, "digest": digest_of(content)})
+    sidecar_of(model_file).write_text(changed.model_dump_json(), encoding="utf-8")
+    told = predict_rows(model_file, data / "holdout.csv", data / "holdout.yaml", canonical_of(data))
+    ontology = parse_ontology((data / "ontology.ttl").read_bytes(), format="turtle", source="t")
+    rows = prepare_rows(job.task, data / "holdout.yaml", data / "holdout.csv", ontology).features
+    logits = predict(architecture_of(job), initial_vector(architecture_of(job)), rows).astype(float)
+    assert [p.value for p in told] == [("benign", "malignant")[index] for index in logits.argmax(axis=1)]
+    shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    assert [p.probability for p in told] == pytest.approx(shares.max(axis=1).tolist(), abs=1e-6)
 
 
 def test_rows_without_the_target_are_predicted_as_well(data, model_file):

@@ -217,7 +217,7 @@ class Round:
                 self.take(member, owner.participant.matched(job_id, PLAN))
             case Train():
                 self.trains[member] = effect
-                self.take(member, owner.participant.trained(JOB_ID, self.number, self.updates[member]))
+                self.take(member, owner.participant.trained(JOB_ID, self.number, self.updates[member], 100))
             case Upload(_, _, payload, _):
                 self.payloads[member] = payload
                 self.take(member, owner.participant.uploaded(JOB_ID, self.number))

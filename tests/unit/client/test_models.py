@@ -16,9 +16,10 @@ from lepton_core.secagg.messages import ConsistencySignature
 from lepton_core.secagg.terms import Setup, commit_nonce, survivors_digest
 from lepton_core.secagg.transcript import Transcript
 from lepton_core.session import Published
-from lepton_pool.models import initial_vector
+from lepton_pool.models import architecture_of, initial_vector, model_layout
 from lepton_pool.steps import encode_update
 from lepton_pool.terms import derive_ring_plan, derive_terms
+from lepton_pool.weights import encode_weights
 from tests.protocol.seeded import SeededRandomness, make_identities
 from tests.unit.client.owners import JOB_ID, make_job
 
@@ -28,7 +29,7 @@ JOB = make_job(
     training={"rounds": 10, "server": {"kind": "fedavgm"}}, privacy={"mode": "none", "noise_multiplier": None}
 )
 TERMS = derive_terms(JOB, bytes(32))
-FIRST = initial_vector(JOB.model, len(JOB.task.features))
+FIRST = initial_vector(architecture_of(JOB))
 
 
 def make_link(chain: Chain, *, scale: float = 0.01, signers=KEYS, survivors=KEYS) -> Link:
@@ -46,7 +47,7 @@ def make_link(chain: Chain, *, scale: float = 0.01, signers=KEYS, survivors=KEYS
     transcript = replace(bare, signatures=tuple(ConsistencySignature(key.member, key.sign(signed)) for key in signers))
     update = np.full(len(FIRST), scale, dtype=np.float32)
     seed = Link(setup, transcript, np.zeros(0, np.uint64)).codec_seed
-    words = sum(encode_update(JOB, update, seed, SeededRandomness(key.member.hex())) for key in survivors)
+    words = sum(encode_update(JOB, update, 1, seed, SeededRandomness(key.member.hex())) for key in survivors)
     return Link(setup, transcript, words)
 
 
@@ -80,6 +81,7 @@ class Server:
             ring_plan=derive_ring_plan(JOB),
             codec_seed=bytes(32),
             expected_batch=1.0,
+            shuffle=None,
         )
 
     async def download(self, digest: Digest, *, largest: int, deadline_s: float) -> bytes:
@@ -247,3 +249,31 @@ def test_bytes_that_are_no_link_give_a_typed_error(bend) -> None:
     content = encode_link(make_link(Chain.begin(JOB, FIRST)))
     with pytest.raises(InputError):
         parse_link(bend(content), JOB_ID, TERMS)
+
+
+async def test_first_weights_from_a_file_are_fetched_by_their_digest_and_must_be_the_models():
+    layout = model_layout(architecture_of(JOB))
+    given = np.linspace(-1, 1, layout.length, dtype=np.float32)
+    content = encode_weights(layout, given)
+    named = JOB.model_copy(update={"model": JOB.model.model_copy(update={"initial": digest_of(content)})})
+    asked = replace(Server().train(), job=named, model_digest=digest_of(content))
+
+    class Artifacts:
+        def __init__(self, held: bytes) -> None:
+            self._held = held
+
+        async def download(self, digest: Digest, *, largest: int, deadline_s: float) -> bytes:
+            assert digest == digest_of(content)
+            assert len(self._held) <= largest
+            return self._held
+
+        async def links(self, job: JobId, after: ModelVersion) -> tuple[Digest, ...]:
+            raise AssertionError
+
+    async def from_seed(_job) -> np.ndarray:
+        raise AssertionError
+
+    assert np.array_equal(await Models(Artifacts(content), from_seed).model(asked, deadline_s=1), given)
+    for wrong in (encode_weights(layout, np.full_like(given, np.float32(0.5))), content[:-4], b""):
+        with pytest.raises(LeptonError):
+            await Models(Artifacts(wrong), from_seed).model(asked, deadline_s=1)

@@ -454,10 +454,10 @@ def test_the_advert_of_the_next_round_rides_on_the_input_of_the_running_one() ->
     seen: list[list] = []
     trained = owner.participant.trained
 
-    def invited_while_training(job_id, number, update):
+    def invited_while_training(job_id, number, update, rows):
         held = reports(owner.participant.handle(RoundInvite(federation.setup(2))))
         seen.append(held)
-        effects = trained(job_id, number, update)
+        effects = trained(job_id, number, update, rows)
         seen.append([(report.round, type(report.message)) for report in reports(effects)])
         return effects
 
@@ -599,7 +599,7 @@ def test_completions_of_a_round_that_is_over_change_nothing() -> None:
     participant.handle(RoundInvite(federation.setup(1)))
     participant.handle(RoundClosed(JOB_ID, ONE, RoundOutcome.ABORTED, ""))
     update = make_updates(federation)[federation.first().identity.member]
-    assert participant.trained(JOB_ID, ONE, update) == ()
+    assert participant.trained(JOB_ID, ONE, update, 100) == ()
     assert participant.uploaded(JOB_ID, ONE) == ()
     assert participant.training_failed(JOB_ID, ONE, FaultError("late")) == ()
     assert participant.upload_failed(JOB_ID, ONE, FaultError("late")) == ()
@@ -725,7 +725,7 @@ def test_whatever_order_things_come_in_nothing_is_raised_charged_or_revealed(scr
         elif kind == 9:
             effects = participant.handle(RoundInvite(federation.setup(raw)))
         elif kind == 10:
-            effects = participant.trained(JOB_ID, number, np.zeros(4, np.float32))
+            effects = participant.trained(JOB_ID, number, np.zeros(4, np.float32), 100)
         elif kind == 11:
             effects = participant.uploaded(JOB_ID, number)
         elif kind == 12:

@@ -41,6 +41,7 @@ def population(**changes) -> dict:
         ({"populations": [population(delta=1e-4)]}, {}, "DELTA", "populations.patients.delta"),
         ({}, {"privacy": {"mode": "none", "noise_multiplier": None}}, "UNPROTECTED", "jobs.allow_unprotected"),
         ({"jobs": {"expires": "2020-01-01"}}, {}, "EXPIRED", "jobs.expires"),
+        ({}, {"aggregation": {"secure": False}}, "PLAIN_UPDATES", "jobs.allow_plain_updates"),
     ],
 )
 def test_a_job_that_the_policy_forbids_is_refused_by_the_key(policy_changes, job_changes, reason, key) -> None:
@@ -52,6 +53,14 @@ def test_a_job_that_the_policy_forbids_is_refused_by_the_key(policy_changes, job
 
 def test_a_job_within_the_policy_gets_its_population() -> None:
     assert admit(make_policy(), make_job(), NOW).declared_rows == 100
+
+
+def test_updates_without_masks_are_allowed_by_name_and_privacy_is_a_permission_of_its_own() -> None:
+    allowed = {"jobs": {"allow_plain_updates": True}}
+    plain = {"aggregation": {"secure": False}}
+    assert admit(make_policy(**allowed), make_job(**plain), NOW).name == "patients"
+    unprotected = plain | {"privacy": {"mode": "none", "noise_multiplier": None}}
+    assert refused(allowed, unprotected).reason == "UNPROTECTED"
 
 
 def test_a_policy_holds_through_its_last_day_and_no_longer() -> None:

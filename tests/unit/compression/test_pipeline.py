@@ -263,3 +263,17 @@ def test_another_round_s_seed_does_not_decode():
     lanes = encode(update, plan, SEED, RANDOM)
     other = decode_sum(lanes, 1, plan, bytes(32))
     assert np.linalg.norm(other - update) > 1.0
+
+
+def test_a_weight_multiplies_what_was_clipped_and_divides_out_of_the_mean():
+    plan = make_plan(1000, profile="exact", members_max=4)
+    updates = [make_update(1000, norm, number) for number, norm in enumerate((5.0, 0.8))]
+    total = sum(encode(update, plan, SEED, RANDOM, weight=w) for update, w in zip(updates, (0.25, 1.0), strict=True))
+    expected = np.average([updates[0] / 5.0, updates[1]], axis=0, weights=[0.25, 1.0])
+    assert np.abs(decode_sum(total, 2, plan, SEED, weights=1.25) - expected).max() < 4 * plan.scale / plan.max_value
+
+
+@pytest.mark.parametrize("weight", [-0.1, 1.1, float("nan"), float("inf")])
+def test_a_weight_that_could_stretch_the_bound_is_refused(weight):
+    with pytest.raises(CodecError, match="not a weight"):
+        encode(make_update(100), make_plan(100), SEED, RANDOM, weight=weight)

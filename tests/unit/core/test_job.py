@@ -63,6 +63,65 @@ def test_numbers_that_are_none_are_refused_by_their_key(section: str, key: str, 
     assert f"{section}.{key}" in problems(**{section: {key: value}})
 
 
+@pytest.mark.parametrize(
+    ("target", "told"),
+    [
+        ({}, "give either positive"),
+        ({"positive": "a", "classes": ["a", "b"]}, "give either positive"),
+        ({"classes": ["a"]}, "task.target.classes"),
+        ({"classes": [f"v{index}" for index in range(1001)]}, "task.target.classes"),
+        ({"classes": ["a", "b", VOCABULARY + "a"]}, f"target.classes: values named twice: {VOCABULARY}a"),
+    ],
+)
+def test_a_target_is_one_positive_value_or_several_distinct_classes(target: dict[str, Any], told: str) -> None:
+    assert told in problems(task={"target": {"concept": "diagnosis", **target}})
+
+
+EPOCHS = {"batching": "epochs", "local_epochs": 1, "batch_size": 32, "shuffle_seed": 0}
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"training": EPOCHS}, "training.batching: a private job"),
+        ({"training": {"shuffle_seed": 0}}, "shuffle_seed has no meaning with batching = 'poisson'"),
+        ({"training": {"local_epochs": 2}}, "local_epochs has no meaning with batching = 'poisson'"),
+        ({"training": {"batch_size": 16}}, "batch_size has no meaning with batching = 'poisson'"),
+        ({"training": EPOCHS | {"local_steps": 8}}, "local_steps has no meaning with batching = 'epochs'"),
+        ({"training": EPOCHS | {"sampling_rate": 0.5}}, "sampling_rate has no meaning with batching = 'epochs'"),
+    ],
+)
+def test_a_recipe_of_keys_that_do_not_go_together_is_refused_by_the_key(changes: dict[str, Any], told: str) -> None:
+    assert told in problems(**changes)
+
+
+@pytest.mark.parametrize(
+    ("aggregation", "told"),
+    [
+        ({"weighting": "rows"}, "most_rows: weighting = 'rows' needs it"),
+        ({"most_rows": 100}, "most_rows: weighting = 'equal' has no use for it"),
+        ({"weighting": "rows", "most_rows": 100}, "aggregation.weighting: in a private job all members count alike"),
+        ({"weighting": "rows", "most_rows": 0}, "aggregation.most_rows"),
+    ],
+)
+def test_weights_by_rows_need_a_public_maximum_and_a_job_without_privacy(
+    aggregation: dict[str, Any], told: str
+) -> None:
+    assert told in problems(aggregation=aggregation)
+
+
+@pytest.mark.parametrize(("key", "value"), [("profile", "exact"), ("kept_fraction", 0.5)])
+def test_what_shapes_masked_updates_is_refused_in_the_plain(key: str, value: Any) -> None:
+    told = problems(aggregation={"secure": False, key: value})
+    assert f"{key} has no meaning with secure = false" in told
+    assert Job.model_validate(document(aggregation={"secure": False})).aggregation.secure is False
+
+
+def test_a_job_without_privacy_may_go_through_its_records_in_epochs() -> None:
+    job = Job.model_validate(document(training=EPOCHS, privacy={"mode": "none", "noise_multiplier": None}))
+    assert parse_job(job.canonical()) == job
+
+
 @pytest.mark.parametrize(("key", "value"), [("hidden", [1] * 65), ("channels", [1] * 65)])
 def test_a_model_of_endless_layers_is_refused(key: str, value: list[int]) -> None:
     assert f"model.{key}" in problems(model={key: value})

@@ -34,6 +34,13 @@ ONTOLOGY = parse_ontology(
 :ill a skos:Concept ; skos:prefLabel "ill"@en .
 :well a skos:Concept ; skos:prefLabel "well"@en .
 :dying a skos:Concept ; skos:prefLabel "dying"@en ; skos:broader :ill .
+:stage a skos:Concept ; skos:prefLabel "stage"@en ; lepton:datatype xsd:string ; lepton:valueSet :stages .
+:stages a skos:Collection ; skos:member :early, :first, :late, :unstaged .
+:early a skos:Concept ; skos:prefLabel "early"@en .
+:first a skos:Concept ; skos:prefLabel "first"@en ; skos:broader :early .
+:firsta a skos:Concept ; skos:prefLabel "first a"@en ; skos:broader :first .
+:late a skos:Concept ; skos:prefLabel "late"@en .
+:unstaged a skos:Concept ; skos:prefLabel "unstaged"@en .
 """,
     format="turtle",
     source="test",
@@ -92,6 +99,36 @@ def test_rows_become_scaled_tensors_and_faulty_ones_are_counted_by_reason():
         "MISSING_VALUE": 3,
     }
     assert data.report.missing_by_concept == {T + "temperature": 2}
+
+
+STAGE = Column(
+    column="s",
+    concept="stage",
+    codes={"I": "first", "Ia": "firsta", "E": "early", "L": "late", "U": "unstaged"},
+    **DONE,
+)
+
+
+def staged(*classes):
+    return TASK.model_copy(update={"target": Target(concept="stage", classes=classes)})
+
+
+@pytest.mark.parametrize(
+    ("classes", "expected"),
+    [(("late", "early"), [1, 1, 1, 0]), (("early", "late", "first"), [2, 2, 0, 1]), (("first", "late"), [0, 0, 1])],
+)
+def test_classes_are_numbered_in_the_jobs_order_and_values_rolled_up_to_the_nearest(classes, expected):
+    frame = pl.DataFrame({"g": [20.0] * 6, "t": [98.6] * 6, "s": ["I", "Ia", "E", "L", "U", "X"]})
+    plan = compile_plan(staged(*classes), mapping(GLUCOSE, TEMPERATURE, STAGE), ONTOLOGY)
+    data = plan.execute(frame, max_refused_fraction=1.0)
+    assert data.target.tolist() == expected
+    assert data.report.refused_by == {"UNKNOWN_CODE": 6 - len(expected)}
+
+
+def test_a_value_outside_the_value_set_is_refused_for_several_classes_too():
+    outside = changed(STAGE, codes={"E": "early", "?": "well"})
+    refused = refusal(GLUCOSE, TEMPERATURE, outside, task=staged("early", "late"))
+    assert (refused.reason, refused.where) == ("UNKNOWN_VALUE", T + "stage")
 
 
 @settings(max_examples=60, deadline=None)
@@ -211,6 +248,7 @@ def test_another_ontology_version_is_refused_on_either_side():
         ({"features": (Feature(concept="glucose", unit="mm"),)}, "UNIT_MISMATCH"),
         ({"target": Target(concept="glucose", positive="ill")}, "NOT_CODED"),
         ({"target": Target(concept="outcome", positive="dying")}, "UNKNOWN_VALUE"),
+        ({"target": Target(concept="stage", classes=("early", "well"))}, "UNKNOWN_VALUE"),
         ({"ontology": "b" * 64}, "ONTOLOGY_MISMATCH"),
     ],
 )

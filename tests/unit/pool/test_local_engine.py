@@ -16,13 +16,13 @@ from lepton_pool import evaluate as here
 from lepton_pool import kinds
 from lepton_pool.frames import Frame
 from lepton_pool.local import LocalEngine
-from lepton_pool.models import initial_vector
+from lepton_pool.models import Architecture, initial_vector
 
-SPEC = ModelSpec(kind="mlp", hidden=(8,))
+MODEL = Architecture(ModelSpec(kind="mlp", hidden=(8,)), 6)
 RNG = np.random.default_rng(1)
 FEATURES = RNG.uniform(-1, 1, (50, 6)).astype(np.float32)
 TARGET = (FEATURES[:, 0] > 0).astype(np.float32)
-VECTOR = initial_vector(SPEC, 6)
+VECTOR = initial_vector(MODEL)
 
 
 async def test_work_in_the_engine_gives_what_it_gives_here_and_errors_keep_their_class():
@@ -30,25 +30,25 @@ async def test_work_in_the_engine_gives_what_it_gives_here_and_errors_keep_their
     try:
         await engine.start()
         metrics, logits, vector = await asyncio.gather(
-            kinds.evaluate(engine, SPEC, VECTOR, FEATURES, TARGET),
-            kinds.predict(engine, SPEC, VECTOR, FEATURES),
-            kinds.initial_model(engine, SPEC, 6),
+            kinds.evaluate(engine, MODEL, VECTOR, FEATURES, TARGET),
+            kinds.predict(engine, MODEL, VECTOR, FEATURES),
+            kinds.initial_model(engine, MODEL),
         )
-        assert metrics == here.evaluate(SPEC, VECTOR, FEATURES, TARGET)
-        assert np.allclose(logits, here.predict(SPEC, VECTOR, FEATURES), atol=1e-6)
+        assert metrics == here.evaluate(MODEL, VECTOR, FEATURES, TARGET)
+        assert np.allclose(logits, here.predict(MODEL, VECTOR, FEATURES), atol=1e-6)
         assert np.array_equal(vector, VECTOR)
         process = psutil.Process(engine.worker.pid)
         with pytest.raises(InputError, match="does not fit"):
-            await kinds.predict(engine, SPEC, VECTOR[:-1], FEATURES)
+            await kinds.predict(engine, MODEL, VECTOR[:-1], FEATURES)
         with pytest.raises(JobError, match="fill the image"):
-            await kinds.initial_model(engine, ModelSpec(kind="cnn", image=(1, 3, 3)), 6)
+            await kinds.initial_model(engine, Architecture(ModelSpec(kind="cnn", image=(1, 3, 3)), 6))
         with pytest.raises(NotFoundError):
-            await kinds.initial_model(engine, ModelSpec(kind="no-such-model"), 6)
+            await kinds.initial_model(engine, Architecture(ModelSpec(kind="no-such-model"), 6))
         with pytest.raises(InputError, match="no such kind"):
             await engine.submit("shell", Frame(), deadline_s=60).result()
         with pytest.raises(FaultError, match="failed with KeyError") as fault:
             await engine.submit(
-                kinds.INITIAL_MODEL, Frame({}, {"model": kinds._spec_array(SPEC)}), deadline_s=60
+                kinds.INITIAL_MODEL, Frame({"features": 6}, kinds._request(MODEL, {}).arrays), deadline_s=60
             ).result()
         assert fault.value.reason == "WORKER_EXCEPTION"
         assert engine.worker.pid == process.pid
@@ -70,7 +70,7 @@ async def test_a_worker_that_is_killed_is_noticed_and_replaced():
         with pytest.raises(FaultError) as died:
             await work.result()
         assert died.value.reason == "WORKER_DIED"
-        assert np.array_equal(await kinds.initial_model(engine, SPEC, 6), VECTOR)
+        assert np.array_equal(await kinds.initial_model(engine, MODEL), VECTOR)
         assert engine.worker.pid != first
         assert engine.worker.generation == 2
     finally:
@@ -84,7 +84,7 @@ async def test_late_work_is_given_up_with_its_process():
         process = psutil.Process(engine.worker.pid)
         process.suspend()
         with pytest.raises(FaultError, match="in time") as late:
-            await kinds.initial_model(engine, SPEC, 6, deadline_s=0.05)
+            await kinds.initial_model(engine, MODEL, deadline_s=0.05)
         assert late.value.reason == "DEADLINE"
         assert not process.is_running()
     finally:
@@ -100,7 +100,7 @@ async def test_cancelled_work_says_so_and_the_next_goes_on():
         with pytest.raises(FaultError) as cancelled:
             await work.result()
         assert cancelled.value.reason == "CANCELLED"
-        assert np.array_equal(await kinds.initial_model(engine, SPEC, 6), VECTOR)
+        assert np.array_equal(await kinds.initial_model(engine, MODEL), VECTOR)
     finally:
         await engine.close()
 

@@ -13,7 +13,7 @@ import pytest
 from lepton_client.train.trainer import Trainer
 from lepton_core.errors import ConflictError, FaultError, InputError
 from lepton_core.job import Job
-from lepton_pool.models import initial_vector
+from lepton_pool.models import architecture_of, initial_vector
 
 RNG = np.random.default_rng(5)
 FEATURES = RNG.uniform(-1, 1, (60, 6)).astype(np.float32)
@@ -32,7 +32,7 @@ JOB = Job.model_validate(
         "privacy": {"mode": "none"},
     }
 )
-MODEL = initial_vector(JOB.model, 6)
+MODEL = initial_vector(architecture_of(JOB))
 KEPT = np.array([0, 3, 32], dtype=np.int64)
 
 
