@@ -1,8 +1,9 @@
 """Peak memory of a process that does the coordinator's part over vectors, whatever the number of members.
 
-`python -m benchmarks.secure_round.memory` is that process: chunks of uploads come in on its standard input, several
-members' in turns; each is spooled to a file, and added when it is complete; the sum is then unmasked. It holds the sum,
-one upload, and what unmasking works in. The process that feeds it is the members, and is not measured.
+`python -m benchmarks.secure_round.memory` is that process. Chunks of uploads come in on its standard input, several
+members' in turns, and go through the production's own parts: each is spooled to the artifact store's folder, added to
+the round's running sum when it is complete, and the sum is then unmasked. The process that feeds it is the members,
+and is not measured.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO
@@ -22,12 +22,15 @@ import numpy as np
 
 from benchmarks.secure_round.case import Case
 from lepton_core.errors import FaultError
+from lepton_core.ids import Digest, JobId, RoundNumber, digest_of
 from lepton_core.ring import Words, pack, unpack
 from lepton_core.secagg.agreement import Secret
 from lepton_core.secagg.masks import MaskStream, add_mask, negated
-from lepton_core.secagg.payload import encode_payload, parse_payload
-from lepton_core.secagg.terms import Terms
-from lepton_core.secagg.unmask import UnmaskPlan, sum_words, unmask
+from lepton_core.secagg.payload import encode_payload
+from lepton_core.secagg.terms import Setup
+from lepton_core.secagg.unmask import UnmaskPlan, unmask
+from lepton_server.rounds.sums import RunningSums
+from lepton_server.store.artifacts import FolderArtifacts
 
 #: Members whose uploads come in at the same time.
 _WINDOW = 4
@@ -71,7 +74,7 @@ def _masked(member: int, case: Case) -> bytes:
 
 
 def _send_uploads(pipe: IO[bytes], case: Case) -> None:
-    """Frames (member, length, bytes), of a window of members in turns."""
+    """Frames (member, length, bytes), of a window of members in turns; the payload's hash behind each last one."""
     for first in range(0, case.members, _WINDOW):
         window = range(first, min(first + _WINDOW, case.members))
         payloads = {member: _masked(member, case) for member in window}
@@ -79,19 +82,24 @@ def _send_uploads(pipe: IO[bytes], case: Case) -> None:
             for member, payload in payloads.items():
                 chunk = payload[start : start + _CHUNK_BYTES]
                 pipe.write(member.to_bytes(4, "big") + len(chunk).to_bytes(4, "big") + chunk)
+                if start + _CHUNK_BYTES >= len(payload):
+                    pipe.write(hashlib.sha256(payload).digest())
 
 
-def _receive(pipe: IO[bytes], folder: Path, terms: Terms) -> Iterator[Words]:
-    """Each upload when it is complete; its file is gone then."""
+def _receive(pipe: IO[bytes], folder: Path, setup: Setup) -> Words:
+    """The sum over everybody."""
+    artifacts = FolderArtifacts(folder)
+    sums, digests = RunningSums(artifacts), []
     while header := pipe.read(8):
-        member, length = int.from_bytes(header[:4], "big"), int.from_bytes(header[4:], "big")
-        path = folder / f"{member}.part"
-        with path.open("ab") as spool:
-            spool.write(pipe.read(length))
-        if path.stat().st_size == terms.payload_bytes:
-            payload = path.read_bytes()
-            path.unlink()
-            yield parse_payload(payload, terms)
+        member, length = header[:4], int.from_bytes(header[4:], "big")
+        slot = digest_of(member)
+        artifacts.write_at(slot, artifacts.received(slot), pipe.read(length))
+        if artifacts.received(slot) == setup.terms.payload_bytes:
+            digest = Digest(pipe.read(32).hex())
+            artifacts.finish(slot, digest, setup.terms.payload_bytes)
+            sums.add(setup, digest)
+            digests.append(digest)
+    return sums.total(setup, digests)
 
 
 def _peak_mib() -> float:
@@ -109,8 +117,9 @@ def main() -> None:
     args = parser.parse_args()
     case = _case(args.members, args.dimension, args.threads)
     terms, idle = case.terms(), _peak_mib()
+    setup = Setup(JobId("benchmark"), RoundNumber(1), terms, bytes(32))
     with tempfile.TemporaryDirectory() as folder:
-        total = sum_words(_receive(sys.stdin.buffer, Path(folder), terms), terms)
+        total = _receive(sys.stdin.buffer, Path(folder), setup)
     masks = tuple(MaskStream(0, _key(member), 1) for member in range(args.members))
     plan = UnmaskPlan(negated(masks), args.members, 0, 0)
     with ThreadPoolExecutor(args.threads) as pool:

@@ -16,6 +16,7 @@ from lepton_core.secagg.messages import (
     Advert,
     ConsistencySignature,
     InputTrailer,
+    RevealedShare,
     ShareDigests,
     ShareKind,
     ShareMessage,
@@ -144,16 +145,21 @@ def require_unmasking(
             reason="BAD_UNMASKING",
         )
     for entry in unmasking.revealed:
-        dealer = f"dealt by {entry.dealer.hex()}"
-        if entry.kind is not expected[entry.dealer]:
-            raise PeerViolation("a share of the other kind than asked for", where=who, got=dealer, reason="WRONG_KIND")
-        signed = digests[entry.dealer]
-        digest = signed.mask_key if entry.kind is ShareKind.MASK_KEY else signed.self_seed
-        if len(entry.salt) != SALT_BYTES or not hmac.compare_digest(share_digest(entry.salt, entry.share), digest):
-            raise PeerViolation(
-                "a share that is not the one its dealer signed", where=who, got=dealer, reason="WRONG_SHARE"
-            )
-        try:
-            parse_element(entry.share)
-        except InputError:
-            raise PeerViolation("a share that is no field element", where=who, got=dealer, reason="BAD_SHARE") from None
+        fault = _fault_of(entry, expected[entry.dealer], digests[entry.dealer])
+        if fault is not None:
+            message, reason = fault
+            raise PeerViolation(message, where=who, got=f"dealt by {entry.dealer.hex()}", reason=reason)
+
+
+def _fault_of(entry: RevealedShare, kind: ShareKind, signed: ShareDigests) -> tuple[str, str] | None:
+    """What is wrong with one revealed share, and the reason's name; None if it is right."""
+    if entry.kind is not kind:
+        return "a share of the other kind than asked for", "WRONG_KIND"
+    digest = signed.mask_key if kind is ShareKind.MASK_KEY else signed.self_seed
+    if len(entry.salt) != SALT_BYTES or not hmac.compare_digest(share_digest(entry.salt, entry.share), digest):
+        return "a share that is not the one its dealer signed", "WRONG_SHARE"
+    try:
+        parse_element(entry.share)
+    except InputError:
+        return "a share that is no field element", "BAD_SHARE"
+    return None
