@@ -337,6 +337,7 @@ class Coordinator:
             else:
                 self._live[job] = taken.live
                 self._sums.forget(job, oldest_round(taken.live.phase))
+                self._sums.settle(job, inputs_of(taken.live.phase))
         return (*timers, *(effect for taken in steps.values() for effect in with_links(taken.outward, self._artifacts)))
 
     def _step(self, steps: dict[JobId, Steps], job: JobId, event: ev.MachineEvent) -> Phase:

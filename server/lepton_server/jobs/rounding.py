@@ -56,7 +56,9 @@ def rounding(draft: Draft, phase: Rounding, event: ev.MachineEvent) -> Result:
     match event:
         case ev.RoundMessage(member, number) if number == record.number and member in record.cohort:
             taken = took_message(record, event)
-            return (phase, ()) if taken is None else _protocol_step(draft, phase, taken, event_of(event.message))
+            if taken is None:
+                return phase, ()
+            return _protocol_step(draft, phase, taken, event_of(event.message), uploaded=not event.inline)
         case ev.MemberLeft(member, number, refusal) if number == record.number and member in record.cohort:
             if refusal is not None:
                 others = tuple(entry for entry in record.refusals if entry[0] != member)
@@ -78,11 +80,13 @@ def rounding(draft: Draft, phase: Rounding, event: ev.MachineEvent) -> Result:
     return replace(phase, roll=draft.roll), draft.effects
 
 
-def _protocol_step(draft: Draft, phase: Rounding, record: RoundRecord, event: pe.Event) -> Result:
+def _protocol_step(
+    draft: Draft, phase: Rounding, record: RoundRecord, event: pe.Event, *, uploaded: bool = False
+) -> Result:
     before = step_of(phase.protocol)
     after, effects = protocols.step(phase.protocol, event)
     if isinstance(event, pe.InputReceived) and not any(isinstance(effect, pe.Rejected) for effect in effects):
-        record = _took_input(draft, record, event.trailer)
+        record = _took_input(draft, record, event.trailer, uploaded=uploaded)
     return _settle(draft, Rounding(draft.roll, record, after), effects, before)
 
 
@@ -106,10 +110,10 @@ def _settle(draft: Draft, phase: Rounding, effects: tuple[protocols.Effect, ...]
             assert_never(ending)
 
 
-def _took_input(draft: Draft, record: RoundRecord, trailer: InputTrailer) -> RoundRecord:
+def _took_input(draft: Draft, record: RoundRecord, trailer: InputTrailer, *, uploaded: bool) -> RoundRecord:
     """The first that was accepted counts: what a member says later must not exchange bytes that are in a sum."""
     digest = Digest(trailer.payload_digest.hex())
-    if trailer.member not in record.payloads and draft.facts.job.aggregation.secure:
+    if uploaded and trailer.member not in record.payloads and draft.facts.job.aggregation.secure:
         draft.add(ev.RunAdd(draft.facts.setup(record.number), digest))
     return replace(record, payloads={trailer.member: digest, **record.payloads})
 

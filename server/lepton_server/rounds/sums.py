@@ -2,7 +2,7 @@
 
 A sum here is a saving of time, never the truth: `total` names the inputs it is over, adds what is missing and takes
 off what is too much. Uploaded words are read from the artifact store; words that came within a message are held until
-the survivors are frozen, or put into the store when a window of them is full.
+the survivors are frozen, or put into the store when a window of them is full; those of refused inputs are dropped.
 """
 
 from __future__ import annotations
@@ -45,13 +45,9 @@ class RunningSums:
     def hold(self, setup: Setup, digest: Digest, payload: bytes) -> None:
         """Words that came within a message; their length and hash are right."""
         running = self._of(setup)
-        if digest in running.held:
-            return
-        if self._held_bytes + len(payload) > WINDOW_BYTES:
-            self._artifacts.put(payload)
-            return
-        running.held[digest] = payload
-        self._held_bytes += len(payload)
+        if digest not in running.held:
+            running.held[digest] = payload
+            self._held_bytes += len(payload)
 
     def holds(self, setup: Setup, digest: Digest) -> bool:
         """True if the words wait in memory."""
@@ -84,18 +80,33 @@ class RunningSums:
             running.added &= wanted
             return running.total
 
-    def spill(self, job: JobId, digests: Iterable[Digest]) -> None:
+    def spill(self, job: JobId, accepted: Iterable[Digest]) -> None:
         """Put accepted inputs of a job into the store, because the messages that name them are about to be durable."""
-        for (owner, _), running in self._sums.items():
-            if owner == job:
-                for digest in running.held.keys() & set(digests):
-                    self._artifacts.put(running.held[digest])
-                    self._held_bytes -= len(running.held.pop(digest))
+        wanted = set(accepted)
+        for running in self._of_job(job):
+            for digest in running.held.keys() & wanted:
+                self._artifacts.put(running.held[digest])
+                self._drop(running, digest)
+
+    def settle(self, job: JobId, accepted: Iterable[Digest]) -> None:
+        """Of a job's inputs hold no more than the accepted ones, and those in the store where the window is full."""
+        wanted = set(accepted)
+        for running in self._of_job(job):
+            for digest in running.held.keys() - wanted:
+                self._drop(running, digest)
+        if self._held_bytes > WINDOW_BYTES:
+            self.spill(job, wanted)
 
     def forget(self, job: JobId, before: RoundNumber | None = None) -> None:
         """Drop the sums of a job, of rounds before this one or (None) of all."""
         for key in [key for key in self._sums if key[0] == job and (before is None or key[1] < before)]:
             self._held_bytes -= sum(map(len, self._sums.pop(key).held.values()))
+
+    def _of_job(self, job: JobId) -> list[_Sum]:
+        return [running for (owner, _), running in self._sums.items() if owner == job]
+
+    def _drop(self, running: _Sum, digest: Digest) -> None:
+        self._held_bytes -= len(running.held.pop(digest))
 
     def _of(self, setup: Setup) -> _Sum:
         key = setup.job, setup.round

@@ -79,17 +79,24 @@ def test_accepted_inputs_are_put_into_the_store_when_their_messages_are_and_othe
     np.testing.assert_array_equal(running.total(SETUP, DIGESTS[:2]), expected(0, 1))
 
 
-def test_beyond_a_window_of_memory_inputs_go_to_the_store_at_once(artifacts, monkeypatch) -> None:
-    monkeypatch.setattr(sums, "WINDOW_BYTES", 2 * len(PAYLOADS[0]))
+def test_beyond_a_window_of_memory_accepted_inputs_go_to_the_store_and_refused_ones_nowhere(
+    artifacts, monkeypatch
+) -> None:
+    monkeypatch.setattr(sums, "WINDOW_BYTES", 3 * len(PAYLOADS[0]))
     running = RunningSums(artifacts)
     for place in range(4):
         running.hold(SETUP, DIGESTS[place], PAYLOADS[place])
-        running.add(SETUP, DIGESTS[place])
-    assert [artifacts.has(digest) for digest in DIGESTS[:4]] == [False, False, True, True]
+    running.settle(SETUP.job, DIGESTS[:2])
+    assert [running.holds(SETUP, digest) for digest in DIGESTS[:4]] == [True, True, False, False]
+    assert not any(artifacts.has(digest) for digest in DIGESTS), "within the window nothing is stored"
+    for place in (2, 3):
+        running.hold(SETUP, DIGESTS[place], PAYLOADS[place])
+    running.settle(SETUP.job, DIGESTS[:3])
+    assert [artifacts.has(digest) for digest in DIGESTS[:4]] == [False] * 4, "the fourth was refused: three fit"
+    running.hold(SETUP, DIGESTS[3], PAYLOADS[3])
+    running.settle(SETUP.job, DIGESTS[:4])
+    assert all(artifacts.has(digest) for digest in DIGESTS[:4])
     np.testing.assert_array_equal(running.total(SETUP, DIGESTS[:4]), expected(0, 1, 2, 3))
-    running.forget(SETUP.job)
-    running.hold(NEXT, DIGESTS[4], PAYLOADS[4])
-    assert running.holds(NEXT, DIGESTS[4]), "the window is free again"
 
 
 def test_rounds_are_summed_apart_and_older_ones_forgotten(artifacts) -> None:
