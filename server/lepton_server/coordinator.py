@@ -263,7 +263,7 @@ class Coordinator:
     def _events_of(self, item: ev.Input) -> Iterator[tuple[JobId, ev.MachineEvent]]:
         match item:
             case ev.MemberConnected(member):
-                self._presence.came(member)
+                self._presence.came(member, self._clock.now())
             case ev.MemberLost(member):
                 self._presence.lost(member, self._clock.now())
                 for job, live in self._live.items():
