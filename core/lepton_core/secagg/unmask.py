@@ -62,7 +62,8 @@ def unmask(total: Words, plan: UnmaskPlan, terms: Terms, run: Run = map) -> list
         for index, words in enumerate(groups)
         for start, stop in pairwise(_bounds(len(words)))
     ]
-    for _ in run(lambda piece: unmask_slice(piece.words, plan, piece.group, piece.start_word), slices):
+    each = map if len(slices) == 1 else run  # for one, handing it over costs more than the work
+    for _ in each(lambda piece: unmask_slice(piece.words, plan, piece.group, piece.start_word), slices):
         pass
     return groups
 
