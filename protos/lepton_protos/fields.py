@@ -110,6 +110,9 @@ def write_one_of(message: Any, value: Any) -> None:
 @functools.cache
 def _make_reader(kind: Any) -> Reader:
     hints = get_type_hints(kind)
+    sizes = {field.name: _size_of(kind, field.name, hints[field.name]) for field in dataclasses.fields(kind)}
+    if len(sizes) > 1 and None not in sizes.values():
+        return _sized_fields_reader(kind, sizes)
     fields = tuple(_field_reader(kind, field.name, hints[field.name]) for field in dataclasses.fields(kind))
 
     def read(message: Any) -> Any:
@@ -156,13 +159,32 @@ def _field_reader(kind: Any, name: str, hint: Any) -> Reader:
         return _repeated_reader(get, _item_reader(get_args(hint)[0], where, _SIZES.get((kind, name))), where)
     if _is_message(hint):
         return _part_reader(name, hint, where)
-    size = _BYTES.get(hint, _SIZES.get((kind, name)))
+    size = _size_of(kind, name, hint)
     if size is not None:
         return _sized_reader(get, size, where)
     check = _item_reader(hint, where, None)
     if check is None:
         return get
     return lambda message: check(get(message))
+
+
+def _size_of(kind: Any, name: str, hint: Any) -> int | None:
+    """The exact size of a field that is bytes of one."""
+    return _BYTES.get(hint, _SIZES.get((kind, name)) if hint is bytes else None)
+
+
+def _sized_fields_reader(kind: Any, sizes: dict[str, Any]) -> Reader:
+    """For an id with its keys, digests or signature: a roster has n of them, and a delivery up to 64^2."""
+    get_all, expected = operator.attrgetter(*sizes), tuple(sizes.values())
+
+    def read(message: Any) -> Any:
+        values = get_all(message)
+        if (*map(len, values),) != expected:
+            for value, (name, size) in zip(values, sizes.items(), strict=True):
+                _sized(value, size, f"{kind.__name__}.{name}")
+        return kind(*values)
+
+    return read
 
 
 def _sized_reader(get: Reader, size: int, where: str) -> Reader:

@@ -10,7 +10,8 @@ from lepton_pool.terms import ASSUMED_DROPOUT, most_members
 from lepton_server.jobs.phases import Ahead, Facts, Roll
 from lepton_server.jobs.protocols import candidates
 
-#: How long the next round waits for a member that was just lost, once a job: what a daemon needs to start again.
+#: How long a job waits, over all its rounds, for one member that is lost and may come back: what its daemon needs to
+#: start again, once or a few times.
 RETURN_S = 20.0
 
 
@@ -21,15 +22,16 @@ class Presence:
         self._connected: set[MemberId] = set()
         #: When members were lost that are not back.
         self._lost_at: dict[MemberId, float] = {}
-        #: For whom a job has waited already.
-        self._waited_for: dict[JobId, set[MemberId]] = {}
+        #: Seconds for which a job has waited for a member that came back.
+        self._waited_s: dict[JobId, dict[MemberId, float]] = {}
 
-    def came(self, member: MemberId) -> None:
+    def came(self, member: MemberId, now: float) -> None:
         """The member has a session."""
         self._connected.add(member)
-        if self._lost_at.pop(member, None) is not None:
-            for waited_for in self._waited_for.values():
-                waited_for.add(member)
+        lost_at = self._lost_at.pop(member, None)
+        if lost_at is not None:
+            for waited_s in self._waited_s.values():
+                waited_s[member] = waited_s.get(member, 0.0) + (now - lost_at)
 
     def lost(self, member: MemberId, now: float) -> None:
         """The member's session has ended."""
@@ -38,21 +40,14 @@ class Presence:
 
     def forget(self, job: JobId) -> None:
         """The job is over."""
-        self._waited_for.pop(job, None)
+        self._waited_s.pop(job, None)
 
     def waits_until(self, job: JobId, eligible: AbstractSet[MemberId], now: float) -> float:
         """Until when the next round is held for members that were just lost; a time that is over if for nobody."""
-        waited_for = self._waited_for.setdefault(job, set())
-        until = 0.0
-        for member in eligible - waited_for:
-            lost_at = self._lost_at.get(member)
-            if lost_at is None:
-                continue
-            if lost_at + RETURN_S > now:
-                until = max(until, lost_at + RETURN_S)
-            else:
-                waited_for.add(member)
-        return until
+        waited_s = self._waited_s.setdefault(job, {})
+        lost = [(member, self._lost_at[member]) for member in eligible if member in self._lost_at]
+        ends = [lost_at + RETURN_S - waited_s.get(member, 0.0) for member, lost_at in lost]
+        return max((end for end in ends if end > now), default=0.0)
 
     def cohort(self, facts: Facts, roll: Roll, able: AbstractSet[MemberId]) -> tuple[MemberId, ...]:
         """The members of a round that is opened now, sorted; empty while too few of those able are connected."""

@@ -11,7 +11,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from lepton_core.canonical import canonical_json
 from lepton_core.errors import InputError
@@ -155,6 +155,7 @@ class Terms:
                 raise InputError("terms that cannot be accepted", where="secure aggregation terms", expected=rule)
 
 
+@lru_cache(maxsize=8)  # a member gets the same terms in every round of a job
 def decode_terms(encoded: bytes) -> Terms:
     """The terms in their canonical bytes; soundness is checked apart, by `Terms.require_sound`.
 
