@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ParamSpec, Protocol, TypeVar
 
 from lepton_client.effects import Follow, Train
 from lepton_core.chain import (
@@ -29,6 +29,11 @@ from lepton_pool.models import architecture_of, model_layout
 from lepton_pool.steps import next_model
 from lepton_pool.weights import decode_weights, encode_weights
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
+#: Arithmetic on so many values takes the event loop about a millisecond.
+_FEW_VALUES = 2**15
 #: A model file is its parameters and a header; a header larger than this is no model's.
 _MODEL_HEADER_BYTES = 2**20
 
@@ -63,6 +68,13 @@ class Chain:
             self.job, self.vector, self.state, link.words, members=members, codec_seed=link.codec_seed
         )
         return Chain(self.job, link.version, after, state, _digest(self.job, after))
+
+
+async def compute(values: int, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """The function's result, off the event loop if it works on many values; handing over a few costs more than they."""
+    if values <= _FEW_VALUES:
+        return function(*args, **kwargs)
+    return await asyncio.to_thread(function, *args, **kwargs)
 
 
 class Fetches(Protocol):
@@ -120,7 +132,7 @@ class Models:
             chain = self._chains.get(effect.job_id)
             if chain is None:
                 first = await self._first_weights(effect.job, layout, deadline_s)
-                chain = self._chains[effect.job_id] = await asyncio.to_thread(Chain.begin, effect.job, first)
+                chain = self._chains[effect.job_id] = await compute(layout.length, Chain.begin, effect.job, first)
             told = tuple(self._told.pop(effect.job_id, {}).items())
             if chain.version < effect.model_version:
                 chain = await self._catch_up(chain, effect, told, deadline_s)
@@ -155,7 +167,7 @@ class Models:
             if not content:
                 largest = largest_link(effect.setup.terms)
                 content = await self._transfers.download(digest, largest=largest, deadline_s=deadline_s)
-            chain = await asyncio.to_thread(self._follow, chain, effect, digest, content)
+            chain = await compute(len(chain.vector), self._follow, chain, effect, digest, content)
             self._chains[effect.job_id] = chain
         return chain
 

@@ -17,7 +17,7 @@ from lepton_client.binding import Binding, Prepared, told_of
 from lepton_client.effects import Effect, Follow, Forget, ForgetJob, Match, SendReport, Train, Upload
 from lepton_client.link import ControlSession
 from lepton_client.logs import Log
-from lepton_client.models import Models
+from lepton_client.models import Models, compute
 from lepton_client.participant import Effects, Participant
 from lepton_client.train.trainer import Trainer
 from lepton_client.transfer_link import Transfers
@@ -202,7 +202,7 @@ class Pump:
     async def _update(self, effect: Train, deadline_s: float) -> tuple[Vector, int]:
         job = effect.job
         model = await self._models.model(effect, deadline_s=deadline_s)
-        kept = await asyncio.to_thread(kept_indices, effect.ring_plan, effect.codec_seed)
+        kept = await compute(len(model), kept_indices, effect.ring_plan, effect.codec_seed)
         async with self._training:
             prepared = self._prepared.get(effect.job_id)
             if prepared is None:

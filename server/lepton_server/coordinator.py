@@ -31,6 +31,7 @@ from lepton_server.jobs.intake import draw_facts
 from lepton_server.jobs.live import Live, Steps, artifacts_in_use, rebuild
 from lepton_server.jobs.phases import Ended, Phase, Rounding, Waiting
 from lepton_server.jobs.rounding import inputs_of, inputs_to_keep, oldest_round, opens_ahead
+from lepton_server.jobs.show import running_round
 from lepton_server.presence import Presence
 from lepton_server.rounds.links import with_links
 from lepton_server.rounds.sums import RunningSums
@@ -255,10 +256,11 @@ class Coordinator:
         return tuple(Digest(view.link) for view in views if view.version > after and view.link)
 
     def _as_of_now(self, written: RoundView) -> RoundView:
-        """The round's row, or what memory knows of it: whom a step waits for is written when the step ends only."""
+        """The round's row, or what memory knows of it: it is written when a step ends only."""
         live = self._live.get(JobId(written.job))
-        newer = live.round if live is not None else None
-        return newer if newer is not None and newer.round == written.round else written
+        if live is None or not isinstance(live.phase, Rounding) or live.phase.record.number != written.round:
+            return written
+        return running_round(live.facts, live.phase)
 
     def _events_of(self, item: ev.Input) -> Iterator[tuple[JobId, ev.MachineEvent]]:
         match item:

@@ -6,9 +6,10 @@ from dataclasses import replace
 
 from lepton_core.ids import Digest, MemberId, ModelVersion, RoundNumber
 from lepton_core.session import JobClosed, Published, RoundClosed, RoundOutcome
-from lepton_core.views import JobEvent, JobState, ModelView, RoundView
+from lepton_core.views import JobEvent, JobState, ModelView
 from lepton_server.jobs import events as ev
 from lepton_server.jobs.phases import Facts, Roll, RoundRecord
+from lepton_server.jobs.show import round_view
 
 
 class Draft:
@@ -91,28 +92,19 @@ class Draft:
         pair_masks: int = 0,
     ) -> None:
         """The round's row as it now stands."""
-        facts = self.facts
-        self.add(
-            ev.RecordRound(
-                RoundView(
-                    job=facts.job_id,
-                    round=record.number,
-                    model_version=self.roll.version,
-                    state=state,
-                    step=step,
-                    cohort=facts.owners(record.cohort),
-                    waiting_for=facts.owners(waiting_for),
-                    survivors=facts.owners(survivors),
-                    dropped=record.dropped,
-                    reason=reason,
-                    started=record.started,
-                    ended=self.time if state != "running" else 0.0,
-                    payload_bytes=facts.terms.payload_bytes,
-                    message_bytes=record.message_bytes,
-                    pair_masks_reconstructed=pair_masks,
-                )
-            )
+        view = round_view(
+            self.facts,
+            record,
+            self.roll.version,
+            state=state,
+            step=step,
+            reason=reason,
+            awaited=waiting_for,
+            survivors=survivors,
+            pair_masks=pair_masks,
+            ended=self.time if state != "running" else 0.0,
         )
+        self.add(ev.RecordRound(view))
 
     def close_round(
         self,

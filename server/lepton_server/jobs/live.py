@@ -9,7 +9,7 @@ from typing import Self
 from lepton_core.errors import NotFoundError
 from lepton_core.ids import Digest, JobId
 from lepton_core.secagg.messages import Advert, ConsistencySignature, ShareMessage
-from lepton_core.views import JobView, RoundView
+from lepton_core.views import JobView
 from lepton_server.jobs import events as ev
 from lepton_server.jobs import machine
 from lepton_server.jobs.journal import decode_checkpoint, decode_event, encode_checkpoint, encode_event
@@ -26,8 +26,6 @@ class Live:
     phase: Phase
     #: As it was last written.
     view: JobView
-    #: The running round as it is; None before the first.
-    round: RoundView | None = None
     #: Journal entries of a step that goes on. Lost in a crash, their senders are asked again and answer the same.
     unwritten: tuple[bytes, ...] = ()
     #: Journal entries of the round that is opened and not begun: a checkpoint does not hold it, so they stay behind it.
@@ -63,10 +61,7 @@ class Steps:
         entries, ahead = (*live.unwritten, entry), self._ahead(live, phase, stamped.event, entry)
         if isinstance(phase, Waiting) and not isinstance(live.phase, Waiting):
             self._checkpoint, entries = encode_checkpoint(live.facts, phase), ahead
-        rounds = [effect.view for effect in effects if isinstance(effect, ev.RecordRound)]
-        self.live = replace(
-            live, phase=phase, unwritten=entries, ahead=ahead, round=rounds[-1] if rounds else live.round
-        )
+        self.live = replace(live, phase=phase, unwritten=entries, ahead=ahead)
         self._effects.extend(effects)
         self.may_wait = self.may_wait and _may_wait(stamped.event, effects)
 
@@ -137,7 +132,7 @@ def _may_wait(event: ev.MachineEvent, effects: tuple[ev.Effect, ...]) -> bool:
     return (
         isinstance(event, ev.RoundMessage)
         and (event.inline or isinstance(event.message, Advert | ShareMessage | ConsistencySignature))
-        and all(isinstance(effect, ev.RecordRound | ev.RunAdd) for effect in effects)
+        and all(isinstance(effect, ev.RunAdd) for effect in effects)
     )
 
 

@@ -47,7 +47,9 @@ def begin_round(draft: Draft, phase: Waiting) -> Result:
     for lost in record.dropped:
         tell_dropped(draft, record, lost)
     bound = pe.ModelBound(BoundModel(ModelVersion(model.version), bytes.fromhex(model.digest)))
-    return _protocol_step(draft, Rounding(draft.roll, record, ahead.protocol), record, bound)
+    begun = Rounding(draft.roll, record, ahead.protocol)
+    _record_running(draft, begun)
+    return _protocol_step(draft, begun, record, bound)
 
 
 def rounding(draft: Draft, phase: Rounding, event: ev.MachineEvent) -> Result:
@@ -92,11 +94,13 @@ def _protocol_step(
 
 def _settle(draft: Draft, phase: Rounding, effects: tuple[protocols.Effect, ...], before: Step) -> Result:
     """What the protocol's effects make of the round."""
+    told = len(phase.record.dropped)
     record, ending = relay(draft, phase.record, effects, before)
     phase, after = Rounding(draft.roll, record, phase.protocol), phase.protocol
     match ending:
         case None:
-            draft.record_round(record, state="running", step=step_name(step_of(after)), waiting_for=waiting_for(after))
+            if step_of(after) is not before or len(record.dropped) > told:
+                _record_running(draft, phase)
             return phase, draft.effects
         case pe.Finished(result):
             return _finished(draft, phase, before, result)
@@ -108,6 +112,12 @@ def _settle(draft: Draft, phase: Rounding, effects: tuple[protocols.Effect, ...]
             return _round_aborted(draft, replace(phase, roll=draft.roll), before, error)
         case _:
             assert_never(ending)
+
+
+def _record_running(draft: Draft, phase: Rounding) -> None:
+    """The round's row; whom it waits for now is told from memory."""
+    now = phase.protocol
+    draft.record_round(phase.record, state="running", step=step_name(step_of(now)), waiting_for=waiting_for(now))
 
 
 def _took_input(draft: Draft, record: RoundRecord, trailer: InputTrailer, *, uploaded: bool) -> RoundRecord:

@@ -1,12 +1,24 @@
-"""A job's view, from its facts and its phase."""
+"""A job's view and its rounds', from its facts and its phase."""
 
 from __future__ import annotations
 
 from typing import assert_never
 
+from lepton_core.ids import MemberId, ModelVersion
 from lepton_core.job import Job
-from lepton_core.views import JobState, JobView, OwnerMatch
-from lepton_server.jobs.phases import Aggregating, Ended, Facts, Finishing, Matching, Phase, Rounding, Waiting
+from lepton_core.views import JobState, JobView, OwnerMatch, RoundView
+from lepton_server.jobs.phases import (
+    Aggregating,
+    Ended,
+    Facts,
+    Finishing,
+    Matching,
+    Phase,
+    Rounding,
+    RoundRecord,
+    Waiting,
+)
+from lepton_server.jobs.protocols import step_of, waiting_for
 
 
 def job_view(facts: Facts, phase: Phase) -> JobView:
@@ -31,6 +43,51 @@ def job_view(facts: Facts, phase: Phase) -> JobView:
         job_digest=job.digest().hex(),
         rounds=(),
         models=(),
+    )
+
+
+def round_view(
+    facts: Facts,
+    record: RoundRecord,
+    version: ModelVersion,
+    *,
+    state: str,
+    step: str,
+    reason: str = "",
+    awaited: tuple[MemberId, ...] = (),
+    survivors: tuple[MemberId, ...] = (),
+    pair_masks: int = 0,
+    ended: float = 0.0,
+) -> RoundView:
+    """What is told of a round on a model version."""
+    return RoundView(
+        job=facts.job_id,
+        round=record.number,
+        model_version=version,
+        state=state,
+        step=step,
+        cohort=facts.owners(record.cohort),
+        waiting_for=facts.owners(awaited),
+        survivors=facts.owners(survivors),
+        dropped=record.dropped,
+        reason=reason,
+        started=record.started,
+        ended=ended,
+        payload_bytes=facts.terms.payload_bytes,
+        message_bytes=record.message_bytes,
+        pair_masks_reconstructed=pair_masks,
+    )
+
+
+def running_round(facts: Facts, phase: Rounding) -> RoundView:
+    """What is told of the running round now; its row is written when a step ends only."""
+    return round_view(
+        facts,
+        phase.record,
+        phase.roll.version,
+        state="running",
+        step=step_of(phase.protocol).name.lower(),
+        awaited=waiting_for(phase.protocol),
     )
 
 
