@@ -25,6 +25,7 @@ from typing import BinaryIO, TypeAlias
 
 from lepton_core.errors import FaultError, InputError, LeptonError
 from lepton_pool.frames import Frame, read_frame, write_frame
+from lepton_pool.memory import keep_freed_memory
 
 #: Answers one kind of request.
 Handler: TypeAlias = Callable[[Frame], Frame]
@@ -41,6 +42,7 @@ def serve(load_handlers: Callable[[], Mapping[str, Handler]]) -> None:
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle; it closes our input
     _die_with_parent()
+    keep_freed_memory()
     requests, answers = _take_pipes()
     arrived: queue.SimpleQueue[Frame] = queue.SimpleQueue()
     threading.Thread(target=_receive, args=(requests, arrived), daemon=True).start()
