@@ -33,7 +33,7 @@ from lepton_core.ids import Digest
 from lepton_core.job import Job
 from lepton_core.layout import Vector
 from lepton_core.ports import SystemClock, SystemRandomness
-from lepton_pool.memory import collect_less_often, keep_freed_memory
+from lepton_pool.memory import keep_freed_memory
 from lepton_protos.channel import load_endpoint, open_aio_channel
 
 
@@ -58,7 +58,6 @@ class _NoTraining:
 async def run(folder: Path) -> None:
     """Take part until SIGTERM."""
     keep_freed_memory()
-    collect_less_often()
     home, stop, log = Home(folder), asyncio.Event(), open_log()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     settings, identity = load_settings(home), load_identity(home)

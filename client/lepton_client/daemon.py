@@ -24,7 +24,7 @@ from lepton_client.transfer_link import Transfers
 from lepton_client.watched import Watched
 from lepton_core.errors import LeptonError, PolicyRefusal
 from lepton_core.ports import SystemClock, SystemRandomness
-from lepton_pool.memory import collect_less_often, keep_freed_memory
+from lepton_pool.memory import keep_freed_memory
 from lepton_protos.channel import load_endpoint, open_aio_channel
 
 #: An ontology is fetched within this time.
@@ -49,7 +49,6 @@ async def run(
     home, stop, log = Home(folder), stop or asyncio.Event(), log or open_log()
     _leave_no_core_dump()
     keep_freed_memory()
-    collect_less_often()
     async with contextlib.AsyncExitStack() as stack:
         # 1. Who this owner is, and what it allows.
         settings = load_settings(home)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import gc
 import sys
 
 # Parameters of glibc's mallopt(3), from <malloc.h>.
@@ -15,14 +14,6 @@ _ARENA_MAX = -8
 _LARGEST_REUSED_BYTES = 32 * 2**20
 #: Freed memory that a process keeps for its next round, at most.
 _KEPT_BYTES = 256 * 2**20
-
-
-def collect_less_often() -> None:
-    """Have Python look for cycles of garbage after ten thousand new objects, not after every seven hundred.
-
-    A round makes thousands of small messages and hardly a cycle; looking through them cost a twentieth of its time.
-    """
-    gc.set_threshold(10_000, 20, 20)
 
 
 def keep_freed_memory() -> None:

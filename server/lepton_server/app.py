@@ -19,7 +19,7 @@ from lepton_core.ports import SystemClock, SystemRandomness
 from lepton_core.session import PROTOCOL_VERSION, ServerCommand
 from lepton_core.views import HealthView, JobEvent
 from lepton_pool.local import LocalEngine
-from lepton_pool.memory import collect_less_often, keep_freed_memory
+from lepton_pool.memory import keep_freed_memory
 from lepton_protos.channel import Endpoint, load_endpoint, save_endpoint, server_credentials
 from lepton_server.api.control_servicer import ControlService
 from lepton_server.api.guard import Guard, Servicer
@@ -67,7 +67,6 @@ async def serve(
         FaultError: the port is in use, the folder cannot be written to, or the database cannot be reached.
     """
     keep_freed_memory()
-    collect_less_often()
     settings = load_settings(home, **overrides)
     clock, randomness = SystemClock(), SystemRandomness()
     with contextlib.ExitStack() as closing, stopped_by_signals(stop) as stopped:
