@@ -11,6 +11,7 @@ from lepton_core.canonical import canonical_json
 from lepton_core.errors import SettingsError
 from lepton_core.job import Job, parse_job
 from lepton_core.settings import parse_settings
+from tests.unit.client.owners import make_job
 
 VOCABULARY = "https://example.org/vocabulary#"
 
@@ -142,3 +143,13 @@ def test_a_job_with_a_key_twice_is_not_canonical() -> None:
     doubled = canonical.replace(b'"name":"small"', b'"name":"large","name":"small"')
     with pytest.raises(Exception, match="canonical form"):
         parse_job(doubled)
+
+
+def test_a_job_s_hash_is_that_of_its_fields_and_a_changed_copy_has_its_own():
+    job = make_job()
+    again = make_job()
+    assert (hash(job), job) == (hash(again), again)
+    changed = job.model_copy(update={"name": "another"})
+    assert hash(changed) != hash(job)
+    assert hash(changed) == hash(make_job(name="another"))
+    assert hash(job.training) != hash(job.privacy)
