@@ -271,14 +271,18 @@ class OtherModel(Lie):
 
 
 class OtherSum(Lie):
-    """The lower two are told another sum of the first round than the others, each word one more."""
+    """The lower two are told another sum of the first round than the others.
+
+    Every lane differs, and each by another number: a regular difference can fall on padding alone, and change no model.
+    """
 
     def publish(self, member, number, published):
         setup = self.setups[number]
         link = parse_link(published.content, setup.job, setup.terms)
         if member not in link.transcript.survivors[:2]:
             return published
-        content = encode_link(replace(link, words=link.words + np.uint64(1)))
+        other = np.random.default_rng(1).integers(0, 2**64, len(link.words), dtype=np.uint64)
+        content = encode_link(replace(link, words=link.words + other))
         return Published(digest_of(content), content)
 
 
