@@ -8,8 +8,6 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import cycle
 
-import numpy as np
-
 from lepton_core.chain import encode_link, parse_link
 from lepton_core.identity import IdentityKey
 from lepton_core.ids import MemberId, digest_of
@@ -273,7 +271,8 @@ class OtherModel(Lie):
 class OtherSum(Lie):
     """The lower two are told another sum of the first round than the others.
 
-    Every lane differs, and each by another number: a regular difference can fall on padding alone, and change no model.
+    Its words stand in reverse: lanes that members can have sent, and so far from the sum that the model must differ.
+    One more in every word can fall on padding alone, and change no model.
     """
 
     def publish(self, member, number, published):
@@ -281,8 +280,7 @@ class OtherSum(Lie):
         link = parse_link(published.content, setup.job, setup.terms)
         if member not in link.transcript.survivors[:2]:
             return published
-        other = np.random.default_rng(1).integers(0, 2**64, len(link.words), dtype=np.uint64)
-        content = encode_link(replace(link, words=link.words + other))
+        content = encode_link(replace(link, words=link.words[::-1].copy()))
         return Published(digest_of(content), content)
 
 
