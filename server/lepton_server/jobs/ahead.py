@@ -17,7 +17,7 @@ from lepton_server.jobs import events as ev
 from lepton_server.jobs import protocols
 from lepton_server.jobs.draft import Draft
 from lepton_server.jobs.phases import Ahead, RoundRecord
-from lepton_server.jobs.relay import event_of, relay, took_message
+from lepton_server.jobs.relay import event_of, reason_left, relay, took_message
 from lepton_server.jobs.turns import round_key, step_name
 
 #: Why a round ends that was opened and not begun.
@@ -41,7 +41,7 @@ def open_ahead(draft: Draft, event: ev.RoundOpened) -> None:
 def took_ahead(draft: Draft, event: ev.MachineEvent) -> bool:
     """Take in what concerns the round that is opened and not begun; False for everything else."""
     ahead = draft.roll.ahead
-    if ahead is None or not concerns(draft, ahead, event):
+    if ahead is None or not _concerns(draft, ahead, event):
         return False
     record, before = ahead.record, protocols.step_of(ahead.protocol)
     told: pe.Event
@@ -51,9 +51,8 @@ def took_ahead(draft: Draft, event: ev.MachineEvent) -> bool:
             if taken is None:
                 return True
             record, told = taken, event_of(event.message)
-        case ev.MemberLeft(member, _, refusal):
-            reason = "connection lost" if refusal is None else f"refused: {refusal.reason} {refusal.subject}".strip()
-            told = pe.MemberLost(member, reason)
+        case ev.MemberLeft(member):
+            told = pe.MemberLost(member, reason_left(event))
         case _:
             told = pe.DeadlinePassed(before)
     phase, effects = protocols.step(ahead.protocol, told)
@@ -64,7 +63,7 @@ def took_ahead(draft: Draft, event: ev.MachineEvent) -> bool:
     return True
 
 
-def concerns(draft: Draft, ahead: Ahead, event: ev.MachineEvent) -> bool:
+def _concerns(draft: Draft, ahead: Ahead, event: ev.MachineEvent) -> bool:
     """True if the event is one of the round ahead."""
     record = ahead.record
     match event:

@@ -43,6 +43,12 @@ def took_message(record: RoundRecord, event: ev.RoundMessage) -> RoundRecord | N
     return replace(record, message_bytes=record.message_bytes + event.size)
 
 
+def reason_left(event: ev.MemberLeft) -> str:
+    """Why the member is gone, in words for people."""
+    refusal = event.refusal
+    return "connection lost" if refusal is None else f"refused: {refusal.reason} {refusal.subject}".strip()
+
+
 def relay(
     draft: Draft, record: RoundRecord, effects: tuple[protocols.Effect, ...], before: Step, *, begun: bool = True
 ) -> tuple[RoundRecord, Ending | None]:

@@ -23,7 +23,7 @@ from lepton_server.jobs import protocols
 from lepton_server.jobs.draft import Draft
 from lepton_server.jobs.phases import Aggregating, Facts, Finishing, Phase, RoundEnd, Rounding, RoundRecord, Waiting
 from lepton_server.jobs.protocols import step_of, waiting_for
-from lepton_server.jobs.relay import event_of, relay, tell_dropped, took_message
+from lepton_server.jobs.relay import event_of, reason_left, relay, tell_dropped, took_message
 from lepton_server.jobs.turns import Result, end, round_key, step_name, took_answer, took_metrics, wait, wait_key
 
 #: Aborted rounds in a row after which a job fails.
@@ -65,10 +65,7 @@ def rounding(draft: Draft, phase: Rounding, event: ev.MachineEvent) -> Result:
             if refusal is not None:
                 others = tuple(entry for entry in record.refusals if entry[0] != member)
                 record = replace(record, refusals=(*others, (member, refusal)))
-                reason = f"refused: {refusal.reason} {refusal.subject}".strip()
-            else:
-                reason = "connection lost"
-            return _protocol_step(draft, phase, record, pe.MemberLost(member, reason))
+            return _protocol_step(draft, phase, record, pe.MemberLost(member, reason_left(event)))
         case ev.DeadlinePassed(key):
             now = step_of(phase.protocol)
             if key == round_key(facts, record.number, step_name(now)):
