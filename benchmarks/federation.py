@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -92,14 +93,19 @@ def _measure(name: str, *, secure: bool) -> dict[str, Any]:
     }
 
 
-def run_job(site: Site, job: Fixed, digits: Digits, *, secure: bool) -> JobView:
-    """The finished job, with its rounds and models.
+def run_job(
+    site: Site, job: Fixed, digits: Digits, *, secure: bool, aggregation: Mapping[str, Any] | None = None
+) -> JobView:
+    """The finished job, with its rounds and models; `aggregation` replaces how updates are encoded.
 
     Raises:
         FaultError: it failed, or takes too long.
     """
     ontology = site.researcher.publish_ontology(digits.ontology.read_bytes(), "turtle", "digits").digest
-    file = parse_settings(JobFile, _document(job, digits, ontology, secure=secure), source="benchmark")
+    document = _document(job, digits, ontology, {"profile": "exact"} if secure else {"secure": False})
+    if aggregation is not None:
+        document = _document(job, digits, ontology, aggregation)
+    file = parse_settings(JobFile, document, source="benchmark")
     submitted = submit_job(resolve_job(file, digits.folder, site.researcher), site.researcher)
     deadline = time.monotonic() + _DEADLINE_S
     while not (view := site.researcher.job(submitted)).state.ended:
@@ -112,7 +118,7 @@ def run_job(site: Site, job: Fixed, digits: Digits, *, secure: bool) -> JobView:
     return view
 
 
-def _document(job: Fixed, digits: Digits, ontology: str, *, secure: bool) -> dict[str, Any]:
+def _document(job: Fixed, digits: Digits, ontology: str, aggregation: Mapping[str, Any]) -> dict[str, Any]:
     source, mapping = digits.held_out
     return {
         "name": "digits",
@@ -138,7 +144,7 @@ def _document(job: Fixed, digits: Digits, ontology: str, *, secure: bool) -> dic
             "update_norm": _UPDATE_NORM,
             "weighting": "rows",
             "most_rows": digits.most_rows,
-            **({"profile": "exact"} if secure else {"secure": False}),
+            **aggregation,
         },
         "evaluation": {"source": source.name, "mapping": mapping.name},
     }

@@ -16,10 +16,13 @@ from lepton_core.settings import parse_settings
 
 if TYPE_CHECKING:
     from lepton_admin.link import CoordinatorLink
+    from lepton_core.job import AggregationFile
     from lepton_kg.ontology import Ontology
     from lepton_kg.plan import PreparedData
     from lepton_pool.models import Architecture
 
+#: The widest lanes: they have room for any cohort.
+_ROOMY = {"profile": "exact"}
 _HASH = re.compile(r"[0-9a-f]{64}")
 
 
@@ -64,8 +67,10 @@ def resolve_job(file: JobFile, folder: Path, link: CoordinatorLink) -> ReadyJob:
 
     ontology = find_ontology(file.task.ontology, link)
     resolve_task(file.task, ontology)
-    document = file.model_dump(mode="json", exclude={"evaluation": True, "model": {"initial_weights"}})
+    document = file.document()
     document["privacy"]["noise_multiplier"] = _noise_multiplier(file)
+    if file.aggregation.has_target:
+        document["aggregation"] |= _profile_for(file.aggregation, parse_settings(Job, document, source="job"))
     evaluation = initial = None
     if file.evaluation is not None:
         prepared = prepare_rows(file.task, folder / file.evaluation.mapping, folder / file.evaluation.source, ontology)
@@ -187,6 +192,32 @@ def _noise_multiplier(file: JobFile) -> float | None:
             hint="leave it out; it is derived",
         )
     return written if written is not None else wanted
+
+
+def _profile_for(wanted: AggregationFile, job: Job) -> dict[str, Any]:
+    """The profile and kept fraction that serve the target, for the job that is otherwise complete.
+
+    Raises:
+        JobError: none does.
+    """
+    from lepton_compression.update import Numbers, plan_for_bytes, plan_for_error
+    from lepton_pool.terms import derive_ring_plan, lane_groups
+
+    # Which rounding a job has, how many members a sum and what beside it, does not depend on its profile.
+    roomy = job.model_copy(update={"aggregation": job.aggregation.model_copy(update=_ROOMY)})
+    whole, beside = derive_ring_plan(roomy), lane_groups(roomy)[1:]
+    extra_bytes = sum(8 * group.words for group in beside)
+    numbers = Numbers(whole.model_length, whole.update_norm, whole.members_max, whole.dithered, extra_bytes)
+    try:
+        if wanted.bytes_per_parameter is not None:
+            plan = plan_for_bytes(numbers, wanted.bytes_per_parameter)
+        else:
+            plan = plan_for_error(numbers, wanted.error or 0.0)
+    except CodecError as error:
+        raise JobError(
+            error.message, where=error.where, expected=error.expected, got=error.got, reason="NO_SUCH_ENCODING"
+        ) from None
+    return {"profile": plan.profile, "kept_fraction": plan.kept_length / plan.model_length}
 
 
 def _to_safetensors(prepared: PreparedData) -> bytes:

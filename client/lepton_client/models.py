@@ -63,11 +63,9 @@ class Chain:
             CodecError: a sum that no round can have.
         """
         require_follows(link, self.version, bytes.fromhex(self.digest))
-        members = len(link.transcript.survivors)
-        after, state = next_model(
-            self.job, self.vector, self.state, link.words, members=members, codec_seed=link.codec_seed
-        )
-        return Chain(self.job, link.version, after, state, _digest(self.job, after))
+        members = link.transcript.survivors
+        after = next_model(self.job, self.vector, self.state, link.words, members=members, codec_seed=link.codec_seed)
+        return Chain(self.job, link.version, after.model, after.state, _digest(self.job, after.model))
 
 
 async def compute(values: int, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

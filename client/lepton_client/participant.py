@@ -170,7 +170,8 @@ class Participant:
             return ()
         try:
             job = self._records.jobs()[job_id].job
-            words = encode_update(job, update, rows, current.train.codec_seed, self._randomness)
+            seed, member = current.train.codec_seed, self._identity.member
+            words = encode_update(job, update, rows, member=member, codec_seed=seed, randomness=self._randomness)
             return self._step(job_id, current, secagg.InputReady(words))
         except LeptonError as error:
             return self._leave(job_id, current, error)

@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections import Counter
 from functools import cached_property
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -209,9 +209,7 @@ class Privacy(Settings):
     noise_multiplier: float | None = Field(default=None, ge=0.0)
 
 
-class Aggregation(Settings):
-    """How updates are bounded, compressed and securely summed."""
-
+class _AggregationBase(Settings):
     #: Fewest members whose sum may ever be revealed.
     min_cohort: int = Field(default=5, ge=3, le=100_000)
     #: Most members of a round.
@@ -222,6 +220,8 @@ class Aggregation(Settings):
     profile: Literal["exact", "default", "lean", "tiny"] = "default"
     #: Share of coordinates all members train and send in a round, drawn from the round's seed.
     kept_fraction: Fraction = 1.0
+    #: With `kept_fraction` below 1: what is drawn, single coordinates or whole rows (output channels) of each tensor.
+    mask: Literal["coordinates", "rows"] = "coordinates"
     #: L2 norm a member's whole update is clipped to before encoding (the codec scales it by sqrt(kept_fraction)).
     update_norm: Positive = 1.0
     #: How much a member counts in the mean: all alike, or by its rows (mode `none` only), which only the sum shows.
@@ -240,9 +240,39 @@ class Aggregation(Settings):
         if not self.secure and (self.profile != "default" or self.kept_fraction < 1.0):
             key = "profile" if self.profile != "default" else "kept_fraction"
             raise ValueError(f"{key} has no meaning with secure = false, where whole float32 updates are sent")
+        if self.mask != "coordinates" and self.kept_fraction == 1.0:
+            raise ValueError("mask has no meaning with kept_fraction = 1.0; leave it out")
         if (self.weighting == "rows") != (self.most_rows is not None):
             told = "weighting = 'rows' needs it" if self.most_rows is None else "weighting = 'equal' has no use for it"
             raise ValueError(f"most_rows: {told}")
+        return self
+
+
+class Aggregation(_AggregationBase):
+    """How updates are bounded, compressed and securely summed."""
+
+
+class AggregationFile(_AggregationBase):
+    """How updates are bounded, compressed and summed, as written: a target is resolved at submission."""
+
+    #: In place of `profile` and `kept_fraction`: the most bytes of payload a member may send for each parameter.
+    bytes_per_parameter: Positive | None = None
+    #: In place of them: the largest expected error of a full cohort's mean, over the squared norm of an update.
+    error: Positive | None = None
+
+    @property
+    def has_target(self) -> bool:
+        """True if profile and kept fraction are to be derived."""
+        return self.bytes_per_parameter is not None or self.error is not None
+
+    @model_validator(mode="after")
+    def _check_targets(self) -> Self:
+        given = [key for key in ("bytes_per_parameter", "error") if getattr(self, key) is not None]
+        given += [key for key in ("profile", "kept_fraction", "mask") if key in self.model_fields_set]
+        if self.has_target and len(given) > 1:
+            raise ValueError(f"{given[0]} says it all; leave {', '.join(given[1:])} out")
+        if self.has_target and not self.secure:
+            raise ValueError(f"{given[0]} has no meaning with secure = false")
         return self
 
 
@@ -270,7 +300,7 @@ class _JobBase(Settings):
     task: Task
     training: Training = Training()
     privacy: Privacy = Privacy()
-    aggregation: Aggregation = Aggregation()
+    aggregation: _AggregationBase
 
     @model_validator(mode="after")
     def _check_recipe(self) -> Self:
@@ -288,14 +318,21 @@ class _JobBase(Settings):
 class JobFile(_JobBase):
     """`job.toml`, as the researcher writes it."""
 
+    aggregation: AggregationFile = AggregationFile()
     model: ModelFile = ModelFile()
     evaluation: EvaluationFile | None = None
+
+    def document(self) -> dict[str, Any]:
+        """The keys that a resolved job has as well; what is derived or becomes a digest is left out."""
+        told = {"model": {"initial_weights"}, "aggregation": {"bytes_per_parameter", "error"}}
+        return self.model_dump(mode="json", exclude={"evaluation": True, **told})
 
 
 class Job(_JobBase):
     """A job as it is hashed, signed and run."""
 
     format: Literal[1] = JOB_FORMAT
+    aggregation: Aggregation = Aggregation()
     model: ModelSpec = ModelSpec()
     evaluation: Evaluation | None = None
 

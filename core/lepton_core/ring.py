@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -14,6 +16,8 @@ Lanes = npt.NDArray[np.int64]
 
 #: Lane widths that leave few bits of a word unused: 8x8, 7x9, 6x10, 5x12, 4x16, 3x21, 2x32.
 LANE_BITS = (8, 9, 10, 12, 16, 21, 32)
+#: Widths at which a word's lanes, lowest first, are its bytes in memory as integers of that width.
+_STORED: dict[int, np.dtype[Any]] = {8: np.dtype("<u1"), 16: np.dtype("<u2"), 32: np.dtype("<u4")}
 
 
 def lanes_per_word(bits: int) -> int:
@@ -75,8 +79,15 @@ def pack(values: Lanes, bits: int) -> Words:
     if values.ndim != 1 or values.dtype != np.int64:
         raise CodecError("lanes must be a vector of int64", got=f"{values.dtype} of shape {values.shape}")
     per_word = lanes_per_word(bits)
-    padded = np.zeros(words_for(len(values), bits) * per_word, dtype=np.uint64)
-    padded[: len(values)] = values.view(np.uint64)
+    unsigned = values.view(np.uint64)
+    if len(values) % per_word == 0:
+        padded = unsigned
+    else:
+        padded = np.zeros(words_for(len(values), bits) * per_word, dtype=np.uint64)
+        padded[: len(values)] = unsigned
+    stored = _STORED.get(bits)
+    if stored is not None and len(values) and int(unsigned.max()) < 2**bits:
+        return padded.astype(stored).view("<u8").astype(np.uint64, copy=False)  # no carry: lanes are what memory holds
     grid = padded.reshape(-1, per_word)  # (words, lanes a word)
     words = grid[:, 0].copy()
     for lane in range(1, per_word):
@@ -97,6 +108,9 @@ def unpack(words: Words, bits: int, length: int) -> Lanes:
             expected=f"{words_for(length, bits)} uint64",
             got=f"{words.dtype} of shape {words.shape}",
         )
+    stored = _STORED.get(bits)
+    if stored is not None:
+        return words.astype("<u8", copy=False).view(stored)[:length].astype(np.int64)
     mask = np.uint64(2**bits - 1)
     grid = np.empty((len(words), per_word), dtype=np.uint64)
     for lane in range(per_word):

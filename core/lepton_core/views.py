@@ -42,6 +42,32 @@ class DroppedMember:
 
 
 @dataclass(frozen=True)
+class EncodingView:
+    """What a round's updates cost to move, and what encoding them has cost in exactness.
+
+    What is measured is the mean over a round's members, which the sum alone has told; -1 where nothing is, as in
+    private jobs and in rounds that did not end.
+    """
+
+    #: Name of the encoding and, of a masked round, its profile and mask.
+    codec: str = ""
+    #: Payload bits of one member over the model's parameters, padding included.
+    bits_per_parameter: float = 0.0
+    #: Bytes a member needs to follow to the next model.
+    bytes_down: int = 0
+    #: Expected ||decoded mean - mean||^2 over the squared norm bound, of a full cohort of independent updates.
+    expected_error: float = 0.0
+    #: Expected share of encoded values that saturate.
+    expected_saturation: float = 0.0
+    #: Members whose update was longer than the job's bound.
+    clipped_members: int = -1
+    #: Share of encoded values that saturated.
+    saturated_share: float = -1.0
+    #: E = sum (x - x_hat)^2 of one member's update as it was sent.
+    squared_error: float = -1.0
+
+
+@dataclass(frozen=True)
 class RoundView:
     """A round as `lepton round show` tells it. Times are seconds since the epoch; 0 means not yet."""
 
@@ -69,6 +95,7 @@ class RoundView:
     message_bytes: int
     #: Pair masks taken off for members that had dropped out.
     pair_masks_reconstructed: int
+    encoding: EncodingView = EncodingView()
 
 
 @dataclass(frozen=True)

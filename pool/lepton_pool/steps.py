@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 
-from lepton_compression.update import decode_sum, encode
+from lepton_compression.update import decode_sum, derive_dither, encode_with_report
 from lepton_core.errors import CodecError
+from lepton_core.ids import MemberId
 from lepton_core.job import Job
 from lepton_core.layout import Vector
 from lepton_core.optimizer import OptimizerState, apply_update
 from lepton_core.ports import Randomness
-from lepton_core.ring import Words, pack, require_range, unpack, words_for
+from lepton_core.ring import Words, pack, require_range, unpack
+from lepton_core.secagg.terms import LaneGroup
+from lepton_pool.measured import MEASURED_LANES, Measured, is_measured, measured_lanes, measured_of
 from lepton_pool.plain import encode_plain
-from lepton_pool.terms import derive_ring_plan
+from lepton_pool.terms import derive_ring_plan, lane_groups
 from lepton_pool.weighting import FULL_WEIGHT, WEIGHT_LANES, is_weighted, require_weight_sum, weight_of
 
 
-def encode_update(job: Job, update: Vector, rows: int, codec_seed: bytes, randomness: Randomness) -> Words:
+def encode_update(
+    job: Job, update: Vector, rows: int, *, member: MemberId, codec_seed: bytes, randomness: Randomness
+) -> Words:
     """A member's update, shape (model_length,), as packed words without masks, shape (terms.words,), uint64.
 
     `rows` is how many rows it was learnt from; it counts only in a job whose members weigh by their rows.
@@ -28,38 +36,77 @@ def encode_update(job: Job, update: Vector, rows: int, codec_seed: bytes, random
     if not job.aggregation.secure:
         return encode_plain(job, update, weight)
     plan = derive_ring_plan(job)
-    lanes = encode(update, plan, codec_seed, randomness, weight=weight / FULL_WEIGHT)
+    dither = derive_dither(codec_seed, member) if plan.dithered else None
+    lanes, report = encode_with_report(update, plan, codec_seed, randomness, dither=dither, weight=weight / FULL_WEIGHT)
     require_range(lanes, plan.lane_bits, plan.members_max)
-    words = pack(lanes, plan.lane_bits)
-    if not is_weighted(job):
-        return words
-    return np.concatenate([words, pack(np.array([weight], dtype=np.int64), WEIGHT_LANES.bits)])
+    words = [pack(lanes, plan.lane_bits)]
+    if is_weighted(job):
+        words.append(pack(np.array([weight], dtype=np.int64), WEIGHT_LANES.bits))
+    if is_measured(job):
+        words.append(pack(measured_lanes(report, plan), MEASURED_LANES.bits))
+    return np.concatenate(words) if len(words) > 1 else words[0]
 
 
-def decode_mean(job: Job, words: Words, members: int, codec_seed: bytes) -> Vector:
-    """The mean update, shape (model_length,), float32, of the unmasked sum over so many members' words.
+@dataclass(frozen=True, eq=False)
+class Decoded:
+    """What the unmasked sum of a round says."""
+
+    #: The members' mean update, shape (model_length,), float32.
+    mean: Vector
+    #: None in a private job, or if a member has spoilt it.
+    measured: Measured | None
+
+
+def decode_mean(job: Job, words: Words, members: Sequence[MemberId], codec_seed: bytes) -> Decoded:
+    """The mean update of the unmasked sum over these members' words.
 
     Raises:
         CodecError: words that no sum of so many members gives, or members without any weight.
     """
     plan = derive_ring_plan(job)
-    if members < 1:
-        raise CodecError("a sum over nobody", expected="at least 1 member", got=str(members))
-    cut = words_for(plan.padded_length, plan.lane_bits)
-    lanes = unpack(words[: cut if is_weighted(job) else None], plan.lane_bits, plan.padded_length)
-    if not is_weighted(job):
-        return decode_sum(lanes, members, plan, codec_seed)
-    weights = int(unpack(words[cut:], WEIGHT_LANES.bits, WEIGHT_LANES.length)[0])
-    shares = require_weight_sum(weights, members) / FULL_WEIGHT
-    return decode_sum(lanes, members, plan, codec_seed, weights=shares)
+    if not members:
+        raise CodecError("a sum over nobody", expected="at least 1 member", got="0")
+    parts = iter(_unpacked(words, lane_groups(job)))
+    lanes, shares, measured = next(parts), None, None
+    if is_weighted(job):
+        shares = require_weight_sum(int(next(parts)[0]), len(members)) / FULL_WEIGHT
+    if is_measured(job):
+        measured = measured_of(next(parts), len(members), plan)
+    dithers = [derive_dither(codec_seed, member) for member in members] if plan.dithered else []
+    mean = decode_sum(lanes, len(members), plan, codec_seed, dithers=dithers, weights=shares)
+    return Decoded(mean, measured)
+
+
+@dataclass(frozen=True, eq=False)
+class Advanced:
+    """The model that follows a round."""
+
+    #: Shape (model_length,), float32.
+    model: Vector
+    state: OptimizerState
+    #: What encoding has cost the members; None in a private job.
+    measured: Measured | None
 
 
 def next_model(
-    job: Job, model: Vector, state: OptimizerState, words: Words, *, members: int, codec_seed: bytes
-) -> tuple[Vector, OptimizerState]:
-    """The model that follows from a model and the unmasked sum of a round on it, and the optimizer's state after it.
+    job: Job, model: Vector, state: OptimizerState, words: Words, *, members: Sequence[MemberId], codec_seed: bytes
+) -> Advanced:
+    """What follows from a model and the unmasked sum of a round on it.
 
     Raises:
         CodecError: as `decode_mean`, or a next model with a value that is not finite.
     """
-    return apply_update(job.training.server, model, decode_mean(job, words, members, codec_seed), state)
+    decoded = decode_mean(job, words, members, codec_seed)
+    after, state_after = apply_update(job.training.server, model, decoded.mean, state)
+    return Advanced(after, state_after, decoded.measured)
+
+
+def _unpacked(words: Words, groups: Sequence[LaneGroup]) -> list[np.ndarray[tuple[int], np.dtype[np.int64]]]:
+    """Each group's lanes, shape (length,), int64."""
+    parts, start = [], 0
+    for number, group in enumerate(groups, 1):
+        # The last group takes what is left, so that words of another length are refused.
+        cut = words[start : start + group.words if number < len(groups) else None]
+        parts.append(unpack(cut, group.bits, group.length))
+        start += group.words
+    return parts

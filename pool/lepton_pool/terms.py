@@ -7,7 +7,9 @@ from functools import lru_cache
 from lepton_compression.update import CODEC_VERSION, RingPlan, derive_plan
 from lepton_core.job import Job
 from lepton_core.secagg.terms import LARGEST_COHORT, LEAST_SECURITY_BITS, LaneGroup, Terms
+from lepton_core.views import EncodingView
 from lepton_kg.version import COMPILER_VERSION
+from lepton_pool.measured import MEASURED_LANES, is_measured
 from lepton_pool.models import architecture_of, model_layout
 from lepton_pool.plain import PLAIN_VERSION, plain_lanes
 from lepton_pool.weighting import WEIGHT_LANES, is_weighted
@@ -16,6 +18,7 @@ from lepton_pool.weighting import WEIGHT_LANES, is_weighted
 ASSUMED_DROPOUT = 0.1
 #: sigma: statistical security of graph and threshold.
 SECURITY_BITS = LEAST_SECURITY_BITS
+_DITHERED_MODES = ("none", "record-local")
 #: Jobs and lists are immutable, and each side asks for the same terms several times a round.
 _MOST_REMEMBERED = 256
 
@@ -28,12 +31,16 @@ def derive_ring_plan(job: Job) -> RingPlan:
         CodecError: the job's numbers allow no encoding.
         JobError: the model cannot be built from so many features.
     """
+    layout = model_layout(architecture_of(job))
     return derive_plan(
-        model_length=model_layout(architecture_of(job)).length,
+        model_length=layout.length,
         kept_fraction=job.aggregation.kept_fraction,
         profile=job.aggregation.profile,
         update_norm=job.aggregation.update_norm,
         members_max=most_members(job),
+        # Wherever rounding is no part of what keeps the promise: what is rounded is noised already, or not private.
+        dithered=job.privacy.mode in _DITHERED_MODES,
+        shapes=[place.shape for place in layout.places] if job.aggregation.mask == "rows" else (),
     )
 
 
@@ -59,7 +66,7 @@ def derive_terms(job: Job, membership_digest: bytes) -> Terms:
         codec_version=CODEC_VERSION if job.aggregation.secure else PLAIN_VERSION,
         layout_digest=layout.digest(),
         model_length=layout.length,
-        lane_groups=_lanes(job),
+        lane_groups=lane_groups(job),
         min_cohort=job.aggregation.min_cohort,
         max_cohort=most_members(job),
         corruption=job.aggregation.corruption,
@@ -71,8 +78,35 @@ def derive_terms(job: Job, membership_digest: bytes) -> Terms:
     return terms
 
 
-def _lanes(job: Job) -> tuple[LaneGroup, ...]:
+@lru_cache(maxsize=_MOST_REMEMBERED)
+def expected_encoding(job: Job) -> EncodingView:
+    """What a round's encoding is expected to cost, from public numbers alone; nothing is measured yet.
+
+    Raises:
+        CodecError, JobError: as `derive_ring_plan`.
+    """
+    length = model_layout(architecture_of(job)).length
+    bits = 8.0 * sum(8 * group.words for group in lane_groups(job)) / length
+    if not job.aggregation.secure:
+        return EncodingView(codec=PLAIN_VERSION, bits_per_parameter=bits)
+    plan = derive_ring_plan(job)
+    mask = "" if plan.kept_length == length else f", {plan.kept_length / length:.1%} of {job.aggregation.mask}"
+    return EncodingView(
+        codec=f"{CODEC_VERSION} {plan.profile}{mask}",
+        bits_per_parameter=bits,
+        expected_error=plan.expected_error,
+        expected_saturation=plan.expected_saturation,
+    )
+
+
+def lane_groups(job: Job) -> tuple[LaneGroup, ...]:
+    """What a member's words hold, one group behind another: the update, its weight, what encoding has cost."""
     if not job.aggregation.secure:
         return plain_lanes(job)
     plan = derive_ring_plan(job)
-    return LaneGroup(plan.padded_length, plan.lane_bits), *((WEIGHT_LANES,) if is_weighted(job) else ())
+    groups = [LaneGroup(plan.padded_length, plan.lane_bits)]
+    if is_weighted(job):
+        groups.append(WEIGHT_LANES)
+    if is_measured(job):
+        groups.append(MEASURED_LANES)
+    return tuple(groups)

@@ -67,6 +67,7 @@ _MESSAGES: dict[type, type[Message]] = {
             (
                 views.OwnerMatch,
                 views.DroppedMember,
+                views.EncodingView,
                 views.RoundView,
                 views.ModelView,
                 views.JobView,

@@ -68,3 +68,29 @@ def test_a_job_over_real_daemons_gives_the_weights_of_a_loop_in_one_process(site
     assert view.models[-1].accuracy == pytest.approx(accuracy, abs=0.003)
     assert all(model.auc == -1.0 for model in view.models)
     assert [len(round_.survivors) for round_ in view.rounds if round_.state == "completed"] == [MEMBERS] * ROUNDS
+
+
+def test_a_job_of_one_byte_a_parameter_tells_what_it_cost_and_learns_as_well(site):
+    running, digits = site
+    fixed = Fixed(MEMBERS, ROUNDS, (HIDDEN,), accuracy=0.0)
+    view = run_job(running, fixed, digits, secure=True, aggregation={"bytes_per_parameter": 1.0})
+    _, accuracy = averaged(digits.weights)
+    assert view.models[-1].accuracy == pytest.approx(accuracy, abs=0.02)
+    assert 0.9 < view.bytes_per_parameter <= 1.0
+    for done in view.rounds:
+        told = done.encoding
+        assert told.codec.startswith("ring/2 ")
+        assert done.payload_bytes == pytest.approx(told.bits_per_parameter / 8 * view.model_parameters)
+        assert told.bytes_down > done.payload_bytes  # the sum, and who signed it
+        assert told.clipped_members == 0
+        assert 0 <= told.saturated_share <= 2 * told.expected_saturation
+        assert 0 < told.squared_error < 0.01  # of updates whose norms are 0.2 to 0.73
+
+
+def test_a_job_of_a_fifth_of_a_byte_keeps_rows_or_coordinates_and_runs_to_its_end(site):
+    running, digits = site
+    fixed = Fixed(MEMBERS, ROUNDS, (HIDDEN,), accuracy=0.0)
+    for encoding, most in (({"bytes_per_parameter": 0.2}, 0.2), ({"kept_fraction": 0.2, "mask": "rows"}, 0.6)):
+        view = run_job(running, fixed, digits, secure=True, aggregation=encoding)
+        assert [done.state for done in view.rounds] == ["completed"] * ROUNDS
+        assert view.bytes_per_parameter <= most

@@ -17,7 +17,7 @@ from google.protobuf.descriptor import FieldDescriptor
 
 from lepton_client import enrol_link, transfer_link
 from lepton_client.home import load_identity
-from lepton_compression.update import encode
+from lepton_compression.update import derive_dither, encode
 from lepton_core import ring
 from lepton_core.identity import require_signature
 from lepton_core.ports import SystemRandomness
@@ -244,7 +244,8 @@ def test_words_without_masks_and_masks_used_twice_would_be_found(told, found, pa
     plan, randomness = derive_ring_plan(asked), SystemRandomness()
     length = model_layout(architecture_of(asked)).length
     updates = [np.random.default_rng(seed).normal(0, 0.01, length).astype(np.float32) for seed in range(8)]
-    bare = [ring.pack(encode(update, plan, bytes(32), randomness), plan.lane_bits) for update in updates]
+    dither = derive_dither(bytes(32), bytes(16))
+    bare = [ring.pack(encode(update, plan, bytes(32), randomness, dither=dither), plan.lane_bits) for update in updates]
     assert deviation(b"".join(encode_payload(each) for each in bare)) > 10 * FAR
     masked = words(payloads["aurora"][1])
     twice = [(masked + bare[n + 1]) - (masked + bare[n]) for n in range(7)]

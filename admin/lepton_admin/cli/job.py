@@ -25,19 +25,23 @@ def plan(file: JobFileArgument, *, profile: Profile, output: Output = OutputForm
     from lepton_admin.link import CoordinatorLink
     from lepton_admin.submission import load_job_file, resolve_job
     from lepton_pool.models import architecture_of, model_layout
-    from lepton_pool.terms import derive_ring_plan
+    from lepton_pool.terms import expected_encoding
 
     with CoordinatorLink.of_profile(profile) as link:
         job = resolve_job(load_job_file(file, link), file.resolve().parent, link).job
-    ring = derive_ring_plan(job)
+    encoding = expected_encoding(job)
+    bytes_per_parameter = encoding.bits_per_parameter / 8
     parameters = model_layout(architecture_of(job)).length
     answer_record(
         output,
         {
             "job": job.model_dump(mode="json"),
             "model_parameters": parameters,
-            "payload_bytes": ring.payload_bytes,
-            "bytes_per_parameter": ring.bytes_per_parameter,
+            "payload_bytes": round(bytes_per_parameter * parameters),
+            "bytes_per_parameter": bytes_per_parameter,
+            "codec": encoding.codec,
+            "expected_error": encoding.expected_error,
+            "expected_saturation": encoding.expected_saturation,
         },
         title=f"plan of {job.name}",
         fields={
@@ -47,7 +51,12 @@ def plan(file: JobFileArgument, *, profile: Profile, output: Output = OutputForm
             "privacy": f"{job.privacy.mode}, epsilon at most {job.privacy.epsilon:g} at delta {job.privacy.delta:g}",
             "noise multiplier": job.privacy.noise_multiplier or "-",
             "cohort": f"{job.aggregation.min_cohort} to {job.aggregation.max_cohort} owners",
-            "upload of a member and round": f"{ring.payload_bytes} bytes, {ring.bytes_per_parameter:.2f} a parameter",
+            "upload of a member and round": (
+                f"{bytes_per_parameter * parameters:.0f} bytes, {bytes_per_parameter:.3g} a parameter"
+            ),
+            "encoding": encoding.codec,
+            "expected error": f"{encoding.expected_error:.2g} of the squared norm bound, in a round's mean",
+            "expected saturation": f"{encoding.expected_saturation:.2g} of the values",
             "evaluation rows": job.evaluation.rows if job.evaluation else "none",
         },
     )

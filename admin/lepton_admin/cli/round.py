@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lepton_admin.cli.answer import answer_record, moment
 from lepton_admin.cli.options import Output, OutputFormat, Profile, noun_app, verb
+
+if TYPE_CHECKING:
+    from lepton_core.views import EncodingView
 
 app = noun_app("Why a round waits, ended or was aborted.")
 
@@ -38,9 +41,28 @@ def show(
             "in the sum": view.survivors,
             "dropped": [f"{member.owner} at {member.step}: {member.reason}" for member in view.dropped] or "nobody",
             "pair masks reconstructed": view.pair_masks_reconstructed,
-            "masked payload of a member": f"{view.payload_bytes} bytes",
+            "encoding": view.encoding.codec,
+            "payload of a member": (
+                f"{view.payload_bytes} bytes, {view.encoding.bits_per_parameter:.3g} bits a parameter"
+            ),
+            "download of a member": f"{view.encoding.bytes_down} bytes" if view.encoding.bytes_down else "-",
+            "expected error of the mean": f"{view.encoding.expected_error:.2g} of the squared norm bound",
+            **_measured(view.encoding),
             "protocol messages of all members": f"{view.message_bytes} bytes",
             "started": moment(view.started),
             "ended": moment(view.ended),
         },
     )
+
+
+def _measured(encoding: EncodingView) -> dict[str, str]:
+    """What the sum has told of encoding, if it has."""
+    if encoding.clipped_members < 0:
+        return {"clipped": f"expected {encoding.expected_saturation:.2g} of the values; nothing is measured"}
+    return {
+        "clipped": (
+            f"{encoding.clipped_members} members by norm; {encoding.saturated_share:.2g} of the values, "
+            f"expected {encoding.expected_saturation:.2g}"
+        ),
+        "squared error of a member, E": f"{encoding.squared_error:.3g}",
+    }

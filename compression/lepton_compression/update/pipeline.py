@@ -18,11 +18,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lepton_compression.update.mask import kept_indices
+from lepton_compression.update.mask import kept_indices, kept_stretch
 from lepton_compression.update.plan import SEED_BYTES, RingPlan
 from lepton_compression.update.quantizer import dequantize_sum, quantize, step_size
 from lepton_compression.update.rotation import Rotation
-from lepton_compression.update.streams import CHUNK, require_seed
+from lepton_compression.update.streams import CHUNK, dither_offset, dither_words, keystream_uint16, require_seed
 from lepton_core.errors import CodecError
 from lepton_core.layout import Vector, require_finite
 from lepton_core.ports import Randomness
@@ -37,6 +37,8 @@ class EncodeReport:
     norm_clipped: bool
     #: Share of rotated values beyond the plan's `scale`, in [0, 1].
     saturated_fraction: float
+    #: E = sum (x - x_hat)^2 over the kept coordinates: x as clipped and weighted, x_hat as decoded by itself.
+    squared_error: float
 
 
 def encode(
@@ -79,7 +81,10 @@ def encode_with_report(
     if plan.dithered != (dither is not None):
         expected = "the member's dither" if plan.dithered else "no dither"
         raise CodecError("the plan and the dither do not agree", where="dither", expected=expected)
-    rounding_key = randomness.token(SEED_BYTES) if dither is None else require_seed(dither, "dither")
+    if dither is None:
+        offset, words = 0, keystream_uint16(randomness.token(SEED_BYTES), plan.padded_length)
+    else:
+        offset, words = dither_offset(dither), dither_words(seed, plan.padded_length)
 
     # 1. The coordinates that all members of the round send, filled up with zeros.
     kept = np.zeros(plan.padded_length, dtype=np.float32)
@@ -99,8 +104,12 @@ def encode_with_report(
     rotated = Rotation(seed, plan.padded_length).forward(kept)
 
     # 4. Rounded to the levels of a lane.
-    lanes, saturated = quantize(rotated, plan, rounding_key)
-    return lanes, EncodeReport(norm_clipped=norm_clipped, saturated_fraction=saturated / plan.kept_length)
+    quantized = quantize(rotated, plan, words, offset=offset)
+    return quantized.lanes, EncodeReport(
+        norm_clipped=norm_clipped,
+        saturated_fraction=quantized.saturated / plan.padded_length,
+        squared_error=quantized.squared_error,
+    )
 
 
 def decode_sum(
@@ -132,14 +141,16 @@ def decode_sum(
             expected=str(members if plan.dithered else 0),
             got=str(len(dithers)),
         )
-    for dither in dithers:
-        require_seed(dither, "dither")
+    offsets = [dither_offset(dither) for dither in dithers]
+    if _is_nothing(total, members, plan):
+        return np.zeros(plan.model_length, dtype=np.float32)
 
     # 2. and 3. Whole steps, and their exact rotation back.
-    steps = Rotation(seed, plan.padded_length).inverse(dequantize_sum(total, members, plan, dithers))
+    words = dither_words(seed, plan.padded_length) if plan.dithered else None
+    steps = Rotation(seed, plan.padded_length).inverse(dequantize_sum(total, members, plan, words, offsets))
 
     # 4. One factor for the unit, the mean and 1/p.
-    factor = step_size(plan) / (members if weights is None else weights) * (plan.model_length / plan.kept_length)
+    factor = step_size(plan) / (members if weights is None else weights) * kept_stretch(plan)
     mean = (steps[: plan.kept_length] * factor).astype(np.float32)
     if _keeps_all(plan):
         return mean
@@ -150,6 +161,11 @@ def decode_sum(
 
 def _keeps_all(plan: RingPlan) -> bool:
     return plan.kept_length == plan.model_length
+
+
+def _is_nothing(total: Lanes, members: int, plan: RingPlan) -> bool:
+    """True if every lane is the sum of members' zeros: then nothing was learnt, and dither must not look like it."""
+    return plan.max_value % 2 == 0 and bool(np.all(total == members * (plan.max_value // 2)))
 
 
 def _norm(vector: Vector) -> float:

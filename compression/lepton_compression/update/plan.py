@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from lepton_core.errors import CodecError
 from lepton_core.ring import words_for
 
 #: Name and version of the encoding; bound into a round's terms. Golden vectors hold it in place.
-CODEC_VERSION = "ring/1"
+CODEC_VERSION = "ring/2"
 
 Profile = Literal["exact", "default", "lean", "tiny"]
 
@@ -33,8 +34,20 @@ _EXACT_BITS = 32
 
 _LANE_BITS: dict[Profile, int] = {"exact": 21, "default": 16, "lean": 12, "tiny": 8}
 #: Half the quantizer's range in standard deviations of a rotated value, by whole bits of levels: a wider range makes
-#: coarser levels, a narrower one saturates more. Near the least squared error for Gaussian values at each width.
-_RANGE_SIGMAS = ((1, 1.5), (2, 2.0), (4, 2.8), (8, 4.0), (9, 5.0))
+#: coarser levels, a narrower one saturates more. Near the least squared error for Gaussian values at each width, and a
+#: little above it, because members who agree average their rounding but not what saturates.
+_RANGE_SIGMAS = ((1, 1.5), (2, 2.0), (4, 2.8), (8, 4.0), (12, 5.0), (14, 5.5), (17, 6.2))
+
+
+@dataclass(frozen=True)
+class RowGroup:
+    """A tensor's rows (a convolution's output channels, a bias's values), of which all members send the same few."""
+
+    rows: int
+    #: Values of a row.
+    row_length: int
+    #: Rows that are sent, at least 1.
+    kept_rows: int
 
 
 @dataclass(frozen=True)
@@ -67,6 +80,11 @@ class RingPlan:
     profile: Profile
     #: True if rounding is subtractively dithered: half the error, not to be used where rounding is a privacy mechanism.
     dithered: bool
+    #: Whole rows are kept, so many of each tensor in the layout's order; empty: single coordinates are.
+    row_groups: tuple[RowGroup, ...] = ()
+
+    #: Encodings may be added up as integers, and nobody needs to see a single one.
+    ring_summable: ClassVar[bool] = True
 
     @property
     def payload_bytes(self) -> int:
@@ -83,6 +101,30 @@ class RingPlan:
         """Fractional bits of a value while it is rounded, 10 to 16."""
         return min(_FRACTION_BITS_MAX, _FIXED_POINT_BITS - self.max_value.bit_length(), _EXACT_BITS - self.lane_bits)
 
+    @property
+    def expected_saturation(self) -> float:
+        """Expected share of rotated values beyond `scale`, for an update as long as allowed."""
+        return 2.0 * _upper_tail(self._range_sigmas)
+
+    @property
+    def expected_encoding_error(self) -> float:
+        """Expected squared error of one member's kept coordinates over kept_norm^2, rounding and saturation."""
+        k = self._range_sigmas
+        level = 2.0 * k / self.max_value
+        beyond = 2.0 * ((1.0 + k * k) * _upper_tail(k) - k * math.exp(-k * k / 2.0) / math.sqrt(2.0 * math.pi))
+        return level**2 / (12.0 if self.dithered else 6.0) + max(0.0, beyond)
+
+    @property
+    def expected_error(self) -> float:
+        """Expected ||decoded mean - mean||^2 / C^2 of `members_max` independent updates of norm C, mask included."""
+        stretch = self.model_length / self.kept_length
+        return (stretch * (1.0 + self.expected_encoding_error) - 1.0) / self.members_max
+
+    @property
+    def _range_sigmas(self) -> float:
+        """`scale` in standard deviations of a rotated value of an update as long as allowed."""
+        return self.scale * math.sqrt(self.padded_length) / self.kept_norm
+
 
 def derive_plan(
     *,
@@ -92,10 +134,13 @@ def derive_plan(
     update_norm: float,
     members_max: int,
     dithered: bool = False,
+    shapes: Sequence[tuple[int, ...]] = (),
 ) -> RingPlan:
     """The one encoding that these public numbers allow.
 
-    The lanes hold as many levels as a sum of `members_max` leaves room for; a wrap-around is impossible.
+    The lanes hold as many levels as a sum of `members_max` leaves room for; a wrap-around is impossible. With `shapes`,
+    those of the model's tensors in order, whole rows are kept, of each tensor the fraction rounded up; without, single
+    coordinates, their number rounded down to fill blocks and lanes, so that no padding is paid for.
 
     Raises:
         CodecError: a number out of its range, or so many members that a lane leaves them less than two levels.
@@ -118,7 +163,16 @@ def derive_plan(
     value_bits = (max_value + 1).bit_length() - 1
     if max_value > 1:
         max_value -= max_value % 2  # zero lies on a level, so a member that learnt nothing adds exactly nothing
-    kept_length = max(1, round(model_length * kept_fraction))
+    row_groups = _row_groups(shapes, kept_fraction) if kept_fraction < 1.0 else ()
+    _require(
+        not shapes or sum(math.prod(shape) for shape in shapes) == model_length,
+        "shapes",
+        f"{model_length} values in all",
+        shapes,
+    )
+    kept_length = sum(group.kept_rows * group.row_length for group in row_groups) or _kept_length(
+        model_length, kept_fraction
+    )
     padded_length = -(-kept_length // SMALLEST_BLOCK) * SMALLEST_BLOCK
     kept_norm = update_norm * math.sqrt(kept_length / model_length)
     return RingPlan(
@@ -135,7 +189,30 @@ def derive_plan(
         members_max=members_max,
         profile=profile,
         dithered=dithered,
+        row_groups=row_groups,
     )
+
+
+def _kept_length(model_length: int, kept_fraction: float) -> int:
+    """Coordinates to keep: whole blocks of 16, unless they are all or fewer."""
+    kept = round(model_length * kept_fraction)
+    if kept == model_length or kept < SMALLEST_BLOCK:
+        return max(1, kept)
+    return kept - kept % SMALLEST_BLOCK
+
+
+def _row_groups(shapes: Sequence[tuple[int, ...]], kept_fraction: float) -> tuple[RowGroup, ...]:
+    """Rows along each tensor's first axis."""
+    groups = []
+    for shape in shapes:
+        rows = shape[0] if shape else 1
+        groups.append(RowGroup(rows, math.prod(shape[1:]), math.ceil(rows * kept_fraction)))
+    return tuple(groups)
+
+
+def _upper_tail(x: float) -> float:
+    """P(Z > x) of a standard normal value."""
+    return 0.5 * math.erfc(x / math.sqrt(2.0))
 
 
 def _range_sigmas(value_bits: int) -> float:

@@ -17,21 +17,37 @@ Source: Alistarh et al. 2017 (QSGD), section 3.1; Roberts 1962 and Schuchman 196
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from lepton_compression.update.plan import RingPlan
-from lepton_compression.update.streams import CHUNK, keystream_uint16
+from lepton_compression.update.streams import CHUNK
 from lepton_core.layout import Vector
 from lepton_core.ring import Lanes
 
+#: One 16-bit word a value, in pieces of at most `CHUNK`.
+RoundingWords = Iterator[npt.NDArray[np.uint16]]
 
-def quantize(rotated: Vector, plan: RingPlan, rounding_key: bytes) -> tuple[Lanes, int]:
-    """The lanes, shape (padded_length,), int64 in [0, max_value], and how many values saturated.
 
-    `rounding_key` keys the 16-bit words that round, one a value: secret and fresh, or the member's dither.
+@dataclass(frozen=True)
+class Quantized:
+    """One member's rounded values, and what rounding them has cost."""
+
+    #: Shape (padded_length,), int64 in [0, max_value].
+    lanes: Lanes
+    #: Values beyond the plan's scale.
+    saturated: int
+    #: Sum of the squared differences to what a decoder makes of the lanes, saturation included.
+    squared_error: float
+
+
+def quantize(rotated: Vector, plan: RingPlan, words: RoundingWords, *, offset: int = 0) -> Quantized:
+    """The rotated values, shape (padded_length,), on the levels of a lane.
+
+    `words` round: secret and fresh, or the round's dither words, to which `offset` is added modulo 2^16.
     """
     fraction_bits = plan.fraction_bits
     bound = np.float32(plan.max_value * 2.0 ** (fraction_bits - 1))  # exact: at most 2^30 with 20 significant bits
@@ -39,37 +55,48 @@ def quantize(rotated: Vector, plan: RingPlan, rounding_key: bytes) -> tuple[Lane
     middle = np.int32(plan.max_value << (fraction_bits - 1))
     drop = np.uint16(16 - fraction_bits)
     lanes = np.empty(plan.padded_length, dtype=np.int64)
-    saturated = 0
+    saturated, squared_error = 0, 0.0
     start = 0
-    for random in keystream_uint16(rounding_key, plan.padded_length):
-        stop = start + len(random)
+    for common in words:
+        stop = start + len(common)
+        random = (common + np.uint16(offset)) >> drop
         scaled = rotated[start:stop] * unit
-        saturated += int(np.count_nonzero(np.abs(scaled) > bound))
-        np.clip(scaled, -bound, bound, out=scaled)
-        fixed = np.rint(scaled, out=scaled).astype(np.int32)
+        beyond = np.abs(scaled)
+        saturated += int(np.count_nonzero(beyond > bound))
+        clipped = np.clip(scaled, -bound, bound, out=beyond)
+        fixed = np.rint(clipped).astype(np.int32)
         fixed += middle
-        fixed += random >> drop
+        fixed += random
         fixed >>= np.int32(fraction_bits)
         lanes[start:stop] = fixed
+        fixed <<= np.int32(fraction_bits)
+        fixed -= middle
+        if plan.dithered:
+            fixed -= random
+            scaled -= np.float32(2.0 ** (fraction_bits - 1) - 0.5)
+        scaled -= fixed
+        squared_error += float(scaled @ scaled)
         start = stop
-    return lanes, saturated
+    return Quantized(lanes, saturated, squared_error / float(unit) ** 2)
 
 
-def dequantize_sum(total: Lanes, members: int, plan: RingPlan, dithers: Sequence[bytes]) -> npt.NDArray[np.float64]:
+def dequantize_sum(
+    total: Lanes, members: int, plan: RingPlan, words: RoundingWords | None = None, offsets: Sequence[int] = ()
+) -> npt.NDArray[np.float64]:
     """The summed rotated values in steps of half a level's 2^-f, shape (padded_length,).
 
-    Every value is an integer of at most 2^33, so that its rotation is exact in float64; `step_size` is its unit.
+    `words` are the round's dither words and `offsets` those of the members, if the plan is dithered. Every value is an
+    integer of at most 2^33, so that its rotation is exact in float64; `step_size` is its unit.
     """
     fraction_bits = plan.fraction_bits
-    drop = np.uint16(16 - fraction_bits)
-    streams = [keystream_uint16(dither, plan.padded_length) for dither in dithers]
+    taken = _dither_sums(offsets, fraction_bits) if words is not None else None
     steps = np.empty(plan.padded_length, dtype=np.float64)
     for start in range(0, plan.padded_length, CHUNK):
         # floor(v + u) - (u - mean of u): twice the level, so that the middle L / 2 and the mean of u are whole.
         exact = total[start : start + CHUNK] * 2 - members * plan.max_value
         exact <<= fraction_bits
-        for stream in streams:
-            exact -= 2 * (next(stream) >> drop).astype(np.int64) - (2**fraction_bits - 1)
+        if words is not None and taken is not None:
+            exact -= taken[next(words)]
         steps[start : start + CHUNK] = exact
     return steps
 
@@ -77,3 +104,13 @@ def dequantize_sum(total: Lanes, members: int, plan: RingPlan, dithers: Sequence
 def step_size(plan: RingPlan) -> float:
     """The rotated value that one step of `dequantize_sum` stands for."""
     return plan.scale / (plan.max_value * 2.0**plan.fraction_bits)
+
+
+def _dither_sums(offsets: Iterable[int], fraction_bits: int) -> npt.NDArray[np.int64]:
+    """By common dither word, shape (2^16,): the steps that the members' dithers have added at it, less their mean."""
+    every = np.arange(2**16, dtype=np.uint16)
+    sums = np.zeros(2**16, dtype=np.int64)
+    for offset in offsets:
+        sums += ((every + np.uint16(offset)) >> np.uint16(16 - fraction_bits)).astype(np.int64) * 2
+        sums -= 2**fraction_bits - 1
+    return sums

@@ -40,9 +40,9 @@ F = TypeVar("F", np.float32, np.float64)
 _LABEL = b"lepton/codec/v1/rotation"
 #: Side of a Hadamard factor; 4096 = 16^3.
 _FACTOR = 16
-#: Blocks transformed at a time: two temporaries of 1 MiB at float32, and matrix products too small for BLAS threads,
-#: which would spin against each other on a shared machine.
-_COLUMNS = 64
+#: Blocks transformed at a time: wide enough for BLAS to run at speed, and still too small for its threads, which would
+#: spin against each other on a shared machine.
+_COLUMNS = 512
 #: Values and rows mixed at a time: two temporaries of 256 KiB at float32, and again no BLAS threads.
 _MIXED = 2**16
 _MIXED_ROWS = 512

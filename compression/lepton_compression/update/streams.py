@@ -46,7 +46,24 @@ def derive_dither(seed: bytes, member: bytes) -> bytes:
     Raises:
         CodecError: a seed that is not 32 bytes.
     """
-    return derive_key(b"lepton/codec/v1/dither", require_seed(seed, "codec seed") + member)
+    return derive_key(b"lepton/codec/v2/dither", require_seed(seed, "codec seed") + member)
+
+
+def dither_offset(dither: bytes) -> int:
+    """What a member adds to the round's common dither words, modulo 2^16: the first two bytes of its own dither.
+
+    Any two members' dithers are independent at each value, as two streams would be, but the decoder reads one stream
+    however many members there are.
+
+    Raises:
+        CodecError: a dither that is not 32 bytes.
+    """
+    return int.from_bytes(require_seed(dither, "dither")[:2], "little")
+
+
+def dither_words(seed: bytes, count: int) -> Iterator[npt.NDArray[np.uint16]]:
+    """The common dither words of the round of this seed, one a value, in pieces of at most `CHUNK`."""
+    return keystream_uint16(derive_key(b"lepton/codec/v2/dither-words", seed), count)
 
 
 def philox_words(label: bytes, seed: bytes, count: int) -> npt.NDArray[np.uint64]:

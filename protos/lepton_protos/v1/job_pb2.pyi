@@ -94,8 +94,28 @@ class DroppedMember(_message.Message):
     reason: str
     def __init__(self, owner: _Optional[str] = ..., step: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
 
+class EncodingView(_message.Message):
+    __slots__ = ("codec", "bits_per_parameter", "bytes_down", "expected_error", "expected_saturation", "clipped_members", "saturated_share", "squared_error")
+    CODEC_FIELD_NUMBER: _ClassVar[int]
+    BITS_PER_PARAMETER_FIELD_NUMBER: _ClassVar[int]
+    BYTES_DOWN_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_ERROR_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_SATURATION_FIELD_NUMBER: _ClassVar[int]
+    CLIPPED_MEMBERS_FIELD_NUMBER: _ClassVar[int]
+    SATURATED_SHARE_FIELD_NUMBER: _ClassVar[int]
+    SQUARED_ERROR_FIELD_NUMBER: _ClassVar[int]
+    codec: str
+    bits_per_parameter: float
+    bytes_down: int
+    expected_error: float
+    expected_saturation: float
+    clipped_members: int
+    saturated_share: float
+    squared_error: float
+    def __init__(self, codec: _Optional[str] = ..., bits_per_parameter: _Optional[float] = ..., bytes_down: _Optional[int] = ..., expected_error: _Optional[float] = ..., expected_saturation: _Optional[float] = ..., clipped_members: _Optional[int] = ..., saturated_share: _Optional[float] = ..., squared_error: _Optional[float] = ...) -> None: ...
+
 class RoundView(_message.Message):
-    __slots__ = ("job", "round", "model_version", "state", "step", "cohort", "waiting_for", "survivors", "dropped", "reason", "started", "ended", "payload_bytes", "message_bytes", "pair_masks_reconstructed")
+    __slots__ = ("job", "round", "model_version", "state", "step", "cohort", "waiting_for", "survivors", "dropped", "reason", "started", "ended", "payload_bytes", "message_bytes", "pair_masks_reconstructed", "encoding")
     JOB_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
     MODEL_VERSION_FIELD_NUMBER: _ClassVar[int]
@@ -111,6 +131,7 @@ class RoundView(_message.Message):
     PAYLOAD_BYTES_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_BYTES_FIELD_NUMBER: _ClassVar[int]
     PAIR_MASKS_RECONSTRUCTED_FIELD_NUMBER: _ClassVar[int]
+    ENCODING_FIELD_NUMBER: _ClassVar[int]
     job: str
     round: int
     model_version: int
@@ -126,7 +147,8 @@ class RoundView(_message.Message):
     payload_bytes: int
     message_bytes: int
     pair_masks_reconstructed: int
-    def __init__(self, job: _Optional[str] = ..., round: _Optional[int] = ..., model_version: _Optional[int] = ..., state: _Optional[str] = ..., step: _Optional[str] = ..., cohort: _Optional[_Iterable[str]] = ..., waiting_for: _Optional[_Iterable[str]] = ..., survivors: _Optional[_Iterable[str]] = ..., dropped: _Optional[_Iterable[_Union[DroppedMember, _Mapping]]] = ..., reason: _Optional[str] = ..., started: _Optional[float] = ..., ended: _Optional[float] = ..., payload_bytes: _Optional[int] = ..., message_bytes: _Optional[int] = ..., pair_masks_reconstructed: _Optional[int] = ...) -> None: ...
+    encoding: EncodingView
+    def __init__(self, job: _Optional[str] = ..., round: _Optional[int] = ..., model_version: _Optional[int] = ..., state: _Optional[str] = ..., step: _Optional[str] = ..., cohort: _Optional[_Iterable[str]] = ..., waiting_for: _Optional[_Iterable[str]] = ..., survivors: _Optional[_Iterable[str]] = ..., dropped: _Optional[_Iterable[_Union[DroppedMember, _Mapping]]] = ..., reason: _Optional[str] = ..., started: _Optional[float] = ..., ended: _Optional[float] = ..., payload_bytes: _Optional[int] = ..., message_bytes: _Optional[int] = ..., pair_masks_reconstructed: _Optional[int] = ..., encoding: _Optional[_Union[EncodingView, _Mapping]] = ...) -> None: ...
 
 class ModelView(_message.Message):
     __slots__ = ("job", "version", "digest", "parent", "round", "created", "accuracy", "auc", "epsilon", "contributors", "link")

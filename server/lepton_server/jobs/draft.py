@@ -89,7 +89,7 @@ class Draft:
         reason: str = "",
         waiting_for: tuple[MemberId, ...] = (),
         survivors: tuple[MemberId, ...] = (),
-        pair_masks: int = 0,
+        done: ev.AggregateDone | None = None,
     ) -> None:
         """The round's row as it now stands."""
         view = round_view(
@@ -101,7 +101,7 @@ class Draft:
             reason=reason,
             awaited=waiting_for,
             survivors=survivors,
-            pair_masks=pair_masks,
+            done=done,
             ended=self.time if state != "running" else 0.0,
         )
         self.add(ev.RecordRound(view))

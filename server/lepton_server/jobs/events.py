@@ -79,6 +79,12 @@ class AggregateDone:
     #: False if the new model equals the old one in every parameter.
     changed: bool
     pair_masks_reconstructed: int
+    #: Bytes that a member needs to follow to the new model.
+    bytes_down: int = 0
+    #: `lepton_pool.measured.Measured`, or -1 each.
+    clipped_members: int = -1
+    saturated_share: float = -1.0
+    squared_error: float = -1.0
 
 
 @dataclass(frozen=True)

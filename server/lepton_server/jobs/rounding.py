@@ -224,7 +224,7 @@ def _advance(draft: Draft, phase: Aggregating, event: ev.AggregateDone) -> Resul
         state="completed",
         step="done",
         survivors=phase.result.survivors,
-        pair_masks=event.pair_masks_reconstructed,
+        done=event,
     )
     draft.forget_payloads(record)
     for member in phase.result.survivors:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import assert_never
 
 from lepton_core.ids import MemberId, ModelVersion
 from lepton_core.job import Job
-from lepton_core.views import JobState, JobView, OwnerMatch, RoundView
+from lepton_core.views import EncodingView, JobState, JobView, OwnerMatch, RoundView
+from lepton_pool.terms import expected_encoding
+from lepton_server.jobs.events import AggregateDone
 from lepton_server.jobs.phases import (
     Aggregating,
     Ended,
@@ -56,10 +59,10 @@ def round_view(
     reason: str = "",
     awaited: tuple[MemberId, ...] = (),
     survivors: tuple[MemberId, ...] = (),
-    pair_masks: int = 0,
     ended: float = 0.0,
+    done: AggregateDone | None = None,
 ) -> RoundView:
-    """What is told of a round on a model version."""
+    """What is told of a round on a model version; `done` once its sum has become the next."""
     return RoundView(
         job=facts.job_id,
         round=record.number,
@@ -75,7 +78,21 @@ def round_view(
         ended=ended,
         payload_bytes=facts.terms.payload_bytes,
         message_bytes=record.message_bytes,
-        pair_masks_reconstructed=pair_masks,
+        pair_masks_reconstructed=done.pair_masks_reconstructed if done is not None else 0,
+        encoding=_encoding(facts, done),
+    )
+
+
+def _encoding(facts: Facts, done: AggregateDone | None) -> EncodingView:
+    expected = expected_encoding(facts.job)
+    if done is None:
+        return expected
+    return replace(
+        expected,
+        bytes_down=done.bytes_down,
+        clipped_members=done.clipped_members,
+        saturated_share=done.saturated_share,
+        squared_error=done.squared_error,
     )
 
 

@@ -15,6 +15,7 @@ from lepton_core.optimizer import OptimizerState, apply_update
 from lepton_core.plain.server import PlainResult
 from lepton_core.secagg.transcript import RoundResult
 from lepton_core.secagg.unmask import Run, unmask
+from lepton_pool.measured import Measured
 from lepton_pool.models import architecture_of, model_layout
 from lepton_pool.plain import mean_plain
 from lepton_pool.steps import next_model
@@ -43,9 +44,8 @@ def _aggregate(effect: RunAggregate, result: RoundResult, artifacts: Artifacts, 
     link = Link(effect.setup, result.transcript, np.concatenate(unmask(total, result.plan, terms, run=parallel)))
     # 2. Integers, the mean update by the round's public seed, and the server optimizer's step.
     before, state = _model(effect, artifacts)
-    members = len(result.survivors)
-    after, state_after = next_model(job, before, state, link.words, members=members, codec_seed=link.codec_seed)
-    ended = _Ended(before, after, state_after, encode_link(link), result.plan.pair_masks)
+    after = next_model(job, before, state, link.words, members=result.survivors, codec_seed=link.codec_seed)
+    ended = _Ended(before, after.model, after.state, encode_link(link), result.plan.pair_masks, after.measured)
     return _kept(effect, ended, artifacts)
 
 
@@ -67,6 +67,7 @@ class _Ended:
     #: None in the plain: nobody but the coordinator could check it.
     link: bytes | None
     pair_masks: int
+    measured: Measured | None = None
 
 
 def _model(effect: RunAggregate, artifacts: Artifacts) -> tuple[Vector, OptimizerState]:
@@ -76,12 +77,17 @@ def _model(effect: RunAggregate, artifacts: Artifacts) -> tuple[Vector, Optimize
 
 def _kept(effect: RunAggregate, ended: _Ended, artifacts: Artifacts) -> AggregateDone:
     layout = model_layout(architecture_of(effect.job))
+    model, measured = encode_weights(layout, ended.after), ended.measured
     return AggregateDone(
         job=effect.job_id,
         round=effect.round,
-        digest=artifacts.put(encode_weights(layout, ended.after)),
+        digest=artifacts.put(model),
         optimizer=artifacts.put(save(dict(ended.state))),
         link=artifacts.put(ended.link) if ended.link is not None else Digest(""),
         changed=not np.array_equal(ended.before, ended.after),
         pair_masks_reconstructed=ended.pair_masks,
+        bytes_down=len(model if ended.link is None else ended.link),
+        clipped_members=measured.clipped_members if measured is not None else -1,
+        saturated_share=measured.saturated_share if measured is not None else -1.0,
+        squared_error=measured.squared_error if measured is not None else -1.0,
     )

@@ -23,7 +23,7 @@ from lepton_pool.weights import encode_weights
 
 def resolved(folder) -> Job:
     file = parse_settings(JobFile, tomllib.loads((folder / "job.toml").read_text("utf-8")), source="job.toml")
-    document = file.model_dump(mode="json", exclude={"evaluation": True, "model": {"initial_weights"}})
+    document = file.document()
     document["privacy"]["noise_multiplier"] = 1.0
     return parse_settings(Job, document, source="test")
 

@@ -9,7 +9,7 @@ from lepton_client.ledger import MemoryLedger
 from lepton_client.participant import Participant
 from lepton_client.policy import Policy
 from lepton_client.records import MemoryRecords
-from lepton_compression.update import decode_sum
+from lepton_compression.update import decode_sum, derive_dither
 from lepton_core.identity import IdentityKey
 from lepton_core.ids import Digest, JobId, MemberId, ModelVersion, RoundNumber
 from lepton_core.job import Job
@@ -254,7 +254,9 @@ class Round:
         words = unmask(total, self.result.plan, terms)[0]
         plan = derive_ring_plan(self.federation.job)
         lanes = unpack(words, plan.lane_bits, plan.padded_length)
-        return decode_sum(lanes, len(self.result.survivors), plan, seed)
+        survivors = self.result.survivors
+        dithers = [derive_dither(seed, member) for member in survivors] if plan.dithered else []
+        return decode_sum(lanes, len(survivors), plan, seed, dithers=dithers)
 
 
 def make_updates(federation: Federation, scale: float = 0.05) -> dict[MemberId, np.ndarray]:

@@ -47,7 +47,10 @@ def make_link(chain: Chain, *, scale: float = 0.01, signers=KEYS, survivors=KEYS
     transcript = replace(bare, signatures=tuple(ConsistencySignature(key.member, key.sign(signed)) for key in signers))
     update = np.full(len(FIRST), scale, dtype=np.float32)
     seed = Link(setup, transcript, np.zeros(0, np.uint64)).codec_seed
-    words = sum(encode_update(JOB, update, 1, seed, SeededRandomness(key.member.hex())) for key in survivors)
+    words = sum(
+        encode_update(JOB, update, 1, member=key.member, codec_seed=seed, randomness=SeededRandomness(key.member.hex()))
+        for key in survivors
+    )
     return Link(setup, transcript, words)
 
 

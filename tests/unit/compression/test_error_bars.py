@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from lepton_compression.update import decode_sum, derive_dither, derive_plan, encode
+from lepton_compression.update import decode_sum, derive_dither, derive_plan, encode, encode_with_report
 
 SEED = bytes(range(32))
 PROFILE_OF = {8: "tiny", 12: "lean", 16: "default"}
@@ -99,3 +99,29 @@ def test_members_who_agree_wholly_average_their_rounding_but_not_what_saturates(
     plan, error = measure(lambda _, length: np.ones(length), 10, profile="tiny", dithered=False, members_max=17)
     rounding, saturation = predicted(plan)
     assert error == pytest.approx(rounding / 10 + saturation, rel=0.08)
+
+
+@pytest.mark.parametrize("profile", ["tiny", "lean", "default"])
+@pytest.mark.parametrize("dithered", [True, False])
+def test_a_plan_s_expected_error_is_what_is_measured(profile, dithered):
+    plan, error = measure(SHAPES["gaussian"], 10, profile=profile, dithered=dithered)
+    # Beyond 5 sigma saturation is a matter of single values.
+    assert error == pytest.approx(plan.expected_error, rel=0.2 if profile == "default" else 0.08)
+
+
+@pytest.mark.parametrize("dithered", [True, False])
+def test_a_member_s_own_squared_error_is_that_of_its_decoded_update(dithered):
+    update = (heavy_tailed(np.random.default_rng(1), LENGTH) / 300).astype(np.float32)
+    plan = derive_plan(
+        model_length=LENGTH,
+        kept_fraction=1.0,
+        profile="tiny",
+        update_norm=float(np.linalg.norm(update)),
+        members_max=10,
+        dithered=dithered,
+    )
+    dither = derive_dither(SEED, b"member") if dithered else None
+    lanes, report = encode_with_report(update, plan, SEED, HashedRandomness(), dither=dither)
+    back = decode_sum(lanes, 1, plan, SEED, dithers=[dither] if dither else [])
+    assert report.squared_error == pytest.approx(float(np.sum((back.astype(np.float64) - update) ** 2)), rel=0.01)
+    assert report.squared_error == pytest.approx(plan.expected_encoding_error * plan.kept_norm**2, rel=0.1)

@@ -6,7 +6,7 @@ import pytest
 from lepton_compression.update import CODEC_VERSION
 from tests.vectors.codec.generate import make_case
 
-DOCUMENT = json.loads((Path(__file__).parents[2] / "vectors" / "codec" / "ring-1.json").read_text(encoding="utf-8"))
+DOCUMENT = json.loads((Path(__file__).parents[2] / "vectors" / "codec" / "ring-2.json").read_text(encoding="utf-8"))
 
 
 def test_the_vectors_are_of_this_codec_version():

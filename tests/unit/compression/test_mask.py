@@ -1,11 +1,13 @@
 import hashlib
+import math
 
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
-from lepton_compression.update import derive_plan, kept_indices, mask
+from lepton_compression.update import decode_sum, derive_plan, encode, kept_indices, mask
 from lepton_core.errors import CodecError
+from lepton_core.ports import SystemRandomness
 
 
 def make_plan(model_length, kept_fraction):
@@ -42,13 +44,14 @@ def test_a_cut_outside_the_expected_bracket_gives_the_same_indices(monkeypatch):
     plan = make_plan(50_000, 0.37)
     expected = kept_indices(plan, seed_of(1))
     monkeypatch.setattr(mask, "_BRACKET_SIGMAS", -0.9)
-    narrow = mask._select(plan, seed_of(1), 0, 10)
+    narrow = mask._select(b"lepton/codec/v1/mask", seed_of(1), (50_000, plan.kept_length), (0, 10))
     assert narrow is None
     assert np.array_equal(kept_indices(plan, seed_of(1)), expected)
 
 
 def test_every_coordinate_is_kept_equally_often_over_seeds():
     plan = make_plan(64, 0.25)
+    assert plan.kept_length == 16
     counts = np.zeros(64)
     rounds = 4000
     for number in range(rounds):
@@ -69,3 +72,59 @@ def test_pairs_of_coordinates_are_kept_together_as_often_as_chance_has_it():
 def test_a_seed_of_another_length_is_refused(seed):
     with pytest.raises(CodecError, match="32 bytes"):
         kept_indices(make_plan(100, 0.5), seed)
+
+
+SHAPES = ((32, 7), (32,), (10, 4, 3, 3), (10,), ())
+
+
+def row_plan(fraction):
+    length = sum(math.prod(shape) for shape in SHAPES)
+    return derive_plan(
+        model_length=length,
+        kept_fraction=fraction,
+        profile="default",
+        update_norm=1.0,
+        members_max=10,
+        shapes=SHAPES,
+    )
+
+
+@pytest.mark.parametrize("fraction", [0.01, 0.1, 0.5, 0.99])
+def test_whole_rows_are_kept_so_many_of_each_tensor(fraction):
+    plan = row_plan(fraction)
+    kept = np.zeros(plan.model_length, dtype=bool)
+    kept[kept_indices(plan, seed_of(3))] = True
+    assert np.count_nonzero(kept) == plan.kept_length
+    start = 0
+    for shape in SHAPES:
+        rows = shape[0] if shape else 1
+        of_tensor = kept[start : start + math.prod(shape)].reshape(rows, -1)
+        assert (of_tensor.all(axis=1) | ~of_tensor.any(axis=1)).all()
+        assert np.count_nonzero(of_tensor.all(axis=1)) == math.ceil(fraction * rows)
+        start += math.prod(shape)
+
+
+def test_rows_are_drawn_anew_by_every_seed_and_alike_by_one():
+    plan = row_plan(0.5)
+    assert np.array_equal(kept_indices(plan, seed_of(1)), kept_indices(plan, seed_of(1)))
+    assert not np.array_equal(kept_indices(plan, seed_of(1)), kept_indices(plan, seed_of(2)))
+
+
+def test_kept_rows_are_stretched_by_their_own_tensor_s_share_so_that_the_mean_over_rounds_is_unbiased():
+    plan = row_plan(0.3)
+    update = np.random.default_rng(0).standard_normal(plan.model_length).astype(np.float32) / plan.model_length
+    rounds, total = 600, np.zeros(plan.model_length)
+    for number in range(rounds):
+        lanes = encode(update, plan, seed_of(number), SystemRandomness())
+        total += decode_sum(lanes, 1, plan, seed_of(number))
+    spread = float(np.sum((total / rounds - update) ** 2) / np.sum(update.astype(np.float64) ** 2))
+    # Of 10 rows 3 are kept, of 32 ten: a value's variance is x^2 (1 - p) / p, about 2.3 x^2 a round.
+    assert spread < 2.0 * 2.34 / rounds
+
+
+def test_shapes_that_are_not_the_model_s_are_refused():
+    with pytest.raises(CodecError, match="no encoding") as refused:
+        derive_plan(
+            model_length=100, kept_fraction=0.5, profile="tiny", update_norm=1.0, members_max=3, shapes=((9, 11),)
+        )
+    assert refused.value.where == "shapes"

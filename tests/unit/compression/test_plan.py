@@ -49,7 +49,14 @@ def test_at_least_one_coordinate_is_kept():
 
 
 def test_kept_norm_scales_the_update_norm_by_the_root_of_the_kept_share():
-    assert make_plan(model_length=1000, kept_fraction=0.25).kept_norm == pytest.approx(1.0)
+    assert make_plan(model_length=1600, kept_fraction=0.25).kept_norm == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("model_length", [4810, 16_000, 99_991])
+def test_a_tenth_of_the_coordinates_in_lanes_of_16_bits_never_costs_more_than_0_2_bytes(model_length):
+    plan = make_plan(model_length=model_length, kept_fraction=0.1)
+    assert plan.padded_length == plan.kept_length
+    assert 0.19 < plan.bytes_per_parameter <= 0.2
 
 
 @pytest.mark.parametrize(

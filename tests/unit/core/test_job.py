@@ -9,7 +9,7 @@ import pytest
 
 from lepton_core.canonical import canonical_json
 from lepton_core.errors import SettingsError
-from lepton_core.job import Job, parse_job
+from lepton_core.job import Job, JobFile, parse_job
 from lepton_core.settings import parse_settings
 from tests.unit.client.owners import make_job
 
@@ -153,3 +153,27 @@ def test_a_job_s_hash_is_that_of_its_fields_and_a_changed_copy_has_its_own():
     assert hash(changed) != hash(job)
     assert hash(changed) == hash(make_job(name="another"))
     assert hash(job.training) != hash(job.privacy)
+
+
+@pytest.mark.parametrize(
+    ("aggregation", "told"),
+    [
+        ({"error": 1e-3, "profile": "lean"}, "error says it all; leave profile out"),
+        ({"bytes_per_parameter": 1.0, "error": 1e-3}, "bytes_per_parameter says it all; leave error out"),
+        ({"bytes_per_parameter": 1.0, "kept_fraction": 0.5}, "leave kept_fraction out"),
+        ({"bytes_per_parameter": 1.0, "secure": False}, "no meaning with secure = false"),
+        ({"bytes_per_parameter": 0.0}, "aggregation.bytes_per_parameter"),
+        ({"mask": "rows"}, "mask has no meaning with kept_fraction = 1.0"),
+        ({"mask": "channels", "kept_fraction": 0.5}, "aggregation.mask"),
+    ],
+)
+def test_a_target_stands_in_place_of_a_profile_and_not_beside_it(aggregation: dict[str, Any], told: str) -> None:
+    file = document(aggregation=aggregation)
+    file.pop("format", None)
+    with pytest.raises(SettingsError) as refused:
+        parse_settings(JobFile, file, source="test")
+    assert told in str(refused.value)
+
+
+def test_a_resolved_job_has_no_target() -> None:
+    assert "aggregation.error: unknown key" in problems(aggregation={"error": 1e-3})

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lepton_core.errors import CodecError
+from lepton_core.ids import MemberId
 from lepton_core.job import Job
 from lepton_core.layout import Vector
 from lepton_core.ports import SystemRandomness
@@ -21,6 +22,8 @@ from lepton_pool.terms import derive_terms
 from lepton_pool.weighting import FULL_WEIGHT
 
 RNG = np.random.default_rng(5)
+
+MEMBER = MemberId(bytes(16))
 
 
 def make_job(features: int = 4, **aggregation: Any) -> Job:
@@ -71,13 +74,20 @@ def test_the_mean_is_that_of_federated_averaging() -> None:
     job, rows = make_job(50, weighting="rows", most_rows=400), [400, 100, 37, 0, 900]
     updates = [update_of(job, 0.5) for _ in rows]
     payloads = [
-        encode_payload(encode_update(job, update, own, bytes(32), SystemRandomness()))
+        encode_payload(
+            encode_update(job, update, own, member=MEMBER, codec_seed=bytes(32), randomness=SystemRandomness())
+        )
         for update, own in zip(updates, rows, strict=True)
     ]
     expected = np.average(updates, axis=0, weights=np.minimum(rows, 400))
     assert np.abs(mean_plain(job, payloads) - expected).max() < 1e-5
     equal = make_job(50)
-    payloads = [encode_payload(encode_update(equal, update, 1, bytes(32), SystemRandomness())) for update in updates]
+    payloads = [
+        encode_payload(
+            encode_update(equal, update, 1, member=MEMBER, codec_seed=bytes(32), randomness=SystemRandomness())
+        )
+        for update in updates
+    ]
     assert np.abs(mean_plain(equal, payloads) - np.mean(updates, axis=0)).max() < 1e-7
 
 

@@ -109,7 +109,7 @@ def main() -> None:
             for length, kept_fraction, profile, dithered in CASES
         ],
     }
-    (FOLDER / "ring-1.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    (FOLDER / "ring-2.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
