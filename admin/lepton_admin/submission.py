@@ -16,13 +16,12 @@ from lepton_core.settings import parse_settings
 
 if TYPE_CHECKING:
     from lepton_admin.link import CoordinatorLink
-    from lepton_core.job import AggregationFile
     from lepton_kg.ontology import Ontology
     from lepton_kg.plan import PreparedData
     from lepton_pool.models import Architecture
 
 #: The widest lanes: they have room for any cohort.
-_ROOMY = {"profile": "exact"}
+_ROOMY = {"profile": "exact", "kept_fraction": 1.0, "mask": "coordinates"}
 _HASH = re.compile(r"[0-9a-f]{64}")
 
 
@@ -70,7 +69,13 @@ def resolve_job(file: JobFile, folder: Path, link: CoordinatorLink) -> ReadyJob:
     document = file.document()
     document["privacy"]["noise_multiplier"] = _noise_multiplier(file)
     if file.aggregation.has_target:
-        document["aggregation"] |= _profile_for(file.aggregation, parse_settings(Job, document, source="job"))
+        wanted = file.aggregation
+        document["aggregation"] |= resolve_target(
+            parse_settings(Job, document, source="job"),
+            bytes_per_parameter=wanted.bytes_per_parameter,
+            error=wanted.error,
+            profile=wanted.profile if "profile" in wanted.model_fields_set else None,
+        )
     evaluation = initial = None
     if file.evaluation is not None:
         prepared = prepare_rows(file.task, folder / file.evaluation.mapping, folder / file.evaluation.source, ontology)
@@ -194,8 +199,12 @@ def _noise_multiplier(file: JobFile) -> float | None:
     return written if written is not None else wanted
 
 
-def _profile_for(wanted: AggregationFile, job: Job) -> dict[str, Any]:
-    """The profile and kept fraction that serve the target, for the job that is otherwise complete.
+def resolve_target(
+    job: Job, *, bytes_per_parameter: float | None = None, error: float | None = None, profile: str | None = None
+) -> dict[str, Any]:
+    """The profile and kept fraction that serve a target, for a job that is otherwise complete.
+
+    `profile` holds the choice to that one; it goes with `bytes_per_parameter` only.
 
     Raises:
         JobError: none does.
@@ -209,13 +218,14 @@ def _profile_for(wanted: AggregationFile, job: Job) -> dict[str, Any]:
     extra_bytes = sum(8 * group.words for group in beside)
     numbers = Numbers(whole.model_length, whole.update_norm, whole.members_max, whole.dithered, extra_bytes)
     try:
-        if wanted.bytes_per_parameter is not None:
-            plan = plan_for_bytes(numbers, wanted.bytes_per_parameter)
+        if bytes_per_parameter is not None:
+            only = job.aggregation.profile if profile is not None else None
+            plan = plan_for_bytes(numbers, bytes_per_parameter, profile=only)
         else:
-            plan = plan_for_error(numbers, wanted.error or 0.0)
-    except CodecError as error:
+            plan = plan_for_error(numbers, error or 0.0)
+    except CodecError as refused:
         raise JobError(
-            error.message, where=error.where, expected=error.expected, got=error.got, reason="NO_SUCH_ENCODING"
+            refused.message, where=refused.where, expected=refused.expected, got=refused.got, reason="NO_SUCH_ENCODING"
         ) from None
     return {"profile": plan.profile, "kept_fraction": plan.kept_length / plan.model_length}
 

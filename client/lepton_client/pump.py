@@ -202,7 +202,9 @@ class Pump:
     async def _update(self, effect: Train, deadline_s: float) -> tuple[Vector, int]:
         job = effect.job
         model = await self._models.model(effect, deadline_s=deadline_s)
-        kept = await compute(len(model), kept_indices, effect.ring_plan, effect.codec_seed)
+        kept = None
+        if job.privacy.mode != "none":
+            kept = await compute(len(model), kept_indices, effect.ring_plan, effect.codec_seed)
         async with self._training:
             prepared = self._prepared.get(effect.job_id)
             if prepared is None:

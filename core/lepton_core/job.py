@@ -255,9 +255,9 @@ class Aggregation(_AggregationBase):
 class AggregationFile(_AggregationBase):
     """How updates are bounded, compressed and summed, as written: a target is resolved at submission."""
 
-    #: In place of `profile` and `kept_fraction`: the most bytes of payload a member may send for each parameter.
+    #: In place of `kept_fraction`, and of `profile` unless that is given: most payload bytes a member sends a parameter.
     bytes_per_parameter: Positive | None = None
-    #: In place of them: the largest expected error of a full cohort's mean, over the squared norm of an update.
+    #: In place of both: the largest expected error of a full cohort's mean, over the squared norm of an update.
     error: Positive | None = None
 
     @property
@@ -268,7 +268,8 @@ class AggregationFile(_AggregationBase):
     @model_validator(mode="after")
     def _check_targets(self) -> Self:
         given = [key for key in ("bytes_per_parameter", "error") if getattr(self, key) is not None]
-        given += [key for key in ("profile", "kept_fraction", "mask") if key in self.model_fields_set]
+        settled = ("kept_fraction", "mask", *(("profile",) if self.error is not None else ()))
+        given += [key for key in settled if key in self.model_fields_set]
         if self.has_target and len(given) > 1:
             raise ValueError(f"{given[0]} says it all; leave {', '.join(given[1:])} out")
         if self.has_target and not self.secure:

@@ -64,11 +64,11 @@ class Trainer:
         self,
         job: Job,
         model: Vector,
-        kept: npt.NDArray[np.int64],
+        kept: npt.NDArray[np.int64] | None,
         expected_batch: float,
         shuffle: int | None = None,
     ) -> Vector:
-        """The update after the job's local steps, shape (length,), float32, 0 on coordinates not in `kept`.
+        """The update after the job's local steps, shape (length,), float32, 0 on coordinates not in `kept` (None: all).
 
         `expected_batch` is the public batch denominator: the rows the owner declares times the sampling rate, never
         from the rows loaded or drawn, as either would leak their number. The privacy cost is one
@@ -88,7 +88,9 @@ class Trainer:
             if self._loaded_into != self._worker.generation:
                 await self._load()
             arrays = {"job": bytes_array(job.canonical()), "model": model}
-            if len(kept) < len(model):  # all of them are twice as many bytes as the model, and go without saying
+            if kept is not None and len(kept) < len(
+                model
+            ):  # all of them are twice as many bytes as the model, and go without saying
                 arrays["kept"] = kept
             values = {"expected_batch": expected_batch, "shuffle": shuffle}
             answer = await self._worker.call(TRAIN, values, arrays, deadline_s=self._deadline_s)

@@ -37,8 +37,10 @@ class Numbers:
         )
 
 
-def plan_for_bytes(numbers: Numbers, bytes_per_parameter: float) -> RingPlan:
+def plan_for_bytes(numbers: Numbers, bytes_per_parameter: float, *, profile: Profile | None = None) -> RingPlan:
     """Of the encodings of at most so many payload bytes a parameter, padding included, the one that errs least.
+
+    With `profile`, of that profile's.
 
     Raises:
         CodecError: none is so small, or the numbers allow none at all.
@@ -46,7 +48,7 @@ def plan_for_bytes(numbers: Numbers, bytes_per_parameter: float) -> RingPlan:
     fitting: list[RingPlan] = []
     smallest = numbers.model_length * 8
     allowed = bytes_per_parameter * numbers.model_length - numbers.extra_bytes
-    for whole in _whole_plans(numbers):
+    for whole in _whole_plans(numbers, profile):
         kept = min(numbers.model_length, int(numbers.model_length * max(0.0, allowed) / whole.payload_bytes))
         plan = numbers.plan(whole.profile, max(1, kept) / numbers.model_length)
         while plan.payload_bytes > allowed and plan.kept_length > SMALLEST_BLOCK:
@@ -73,7 +75,7 @@ def plan_for_error(numbers: Numbers, error: float) -> RingPlan:
     """
     fitting: list[RingPlan] = []
     least = float("inf")
-    for whole in _whole_plans(numbers):
+    for whole in _whole_plans(numbers, None):
         least = min(least, whole.expected_error)
         if whole.expected_error > error:
             continue
@@ -97,9 +99,9 @@ def plan_for_error(numbers: Numbers, error: float) -> RingPlan:
     return min(fitting, key=lambda plan: plan.payload_bytes)
 
 
-def _whole_plans(numbers: Numbers) -> Iterator[RingPlan]:
-    """Every profile that has room for the members, all coordinates kept."""
-    profiles: tuple[Profile, ...] = get_args(Profile)
+def _whole_plans(numbers: Numbers, only: Profile | None) -> Iterator[RingPlan]:
+    """Every profile that has room for the members, or only this one; all coordinates kept."""
+    profiles: tuple[Profile, ...] = get_args(Profile) if only is None else (only,)
     refused: CodecError | None = None
     found = False
     for profile in profiles:
