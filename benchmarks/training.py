@@ -122,7 +122,7 @@ def _run_case(case: tuple[str, int, int, float]) -> Run:
         ]
         clipped += sum(float(np.linalg.norm(update)) > _UPDATE_NORM for update in updates)
         if CODECS[name] is None:
-            mean: Vector = np.mean(np.stack(updates), axis=0, dtype=np.float64).astype(np.float32)
+            mean = np.asarray(np.sum(updates, axis=0, dtype=np.float64) / COHORT, dtype=np.float32)
             model, state = apply_update(job.training.server, model, mean, state)
         else:
             model, state = encoded_round(job, model, state, dict(zip(members, updates, strict=True)), number)

@@ -43,8 +43,8 @@ class Train:
     peers: Mapping[MemberId, bytes]
     model_version: ModelVersion
     model_digest: Digest
-    #: Which coordinates are sent, and in a private job trained: `kept_indices(ring_plan, codec_seed)`. There gradients are
-    #: clipped on them alone; without privacy, training all of them leads nearer to what all would do.
+    #: Which coordinates are sent, and in a private job trained: `kept_indices(ring_plan, codec_seed)`. There gradients
+    #: are clipped on them alone; without privacy, training all of them leads nearer to what all would do.
     ring_plan: RingPlan
     codec_seed: bytes
     #: Public batch denominator: declared rows times sampling rate.

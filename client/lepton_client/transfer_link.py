@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypeVar
 
 import grpc
 import grpc.aio
+from google.protobuf.message import DecodeError
 
 from lepton_core.errors import FaultError, LeptonError, PeerViolation
-from lepton_core.ids import Digest, JobId, ModelVersion, RoundNumber, digest_of, require_digest
+from lepton_core.ids import Digest, JobId, ModelVersion, RoundNumber, require_digest
 from lepton_protos.channel import CHUNK_BYTES
+from lepton_protos.chunks import encode_chunk, split_chunk
 from lepton_protos.status import error_from_rpc
 from lepton_protos.v1 import (
     control_pb2,
@@ -27,6 +30,8 @@ from lepton_protos.v1 import (
 CALL_DEADLINE_S = 30.0
 #: Retries wait up to this long; a transfer's own deadline ends them.
 _MOST_PAUSE_S = 5.0
+#: Hashing so few bytes takes less than handing them to a thread.
+_SMALL_BYTES = 2**15
 
 T = TypeVar("T")
 
@@ -41,6 +46,13 @@ class Transfers:
         self._control: Any = control(channel)
         self._transfer: Any = transfer(channel)
         self._knowledge: Any = knowledge(channel)
+        # Chunks are put together and taken apart here, with one copy of their bytes.
+        self._upload: Any = channel.stream_unary(
+            "/lepton.v1.Transfer/Upload", None, response_deserializer=transfer_pb2.UploadReceipt.FromString
+        )
+        self._download: Any = channel.unary_stream(
+            "/lepton.v1.Transfer/Download", transfer_pb2.DownloadRequest.SerializeToString, None
+        )
         self._jitter = random.SystemRandom()
 
     async def upload(
@@ -58,7 +70,7 @@ class Transfers:
             request = transfer_pb2.UploadStatusRequest(header=header)
             status = await self._transfer.Status(request, timeout=CALL_DEADLINE_S)
             if not status.complete:
-                await self._transfer.Upload(_chunks(header, payload, status.received), timeout=deadline_s)
+                await self._upload(_chunks(header, payload, status.received), timeout=deadline_s)
 
         await self._retry(once, f"upload of round {number}", deadline_s)
 
@@ -70,25 +82,20 @@ class Transfers:
             LeptonError: what the coordinator refuses.
             FaultError: not done within the deadline.
         """
-        received = bytearray()
+        received = _Received(digest, largest)
 
         async def once() -> None:
-            request = transfer_pb2.DownloadRequest(digest=digest, offset=len(received))
-            stream = self._transfer.Download(request, timeout=deadline_s)
-            async for chunk in stream:
-                if chunk.size > largest or len(received) + len(chunk.data) > chunk.size:
-                    stream.cancel()
-                    raise _violation("a download larger than allowed", f"at most {largest} bytes", digest)
-                if chunk.offset != len(received):
-                    stream.cancel()
-                    raise _violation("a download out of order", f"offset {len(received)}", digest)
-                received.extend(chunk.data)
+            request = transfer_pb2.DownloadRequest(digest=digest, offset=received.length)
+            stream = self._download(request, timeout=deadline_s)
+            try:
+                async for raw in stream:
+                    received.take(*_split(raw, digest))
+            except PeerViolation:
+                stream.cancel()
+                raise
 
         await self._retry(once, f"download of {digest[:16]}", deadline_s)
-        content = bytes(received)
-        if digest_of(content) != digest:
-            raise _violation("other bytes than asked for", f"SHA-256 {digest}", digest)
-        return content
+        return await received.whole()
 
     async def links(self, job: JobId, after: ModelVersion) -> tuple[Digest, ...]:
         """What made the model versions of a job after this one, oldest first.
@@ -149,15 +156,73 @@ def _violation(message: str, expected: str, digest: Digest) -> PeerViolation:
     )
 
 
-async def _chunks(
-    header: transfer_pb2.UploadHeader, payload: bytes, start: int
-) -> AsyncIterator[transfer_pb2.UploadChunk]:
-    for chunk in _slices(header, payload, start):
-        yield chunk
+class _Received:
+    """A download as it grows, never beyond the size that it has stated and that is allowed; hashed while more comes."""
+
+    def __init__(self, digest: Digest, largest: int) -> None:
+        self._digest = digest
+        self._largest = largest
+        self._size: int | None = None
+        self._parts: list[memoryview] = []
+        self.length = 0
+        self._hasher = hashlib.sha256()
+        #: Parts that are hashed, or being.
+        self._hashed = 0
+        self._hashing: asyncio.Task[None] | None = None
+
+    def take(self, chunk: transfer_pb2.DownloadChunk, data: memoryview) -> None:
+        """The next chunk.
+
+        Raises:
+            PeerViolation: larger than allowed, or out of order.
+        """
+        if self._size is None:
+            self._size = chunk.size
+        if self._size > self._largest or chunk.size != self._size or self.length + len(data) > self._size:
+            raise _violation("a download larger than allowed", f"at most {self._largest} bytes", self._digest)
+        if chunk.offset != self.length:
+            raise _violation("a download out of order", f"offset {self.length}", self._digest)
+        self._parts.append(data)
+        self.length += len(data)
+        if self.length < self._size and (self._hashing is None or self._hashing.done()):
+            self._hashing = asyncio.create_task(asyncio.to_thread(self._hash, self._parts[self._hashed :]))
+
+    async def whole(self) -> bytes:
+        """The bytes, if they are those asked for.
+
+        Raises:
+            PeerViolation: other bytes, or fewer.
+        """
+        if self._hashing is not None:
+            await self._hashing
+        if self.length <= _SMALL_BYTES:
+            content = self._join()
+        else:
+            content = await asyncio.to_thread(self._join)
+        if self._hasher.hexdigest() != self._digest or self.length != self._size:
+            raise _violation("other bytes than asked for", f"SHA-256 {self._digest}", self._digest)
+        return content
+
+    def _hash(self, parts: list[memoryview]) -> None:
+        for part in parts:
+            self._hasher.update(part)
+        self._hashed += len(parts)
+
+    def _join(self) -> bytes:
+        self._hash(self._parts[self._hashed :])
+        return b"".join(self._parts)
 
 
-def _slices(header: transfer_pb2.UploadHeader, payload: bytes, start: int) -> Iterator[transfer_pb2.UploadChunk]:
-    """The rest of the payload from `start`; the first chunk carries the header, even if nothing is left."""
-    yield transfer_pb2.UploadChunk(header=header, offset=start, data=payload[start : start + CHUNK_BYTES])
-    for offset in range(start + CHUNK_BYTES, len(payload), CHUNK_BYTES):
-        yield transfer_pb2.UploadChunk(offset=offset, data=payload[offset : offset + CHUNK_BYTES])
+def _split(raw: bytes, digest: Digest) -> tuple[transfer_pb2.DownloadChunk, memoryview]:
+    try:
+        return split_chunk(transfer_pb2.DownloadChunk, raw)
+    except DecodeError:
+        raise _violation("a chunk that cannot be read", "protobuf", digest) from None
+
+
+async def _chunks(header: transfer_pb2.UploadHeader, payload: bytes, start: int) -> AsyncIterator[bytes]:
+    """The rest of the payload from `start`, serialized; the first chunk carries the header, even if nothing is left."""
+    view = memoryview(payload)
+    for offset in range(start, max(len(payload), start + 1), CHUNK_BYTES):
+        head = transfer_pb2.UploadChunk(header=header if offset == start else None, offset=offset)
+        yield encode_chunk(head, view[offset : offset + CHUNK_BYTES])

@@ -255,7 +255,7 @@ class Aggregation(_AggregationBase):
 class AggregationFile(_AggregationBase):
     """How updates are bounded, compressed and summed, as written: a target is resolved at submission."""
 
-    #: In place of `kept_fraction`, and of `profile` unless that is given: most payload bytes a member sends a parameter.
+    #: In place of `kept_fraction`, and of `profile` unless given: most payload bytes a member sends a parameter.
     bytes_per_parameter: Positive | None = None
     #: In place of both: the largest expected error of a full cohort's mean, over the squared norm of an update.
     error: Positive | None = None

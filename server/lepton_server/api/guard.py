@@ -23,9 +23,14 @@ from google.protobuf.message_factory import GetMessageClass
 from lepton_core.errors import FaultError, IdentityError, InputError, LeptonError, from_dict
 from lepton_core.ids import OwnerName
 from lepton_core.ports import Clock
+from lepton_protos.chunks import split_chunk
 from lepton_protos.status import to_status
+from lepton_protos.v1 import transfer_pb2
 from lepton_server.identity.principals import Principal, Principals
 from lepton_server.identity.roles import ALLOWED, Role, require_complete, require_role
+
+#: A message, or one that is serialized already.
+Reply = Message | bytes
 
 _log = structlog.get_logger("lepton.api")
 #: gRPC carries 8 KiB of metadata, the details in it too; an error is cut to fit, field by field.
@@ -89,7 +94,7 @@ class Guard:
         kind = GetMessageClass(method.input_type)
         if method.client_streaming and method.server_streaming:
 
-            async def both(requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[Message]:
+            async def both(requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[Reply]:
                 async with self._answered(name, context):
                     call = self._admit(name, context)
                     async for reply in self._while_enrolled(
@@ -100,7 +105,7 @@ class Guard:
             return grpc.stream_stream_rpc_method_handler(both, None, _serialize)
         if method.server_streaming:
 
-            async def out(request: bytes, context: Any) -> AsyncIterator[Message]:
+            async def out(request: bytes, context: Any) -> AsyncIterator[Reply]:
                 async with self._answered(name, context):
                     call = self._admit(name, context)
                     async for reply in self._while_enrolled(implementation(_parse(kind, request), call), call):
@@ -136,13 +141,14 @@ class Guard:
         require_role(method, principal.role, allowed=self._allowed)
         return Call(principal, method)
 
-    async def _parsed(self, kind: type[Message], requests: AsyncIterator[bytes], call: Call) -> AsyncIterator[Message]:
-        """The stream's messages, each taken only while the caller's certificate is good."""
+    async def _parsed(self, kind: type[Message], requests: AsyncIterator[bytes], call: Call) -> AsyncIterator[Any]:
+        """The stream's messages, each taken only while the caller's certificate is good; a chunk's bytes beside it."""
+        parse: Callable[[type[Message], bytes], Any] = _split if kind is transfer_pb2.UploadChunk else _parse
         async for request in requests:
             self._principals.require_current(call.principal, now=self._clock.now())
-            yield _parse(kind, request)
+            yield parse(kind, request)
 
-    async def _while_enrolled(self, replies: AsyncIterator[Message], call: Call) -> AsyncIterator[Message]:
+    async def _while_enrolled(self, replies: AsyncIterator[Reply], call: Call) -> AsyncIterator[Reply]:
         """The replies, until the caller is revoked."""
         stream = _Stream(call.principal.name)
         streams = self._streams.setdefault(call.principal.name, set())
@@ -192,7 +198,7 @@ class _Stream:
             if self._waiting is not None:
                 self._waiting.cancel()
 
-    async def next_of(self, replies: AsyncIterator[Message]) -> Message | None:
+    async def next_of(self, replies: AsyncIterator[Reply]) -> Reply | None:
         """The next reply, waited for in the call's own task, as a task a reply would cost more than the reply; or None.
 
         Raises:
@@ -201,7 +207,7 @@ class _Stream:
         task = asyncio.current_task()
         if task is None:  # an asynchronous generator runs in its caller's task
             raise AssertionError
-        reply: Message | None = None
+        reply: Reply | None = None
         if not self._cut.is_set():
             self._waiting = task
             try:
@@ -246,8 +252,15 @@ def _parse(kind: type[Message], data: bytes) -> Message:
         ) from None
 
 
-def _serialize(message: Message) -> bytes:
-    return message.SerializeToString()
+def _split(kind: type[Message], data: bytes) -> tuple[Message, memoryview]:
+    try:
+        return split_chunk(kind, data)
+    except DecodeError:
+        raise InputError("a chunk that cannot be read", where=kind.__name__, got=f"{len(data)} bytes") from None
+
+
+def _serialize(reply: Message | bytes) -> bytes:
+    return reply if isinstance(reply, bytes) else reply.SerializeToString()
 
 
 def _snake_case(name: str) -> str:

@@ -10,10 +10,12 @@ import contextlib
 import errno
 import hashlib
 import os
+from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
+from threading import Lock
+from typing import Any, Protocol
 
 from lepton_core.errors import FaultError, InputError, NotFoundError
 from lepton_core.ids import Digest, digest_of, require_digest
@@ -21,6 +23,11 @@ from lepton_core.ports import Clock
 from lepton_server.store.port import Artifacts
 
 _PIECE = 2**20
+#: Unfinished uploads whose hash is kept; of any other it is worked out from the disk at its end.
+_MOST_HASHES = 1_024
+
+#: Bytes of an upload.
+Piece = bytes | memoryview
 
 
 class Spool(Artifacts, Protocol):
@@ -34,12 +41,16 @@ class Spool(Artifacts, Protocol):
         """Bytes of an unfinished upload that have arrived; 0 for none."""
         ...
 
-    def write_at(self, slot: Digest, offset: int, data: bytes) -> None:
+    def write_at(self, slot: Digest, offset: int, data: Piece) -> None:
         """Put a piece at `offset`; what lay behind it is forgotten. InputError if it would leave a gap."""
         ...
 
     def finish(self, slot: Digest, digest: Digest, size: int) -> None:
         """Make the upload an artifact. InputError, and the upload forgotten, if size or hash is another."""
+        ...
+
+    def sync(self, slot: Digest) -> None:
+        """Have what has come so far on disk, while more comes, so that `finish` finds little left to wait for."""
         ...
 
     def discard(self, slot: Digest) -> None:
@@ -86,7 +97,7 @@ class MemoryArtifacts:
         """Bytes of an unfinished upload that have arrived; 0 for none."""
         return len(self._slots.get(slot, b""))
 
-    def write_at(self, slot: Digest, offset: int, data: bytes) -> None:
+    def write_at(self, slot: Digest, offset: int, data: Piece) -> None:
         """Put a piece at `offset`; what lay behind it is forgotten. InputError if it would leave a gap."""
         _require_no_gap(offset, self.received(slot))
         self._slots.setdefault(slot, bytearray())[offset:] = data
@@ -96,6 +107,9 @@ class MemoryArtifacts:
         data = bytes(self._slots.pop(slot, b""))
         _require_whole(digest, size, digest_of(data), len(data))
         self._whole[digest] = data
+
+    def sync(self, slot: Digest) -> None:
+        """Nothing to do: memory has no disk."""
 
     def discard(self, slot: Digest) -> None:
         """Forget an unfinished upload; nothing happens if there is none."""
@@ -115,6 +129,9 @@ class FolderArtifacts:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._partial = root / "partial"
+        #: Of uploads that grow piece behind piece: how far, and the hash so far; so they need not be read again.
+        self._hashes: OrderedDict[Digest, tuple[int, Any]] = OrderedDict()
+        self._hashes_lock = Lock()
         with _typed_errors(root):
             self._partial.mkdir(parents=True, exist_ok=True, mode=0o700)
             _make_shelves(root)
@@ -185,13 +202,28 @@ class FolderArtifacts:
             return self._slot(slot).stat().st_size
         return 0
 
-    def write_at(self, slot: Digest, offset: int, data: bytes) -> None:
+    def write_at(self, slot: Digest, offset: int, data: Piece) -> None:
         """Put a piece at `offset`; what lay behind it is forgotten. InputError if it would leave a gap."""
-        with _typed_errors(self._root), os.fdopen(os.open(self._slot(slot), os.O_RDWR | os.O_CREAT, 0o600), "r+b") as f:
-            _require_no_gap(offset, f.seek(0, os.SEEK_END))
-            f.truncate(offset)
-            f.seek(offset)
-            f.write(data)
+        with self._hashes_lock:
+            reached, hasher = self._hashes.pop(slot, (0, None))
+        with _typed_errors(self._root):
+            descriptor = os.open(self._slot(slot), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                there = os.fstat(descriptor).st_size
+                _require_no_gap(offset, there)
+                if there > offset:
+                    os.ftruncate(descriptor, offset)
+                _write_all(descriptor, data, offset)
+            finally:
+                os.close(descriptor)
+        if offset == 0:
+            reached, hasher = 0, hashlib.sha256()
+        if hasher is not None and reached == offset:
+            hasher.update(data)
+            with self._hashes_lock:
+                self._hashes[slot] = offset + len(data), hasher
+                while len(self._hashes) > _MOST_HASHES:
+                    self._hashes.popitem(last=False)
 
     def finish(self, slot: Digest, digest: Digest, size: int) -> None:
         """Make the upload an artifact. InputError, and the upload forgotten, if size or hash is another."""
@@ -199,21 +231,35 @@ class FolderArtifacts:
         with _typed_errors(self._root):
             if not path.exists():
                 self.write_at(slot, 0, b"")
-            hasher = hashlib.sha256()
+            with self._hashes_lock:
+                reached, hasher = self._hashes.pop(slot, (0, None))
             with path.open("rb") as file:
-                while piece := file.read(_PIECE):
-                    hasher.update(piece)
-                received = file.tell()
+                received = os.fstat(file.fileno()).st_size
+                if hasher is None or reached != received:  # begun by an earlier process, or out of order
+                    hasher = hashlib.sha256()
+                    while piece := file.read(_PIECE):
+                        hasher.update(piece)
                 try:
                     _require_whole(digest, size, Digest(hasher.hexdigest()), received)
                 except InputError:
                     path.unlink(missing_ok=True)
                     raise
-                os.fsync(file.fileno())
+                os.fdatasync(file.fileno())
             self._publish(path, digest)
+
+    def sync(self, slot: Digest) -> None:
+        """Have what has come so far on disk, while more comes, so that `finish` finds little left to wait for."""
+        with _typed_errors(self._root), contextlib.suppress(FileNotFoundError):
+            descriptor = os.open(self._slot(slot), os.O_RDWR | os.O_CLOEXEC)
+            try:
+                os.fdatasync(descriptor)
+            finally:
+                os.close(descriptor)
 
     def discard(self, slot: Digest) -> None:
         """Forget an unfinished upload; nothing happens if there is none."""
+        with self._hashes_lock:
+            self._hashes.pop(slot, None)
         with _typed_errors(self._root):
             self._slot(slot).unlink(missing_ok=True)
 
@@ -254,12 +300,17 @@ def _write_durably(path: Path, data: bytes) -> None:
     """A new file with these bytes. Its data and its length are synced; nobody reads its times."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
-        rest = memoryview(data)
-        while rest:
-            rest = rest[os.write(descriptor, rest) :]
+        _write_all(descriptor, data, 0)
         os.fdatasync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _write_all(descriptor: int, data: Piece, offset: int) -> None:
+    rest = memoryview(data)
+    while rest:
+        written = os.pwrite(descriptor, rest, offset)
+        rest, offset = rest[written:], offset + written
 
 
 def _sync_folder(folder: Path) -> None:

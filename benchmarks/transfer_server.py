@@ -1,0 +1,174 @@
+"""The serving process of the transfer benchmark: production's servicer, folder and sums, and a bare stream beside them.
+
+`python -m benchmarks.transfer_server FOLDER`: writes an endpoint's files to FOLDER/client when calls are answered, and
+runs until its standard input ends. What stands in for the coordinator is its word on who may upload what: everybody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from lepton_core.ids import Digest, JobId, MemberId, OwnerName, RoundNumber, digest_of
+from lepton_pool.memory import keep_freed_memory
+from lepton_protos.channel import CHUNK_BYTES, SERVER_OPTIONS, Endpoint, save_endpoint, server_credentials
+from lepton_protos.chunks import split_chunk
+from lepton_protos.v1 import transfer_pb2 as pb
+from lepton_server.api.guard import Call
+from lepton_server.api.transfer_servicer import Chunk, TransferService
+from lepton_server.identity.ca import KeyPair, Subject, make_ca
+from lepton_server.identity.principals import Principal
+from lepton_server.identity.roles import Role
+from lepton_server.rounds.sums import RunningSums
+from lepton_server.store.artifacts import FolderArtifacts
+
+#: What the bare stream sends down, chunk by chunk and again from the start; larger than any cache.
+_BARE = os.urandom(32 * CHUNK_BYTES)
+_DAY_S = 86_400.0
+
+
+class _Everybody:
+    """Lets everybody upload and download."""
+
+    def may_upload(self, member: MemberId, job: JobId, number: RoundNumber, size: int) -> None:
+        """Yes."""
+
+    def may_download(self, *whose: object) -> None:
+        """Yes."""
+
+
+class _Here:
+    """Calls functions at once."""
+
+    async def call(self, function: Callable[..., Any], *args: Any) -> Any:
+        """The function's result."""
+        return function(*args)
+
+
+class Bench:
+    """The production servicer and, by raw bytes, the bare stream and the sums."""
+
+    def __init__(self, folder: Path) -> None:
+        self.artifacts = FolderArtifacts(folder / "artifacts")
+        everybody: Any = _Everybody()
+        here: Any = _Here()
+        self.service = TransferService(everybody, here, self.artifacts)
+        self.sums = RunningSums(self.artifacts)
+        self.setup: Any = None
+
+    def handlers(self) -> list[grpc.GenericRpcHandler[Any, Any]]:
+        """What is served."""
+        made: Any = grpc.method_handlers_generic_handler
+        return [
+            made(
+                "lepton.v1.Transfer",
+                {
+                    "Upload": grpc.stream_unary_rpc_method_handler(
+                        self._upload, lambda raw: split_chunk(pb.UploadChunk, raw), pb.UploadReceipt.SerializeToString
+                    ),
+                    "Download": grpc.unary_stream_rpc_method_handler(self._download, pb.DownloadRequest.FromString),
+                    "Status": grpc.unary_unary_rpc_method_handler(
+                        self._status, pb.UploadStatusRequest.FromString, pb.UploadStatus.SerializeToString
+                    ),
+                },
+            ),
+            made(
+                "bench.Bare",
+                {
+                    "Up": grpc.stream_unary_rpc_method_handler(self._bare_up),
+                    "Down": grpc.unary_stream_rpc_method_handler(self._bare_down),
+                    "Add": grpc.unary_unary_rpc_method_handler(self._add),
+                    "Total": grpc.unary_unary_rpc_method_handler(self._total),
+                    "Memory": grpc.unary_unary_rpc_method_handler(_memory),
+                },
+            ),
+        ]
+
+    async def _upload(self, chunks: AsyncIterator[Chunk], _: Any) -> pb.UploadReceipt:
+        return await self.service.upload(chunks, _call())
+
+    async def _status(self, request: pb.UploadStatusRequest, _: Any) -> pb.UploadStatus:
+        return await self.service.status(request, _call())
+
+    async def _download(self, request: pb.DownloadRequest, _: Any) -> AsyncIterator[bytes]:
+        async for chunk in self.service.download(request, _call()):
+            yield chunk
+
+    async def _bare_up(self, chunks: AsyncIterator[bytes], _: Any) -> bytes:
+        total = 0
+        async for chunk in chunks:
+            total += len(chunk)
+        return str(total).encode()
+
+    async def _bare_down(self, request: bytes, _: Any) -> AsyncIterator[bytes]:
+        for number in range(int(request)):
+            start = number % 32 * CHUNK_BYTES
+            yield _BARE[start : start + CHUNK_BYTES]
+
+    async def _add(self, request: bytes, _: Any) -> bytes:
+        """Add an uploaded input to the round's sum; `words digest`."""
+        words, digest = request.decode().split()
+        if self.setup is None:
+            self.setup = SimpleNamespace(job="job", round=1, terms=SimpleNamespace(words=int(words)))
+        await asyncio.to_thread(self.sums.add, self.setup, Digest(digest))
+        return b""
+
+    async def _total(self, request: bytes, _: Any) -> bytes:
+        total = self.sums.total(self.setup, [Digest(digest) for digest in request.decode().split()])
+        return digest_of(total.tobytes()).encode()
+
+
+async def _memory(request: bytes, _: Any) -> bytes:
+    del request
+    return str(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss).encode()
+
+
+def _call() -> Call:
+    principal = Principal(
+        name=OwnerName("bench"),
+        role=Role.OWNER,
+        member=MemberId(bytes(16)),
+        fingerprint="",
+        serial="",
+        issued=0.0,
+        expires=0.0,
+    )
+    return Call(principal, "/lepton.v1.Transfer/Upload")
+
+
+async def serve(folder: Path) -> None:
+    """Serve until standard input ends."""
+    keep_freed_memory()
+    authority, keys, client = make_ca(now=time.time()), KeyPair.generate(), KeyPair.generate()
+    issued = authority.issue(
+        keys.public, Subject("coordinator", "bench"), now=time.time(), valid_s=_DAY_S, hosts=["127.0.0.1"]
+    )
+    server = grpc.aio.server(options=SERVER_OPTIONS)
+    server.add_generic_rpc_handlers(Bench(folder).handlers())
+    credentials = server_credentials(
+        certificate=issued.certificate, key=keys.to_pem(), ca_certificate=authority.certificate
+    )
+    port = server.add_secure_port("127.0.0.1:0", credentials)
+    await server.start()
+    own = authority.issue(client.public, Subject("owner", "bench"), now=time.time(), valid_s=_DAY_S)
+    save_endpoint(
+        folder / "client",
+        Endpoint(f"127.0.0.1:{port}", authority.certificate, own.certificate, client.to_pem()),
+    )
+    (folder / "ready").touch()
+    await asyncio.to_thread(sys.stdin.read)
+    await server.stop(None)
+
+
+if __name__ == "__main__":
+    asyncio.run(serve(Path(sys.argv[1])))
