@@ -16,13 +16,37 @@ from typing import get_args
 import numpy as np
 import numpy.typing as npt
 
-from lepton_compression.update import Profile, RingPlan, decode_sum, derive_dither, derive_plan, encode
+from lepton_compression.update import (
+    Eden,
+    Float16,
+    PlainCodec,
+    Profile,
+    RingPlan,
+    Sign,
+    TopK,
+    decode_plain_update,
+    decode_sum,
+    derive_dither,
+    derive_plan,
+    encode,
+    encode_plain_update,
+)
 from lepton_compression.update.rotation import Rotation
 from lepton_core.layout import Vector
 from lepton_core.ports import SystemRandomness
 from lepton_core.ring import Words, pack, unpack
+from lepton_pool.memory import keep_freed_memory
 
 _RANDOMNESS = SystemRandomness()
+#: What is compared beside the ring's profiles; those with feedback are measured without it, one update alone.
+PLAIN: tuple[PlainCodec, ...] = (
+    *(Eden(bits) for bits in (0.5, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0)),
+    TopK(0.01),
+    TopK(0.1),
+    Sign(),
+    Float16(),
+)
+_MOST_PLAIN = 4
 
 
 @dataclass
@@ -40,13 +64,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--members", type=int, nargs="+", default=[10, 100], help="cohorts to measure")
     parser.add_argument("--kept-fraction", type=float, default=1.0, help="share of coordinates in the common mask")
     parser.add_argument("--repeats", type=int, default=5, help="timings, of which the best counts")
+    parser.add_argument(
+        "--undithered", action="store_true", help="also rounding as it is where it is part of a privacy mechanism"
+    )
     parser.add_argument("--seed", type=int, default=0, help="seed of vectors and codec")
 
 
 def run(args: argparse.Namespace) -> dict[str, object]:
     """One row a codec and cohort, and the time of a bare rotation."""
+    keep_freed_memory()  # as daemon and coordinator do
     seed = hashlib.sha256(f"lepton/benchmark/codec {args.seed}".encode()).digest()
     rows = [row for members in args.members for row in _measure_cohort(members, seed, args)]
+    for members in args.members:
+        rows += [_measure_plain(codec, members, args) for codec in PLAIN]
     padded = -(-args.length // 16) * 16
     vector = np.random.default_rng(args.seed).standard_normal(padded, dtype=np.float32)
     rotate_s = _best(lambda: Rotation(seed, padded).forward(vector), args.repeats)
@@ -55,7 +85,9 @@ def run(args: argparse.Namespace) -> dict[str, object]:
 
 def _measure_cohort(members: int, seed: bytes, args: argparse.Namespace) -> list[dict[str, object]]:
     cells = [
-        _cell(profile, members, args, dithered=dithered) for profile in get_args(Profile) for dithered in (False, True)
+        _cell(profile, members, args, dithered=dithered)
+        for profile in get_args(Profile)
+        for dithered in ((True, False) if args.undithered else (True,))
     ]
     mean: npt.NDArray[np.float64] = np.zeros(args.length)
     for member in range(members):
@@ -78,7 +110,7 @@ def _measure_cohort(members: int, seed: bytes, args: argparse.Namespace) -> list
         error = float(np.sum((decode() - mean) ** 2))
         rows.append(
             {
-                "codec": f"ring-{plan.profile}" + ("-dithered" if plan.dithered else ""),
+                "codec": f"ring-{plan.profile}" + ("" if plan.dithered else "-undithered"),
                 "n": members,
                 "bits": plan.lane_bits,
                 "bytes_per_parameter": plan.bytes_per_parameter,
@@ -88,6 +120,35 @@ def _measure_cohort(members: int, seed: bytes, args: argparse.Namespace) -> list
             }
         )
     return rows
+
+
+def _measure_plain(codec: PlainCodec, members: int, args: argparse.Namespace) -> dict[str, object]:
+    """A codec that nothing masks, of a few members: more would only say again that errors fall with their number."""
+    measured = min(members, _MOST_PLAIN)
+    mean: npt.NDArray[np.float64] = np.zeros(args.length)
+    found: npt.NDArray[np.float64] = np.zeros(args.length)
+    encode_s, decode_s, size = [], [], 0
+    for member in range(measured):
+        update = _make_update(args.length, args.seed, member)
+        seed = hashlib.sha256(f"lepton/benchmark/plain {args.seed} {member}".encode()).digest()
+        started = time.perf_counter()
+        payload = encode_plain_update(codec, update, seed).payload
+        encoded = time.perf_counter()
+        found += decode_plain_update(codec, payload, args.length, seed)
+        decode_s.append(time.perf_counter() - encoded)
+        encode_s.append(encoded - started)
+        mean += update
+        size = len(payload)
+    error = float(np.sum((found / measured - mean / measured) ** 2)) * measured / members
+    return {
+        "codec": str(codec).lower().replace("()", ""),
+        "n": members,
+        "bits": 8.0 * size / args.length,
+        "bytes_per_parameter": size / args.length,
+        "nmse": error,
+        "encode_ms": 1e3 * min(encode_s),
+        "decode_ms": 1e3 * min(decode_s),
+    }
 
 
 def _cell(profile: Profile, members: int, args: argparse.Namespace, *, dithered: bool) -> _Cell:

@@ -1,5 +1,17 @@
 """Update codecs: what a member's update becomes on its way through secure aggregation, and back."""
 
+from lepton_compression.update.codecs import (
+    Eden,
+    EncodedUpdate,
+    Float16,
+    Float32,
+    PlainCodec,
+    Sign,
+    TopK,
+    decode_plain_update,
+    encode_plain_update,
+    payload_bytes,
+)
 from lepton_compression.update.mask import Indices, kept_indices
 from lepton_compression.update.pipeline import EncodeReport, decode_sum, encode, encode_with_report
 from lepton_compression.update.plan import CODEC_VERSION, SEED_BYTES, Profile, RingPlan, RowGroup, derive_plan
@@ -9,18 +21,28 @@ from lepton_compression.update.targets import Numbers, plan_for_bytes, plan_for_
 __all__ = [
     "CODEC_VERSION",
     "SEED_BYTES",
+    "Eden",
     "EncodeReport",
+    "EncodedUpdate",
+    "Float16",
+    "Float32",
     "Indices",
     "Numbers",
+    "PlainCodec",
     "Profile",
     "RingPlan",
     "RowGroup",
+    "Sign",
+    "TopK",
+    "decode_plain_update",
     "decode_sum",
     "derive_dither",
     "derive_plan",
     "encode",
+    "encode_plain_update",
     "encode_with_report",
     "kept_indices",
+    "payload_bytes",
     "plan_for_bytes",
     "plan_for_error",
 ]

@@ -27,7 +27,7 @@ _LARGEST_KEY = 2**64 - 1
 def kept_indices(plan: RingPlan, seed: bytes) -> Indices:
     """The coordinates of this round, sorted, shape (kept_length,), int64.
 
-    Single coordinates are drawn as `_draw` says; whole rows likewise, tensor by tensor, those of tensor g from a
+    Single coordinates are drawn as `draw_sorted` says; whole rows likewise, tensor by tensor, those of tensor g from a
     stream of their own.
 
     Raises:
@@ -35,10 +35,10 @@ def kept_indices(plan: RingPlan, seed: bytes) -> Indices:
     """
     require_seed(seed, "codec seed")
     if not plan.row_groups or plan.kept_length == plan.model_length:
-        return _draw(_LABEL, seed, plan.model_length, plan.kept_length)
+        return draw_sorted(_LABEL, seed, plan.model_length, plan.kept_length)
     kept, start = [], 0
     for number, group in enumerate(plan.row_groups):
-        rows = _draw(_LABEL + b"/rows/%d" % number, seed, group.rows, group.kept_rows)
+        rows = draw_sorted(_LABEL + b"/rows/%d" % number, seed, group.rows, group.kept_rows)
         kept.append((start + rows[:, None] * group.row_length + np.arange(group.row_length)).reshape(-1))
         start += group.rows * group.row_length
     return np.concatenate(kept)
@@ -52,7 +52,7 @@ def kept_stretch(plan: RingPlan) -> float | npt.NDArray[np.float64]:
     return np.repeat(stretches, [group.kept_rows * group.row_length for group in plan.row_groups])
 
 
-def _draw(label: bytes, seed: bytes, length: int, kept: int) -> Indices:
+def draw_sorted(label: bytes, seed: bytes, length: int, kept: int) -> Indices:
     """`kept` of `length` numbers, sorted.
 
     Number i gets the key of the upper bits of word i of the seed's AES stream, followed by i itself in the lowest

@@ -15,13 +15,23 @@ import numpy as np
 
 from lepton_compression.update import (
     CODEC_VERSION,
+    Eden,
+    Float16,
+    Float32,
+    PlainCodec,
     Profile,
+    Sign,
+    TopK,
+    decode_plain_update,
     decode_sum,
     derive_dither,
     derive_plan,
     encode,
+    encode_plain_update,
     kept_indices,
 )
+from lepton_compression.update.delta import apply_delta, encode_delta
+from lepton_compression.update.floats import pack_floats
 from lepton_core.layout import Vector
 from lepton_core.ring import pack
 
@@ -35,6 +45,15 @@ CASES: tuple[tuple[int, float, Profile, bool], ...] = (
     (20_011, 0.9, "default", True),
 )
 MEMBERS = 3
+PLAIN: tuple[PlainCodec, ...] = (
+    Float32(),
+    Float16(),
+    *(Eden(bits) for bits in (0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)),
+    TopK(0.01),
+    TopK(0.2),
+    Sign(),
+)
+PLAIN_LENGTHS = (1, 17, 997, 4097)
 
 
 class FixedBytes:
@@ -96,6 +115,40 @@ def make_case(length: int, kept_fraction: float, profile: Profile, *, dithered: 
     }
 
 
+def make_plain_case(codec: PlainCodec, length: int) -> dict[str, Any]:
+    """One codec's payload and what it decodes to."""
+    seed = hashlib.sha256(f"plain vector {codec} {length}".encode()).digest()
+    encoded = encode_plain_update(codec, make_update(length, 1), seed)
+    decoded = decode_plain_update(codec, encoded.payload, length, seed)
+    return {
+        "codec": str(codec),
+        "length": length,
+        "seed": seed.hex(),
+        "payload_bytes": len(encoded.payload),
+        "payload_start": encoded.payload[:64].hex(),
+        "payload_sha256": hashlib.sha256(encoded.payload).hexdigest(),
+        # Rotated back in float32, whose last digits are a matter of the machine.
+        "decoded_start": [f"{value:.5g}" for value in decoded[:8]],
+    }
+
+
+def make_down_case(length: int) -> dict[str, Any]:
+    """A snapshot in each precision, and a difference."""
+    seed = hashlib.sha256(f"downlink vector {length}".encode()).digest()
+    base = make_update(length, 1).astype(np.float16).astype(np.float32)
+    target = base + make_update(length, 2)
+    delta = encode_delta(base, target, base_digest=hashlib.sha256(base.tobytes()).digest(), seed=seed)
+    after = apply_delta(base, hashlib.sha256(base.tobytes()).digest(), delta)
+    return {
+        "length": length,
+        "seed": seed.hex(),
+        "delta_sha256": hashlib.sha256(delta).hexdigest(),
+        "after_sha256": hashlib.sha256(after.astype("<f4").tobytes()).hexdigest(),
+        "half_snapshot": len(pack_floats(base)),
+        "single_snapshot": len(pack_floats(target)),
+    }
+
+
 def main() -> None:
     document = {
         "generator": "tests/vectors/codec/generate.py",
@@ -109,7 +162,18 @@ def main() -> None:
             for length, kept_fraction, profile, dithered in CASES
         ],
     }
-    (FOLDER / "ring-2.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    plain = {
+        "generator": "tests/vectors/codec/generate.py",
+        "source": "lepton_compression.update.codecs, design page codec.md: without secure aggregation",
+        "cases": [make_plain_case(codec, length) for codec in PLAIN for length in PLAIN_LENGTHS],
+    }
+    down = {
+        "generator": "tests/vectors/codec/generate.py",
+        "source": "lepton_compression.update.floats and delta, design page codec.md: downlink",
+        "cases": [make_down_case(length) for length in PLAIN_LENGTHS],
+    }
+    for name, content in (("ring-2", document), ("plain-1", plain), ("downlink-1", down)):
+        (FOLDER / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
