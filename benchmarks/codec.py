@@ -11,11 +11,13 @@ import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import get_args
+from pathlib import Path
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.secure_round.plot import Line, draw_plot
 from lepton_compression.update import (
     Eden,
     Float16,
@@ -47,6 +49,15 @@ PLAIN: tuple[PlainCodec, ...] = (
     Float16(),
 )
 _MOST_PLAIN = 4
+#: What is measured beside the rows: profiles whose members send a share of the coordinates.
+MASKED: tuple[tuple[Profile, float], ...] = (
+    ("default", 0.05),
+    ("default", 0.1),
+    ("default", 0.5),
+    ("tiny", 0.1),
+    ("tiny", 0.2),
+    ("tiny", 0.5),
+)
 
 
 @dataclass
@@ -67,6 +78,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--undithered", action="store_true", help="also rounding as it is where it is part of a privacy mechanism"
     )
+    parser.add_argument("--plot", type=Path, help="write an SVG of error over bytes here")
     parser.add_argument("--seed", type=int, default=0, help="seed of vectors and codec")
 
 
@@ -80,10 +92,69 @@ def run(args: argparse.Namespace) -> dict[str, object]:
     padded = -(-args.length // 16) * 16
     vector = np.random.default_rng(args.seed).standard_normal(padded, dtype=np.float32)
     rotate_s = _best(lambda: Rotation(seed, padded).forward(vector), args.repeats)
-    return {"rows": rows, "length": args.length, "rotate_ms": 1e3 * rotate_s}
+    masked = [_measure_masked(profile, fraction, seed, args) for profile, fraction in MASKED]
+    if args.plot is not None:
+        args.plot.write_text(_plot(rows, masked, args.members[0]), encoding="utf-8")
+    return {"rows": rows, "masked": masked, "length": args.length, "rotate_ms": 1e3 * rotate_s}
 
 
-def _measure_cohort(members: int, seed: bytes, args: argparse.Namespace) -> list[dict[str, object]]:
+def _plot(rows: list[dict[str, Any]], masked: list[dict[str, Any]], members: int) -> str:
+    """Error over bytes, a line a family of codecs."""
+    families = (
+        ("ring, masked sums", "ring", "#c0392b"),
+        ("EDEN", "eden", "#2471a3"),
+        ("top-k, once", "topk", "#7d6608"),
+        ("sign, once", "sign", "#117a65"),
+        ("float16", "float16", "#6c3483"),
+    )
+    lines = []
+    for name, start, colour in families:
+        points = sorted(
+            (row["bytes_per_parameter"], row["nmse"])
+            for row in rows
+            if row["n"] == members and row["codec"].startswith(start)
+        )
+        lines.append(Line(name, points if len(points) > 1 else points * 2, colour))
+    lines += [
+        Line(
+            f"ring with a mask, {profile}",
+            [(row["bytes_per_parameter"], row["nmse"]) for row in masked if row["profile"] == profile],
+            colour,
+            dashed=True,
+        )
+        for profile, colour in (("default", "#e67e22"), ("tiny", "#f1948a"))
+    ]
+    return draw_plot(f"Error of the mean of {members} over bytes a parameter", lines)
+
+
+def _measure_masked(profile: Profile, fraction: float, seed: bytes, args: argparse.Namespace) -> dict[str, Any]:
+    """The first cohort's mean, of which only a share is sent; what is not sent is most of the error."""
+    members = args.members[0]
+    plan = derive_plan(
+        model_length=args.length,
+        kept_fraction=fraction,
+        profile=profile,
+        update_norm=1.0,
+        members_max=members,
+        dithered=True,
+    )
+    total = np.zeros(plan.padded_length, dtype=np.int64)
+    mean: npt.NDArray[np.float64] = np.zeros(args.length)
+    for member in range(members):
+        update = _make_update(args.length, args.seed, member)
+        mean += update / members
+        total += encode(update, plan, seed, _RANDOMNESS, dither=_dither(seed, member))
+    found = decode_sum(total, members, plan, seed, dithers=[_dither(seed, member) for member in range(members)])
+    return {
+        "profile": profile,
+        "kept_fraction": fraction,
+        "n": members,
+        "bytes_per_parameter": plan.bytes_per_parameter,
+        "nmse": float(np.sum((found - mean) ** 2)),
+    }
+
+
+def _measure_cohort(members: int, seed: bytes, args: argparse.Namespace) -> list[dict[str, Any]]:
     cells = [
         _cell(profile, members, args, dithered=dithered)
         for profile in get_args(Profile)
@@ -98,7 +169,7 @@ def _measure_cohort(members: int, seed: bytes, args: argparse.Namespace) -> list
             cell.words += _encode(update, cell.plan, seed, member)
             cell.encode_s.append(time.perf_counter() - started)
     mean /= members
-    rows: list[dict[str, object]] = []
+    rows: list[dict[str, Any]] = []
     for cell in cells:
         plan = cell.plan
         dithers = [_dither(seed, member) for member in range(members)] if plan.dithered else []
@@ -122,7 +193,7 @@ def _measure_cohort(members: int, seed: bytes, args: argparse.Namespace) -> list
     return rows
 
 
-def _measure_plain(codec: PlainCodec, members: int, args: argparse.Namespace) -> dict[str, object]:
+def _measure_plain(codec: PlainCodec, members: int, args: argparse.Namespace) -> dict[str, Any]:
     """A codec that nothing masks, of a few members: more would only say again that errors fall with their number."""
     measured = min(members, _MOST_PLAIN)
     mean: npt.NDArray[np.float64] = np.zeros(args.length)

@@ -12,6 +12,7 @@ import resource
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,7 +22,14 @@ import grpc.aio
 
 from lepton_core.ids import Digest, JobId, MemberId, OwnerName, RoundNumber, digest_of
 from lepton_pool.memory import keep_freed_memory
-from lepton_protos.channel import CHUNK_BYTES, SERVER_OPTIONS, Endpoint, save_endpoint, server_credentials
+from lepton_protos.channel import (
+    CHUNK_BYTES,
+    SERVER_OPTIONS,
+    Endpoint,
+    load_endpoint,
+    save_endpoint,
+    server_credentials,
+)
 from lepton_protos.chunks import split_chunk
 from lepton_protos.v1 import transfer_pb2 as pb
 from lepton_server.api.guard import Call
@@ -146,25 +154,33 @@ def _call() -> Call:
     return Call(principal, "/lepton.v1.Transfer/Upload")
 
 
+def _make_credentials(folder: Path) -> None:
+    """Keys and certificates of both sides, which a server that comes back shows again."""
+    authority, now = make_ca(now=time.time()), time.time()
+    for name, subject, hosts in (
+        ("server", Subject("coordinator", "bench"), ["127.0.0.1"]),
+        ("client", Subject("owner", "bench"), []),
+    ):
+        keys = KeyPair.generate()
+        issued = authority.issue(keys.public, subject, now=now, valid_s=_DAY_S, hosts=hosts)
+        endpoint = Endpoint("127.0.0.1:0", authority.certificate, issued.certificate, keys.to_pem())
+        save_endpoint(folder / name, endpoint)
+
+
 async def serve(folder: Path) -> None:
     """Serve until standard input ends."""
     keep_freed_memory()
-    authority, keys, client = make_ca(now=time.time()), KeyPair.generate(), KeyPair.generate()
-    issued = authority.issue(
-        keys.public, Subject("coordinator", "bench"), now=time.time(), valid_s=_DAY_S, hosts=["127.0.0.1"]
-    )
+    if not (folder / "server").exists():
+        _make_credentials(folder)
+    mine = load_endpoint(folder / "server")
     server = grpc.aio.server(options=SERVER_OPTIONS)
     server.add_generic_rpc_handlers(Bench(folder).handlers())
-    credentials = server_credentials(
-        certificate=issued.certificate, key=keys.to_pem(), ca_certificate=authority.certificate
-    )
-    port = server.add_secure_port("127.0.0.1:0", credentials)
+    credentials = server_credentials(certificate=mine.certificate, key=mine.key, ca_certificate=mine.ca_certificate)
+    port = server.add_secure_port(mine.address, credentials)
     await server.start()
-    own = authority.issue(client.public, Subject("owner", "bench"), now=time.time(), valid_s=_DAY_S)
-    save_endpoint(
-        folder / "client",
-        Endpoint(f"127.0.0.1:{port}", authority.certificate, own.certificate, client.to_pem()),
-    )
+    address = f"127.0.0.1:{port}"
+    save_endpoint(folder / "server", replace(mine, address=address))
+    save_endpoint(folder / "client", replace(load_endpoint(folder / "client"), address=address))
     (folder / "ready").touch()
     await asyncio.to_thread(sys.stdin.read)
     await server.stop(None)

@@ -10,6 +10,8 @@ import grpc
 
 from lepton_core import errors
 
+#: What gRPC's Python layer says if a call ends just while a message is handed over; the call's own status is lost then.
+_BROKEN_WHILE_SENDING = "Internal error from Core"
 #: Trailing metadata key that holds `LeptonError.to_json()`.
 METADATA_KEY = "lepton-error"
 
@@ -55,6 +57,8 @@ def error_from_rpc(failure: grpc.RpcError) -> errors.LeptonError:
         return errors.FaultError(
             "the coordinator cannot be reached", got=details[:200], hint="is it running, at this address?"
         )
+    if code == grpc.StatusCode.INTERNAL and details == _BROKEN_WHILE_SENDING:
+        return errors.FaultError("the call ended while it was sending", hint="the next attempt tells why")
     return errors.LeptonError("the call failed", got=f"{code}: {details[:200]}")
 
 

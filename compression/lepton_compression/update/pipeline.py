@@ -87,8 +87,10 @@ def encode_with_report(
         offset, words = dither_offset(dither), dither_words(seed, plan.padded_length)
 
     # 1. The coordinates that all members of the round send, filled up with zeros.
-    kept = np.zeros(plan.padded_length, dtype=np.float32)
-    kept[: plan.kept_length] = update if _keeps_all(plan) else update[kept_indices(plan, seed)]
+    kept = update
+    if plan.padded_length != plan.model_length or not _keeps_all(plan):
+        kept = np.zeros(plan.padded_length, dtype=np.float32)
+        kept[: plan.kept_length] = update if _keeps_all(plan) else update[kept_indices(plan, seed)]
 
     # 2. Their L2 norm, bounded; then what the member weighs.
     if not 0.0 <= weight <= 1.0:
@@ -98,7 +100,7 @@ def encode_with_report(
     factor = weight * (plan.kept_norm / norm if norm_clipped else 1.0)
     if factor != 1.0:
         # In float64, as the factor may be below what float32 can hold.
-        np.multiply(kept, factor, out=kept, dtype=np.float64, casting="same_kind")
+        kept = np.multiply(kept, factor, out=np.empty_like(kept), dtype=np.float64, casting="same_kind")
 
     # 3. Spread over all values alike.
     rotated = Rotation(seed, plan.padded_length).forward(kept)

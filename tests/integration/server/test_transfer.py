@@ -14,6 +14,7 @@ from lepton_core.errors import IdentityError, InputError, NotFoundError, PeerVio
 from lepton_core.ids import Digest, digest_of
 from lepton_core.session import MatchAnswer, MatchRequest, RoundInvite
 from lepton_protos.channel import CHUNK_BYTES
+from lepton_protos.status import error_from_rpc
 from lepton_protos.v1 import job_pb2, job_pb2_grpc, transfer_pb2_grpc
 from lepton_protos.v1 import transfer_pb2 as pb
 from lepton_server.store.artifacts import FolderArtifacts
@@ -58,8 +59,13 @@ def chunks_of(data: bytes, header: pb.UploadHeader | None = None, start: int = 0
 
 async def upload(party: Party, chunks: Iterator[pb.UploadChunk]) -> pb.UploadReceipt:
     async with calling(party) as channel:
-        stub = transfer_pb2_grpc.TransferStub(channel)
-        return await stub.Upload(iter(list(chunks)), timeout=DEADLINE_S)
+        stub, sent = transfer_pb2_grpc.TransferStub(channel), list(chunks)
+        try:
+            return await stub.Upload(iter(sent), timeout=DEADLINE_S)
+        except grpc.aio.AioRpcError as failure:
+            if not error_from_rpc(failure).retryable:
+                raise
+        return await stub.Upload(iter(sent), timeout=DEADLINE_S)  # the status was lost while sending
 
 
 async def status(party: Party, header: pb.UploadHeader) -> pb.UploadStatus:
