@@ -1,7 +1,7 @@
 """What compression costs in accuracy: federated averaging on digits among unlike members, with paired seeds.
 
 scikit-learn's digits, 450 rows held out, the rest split among 20 members by a Dirichlet distribution (0.3) over the
-classes; 10 members a round, drawn anew; one local epoch of SGD (rate 0.1, batch 32) of an MLP of 64 hidden units. Each
+classes; 10 members a round, drawn anew; one local epoch of SGD (rate 0.1, batch 32) of an MLP of 256 hidden units. Each
 row is one encoding: the production learner, lanes and server optimizer, without network and masks, which change none.
 `bytes_per_parameter` is a member's whole payload, padding and reports included, over the parameters of this very model.
 """
@@ -120,12 +120,14 @@ def _run_case(case: tuple[str, int, int, float]) -> Run:
             )
             for member in members
         ]
+        rows = [len(shards[member].target) for member in members]
         clipped += sum(float(np.linalg.norm(update)) > _UPDATE_NORM for update in updates)
         if CODECS[name] is None:
-            mean = np.asarray(np.sum(updates, axis=0, dtype=np.float64) / COHORT, dtype=np.float32)
+            mean = np.average(updates, axis=0, weights=rows).astype(np.float32)
             model, state = apply_update(job.training.server, model, mean, state)
         else:
-            model, state = encoded_round(job, model, state, dict(zip(members, updates, strict=True)), number)
+            learnt = {member: (update, own) for member, update, own in zip(members, updates, rows, strict=True)}
+            model, state = encoded_round(job, model, state, learnt, number)
     groups: tuple[LaneGroup, ...] = lane_groups(job)
     plan = derive_ring_plan(job)
     payload = 4.0 if CODECS[name] is None else sum(8 * group.words for group in groups) / len(model)
@@ -139,14 +141,14 @@ def _run_case(case: tuple[str, int, int, float]) -> Run:
 
 
 def encoded_round(
-    job: Job, model: Vector, state: OptimizerState, updates: Mapping[int, Vector], number: int
+    job: Job, model: Vector, state: OptimizerState, learnt: Mapping[int, tuple[Vector, int]], number: int
 ) -> tuple[Vector, OptimizerState]:
     """The next model from the sum of the members' lanes."""
     seed = hashlib.sha256(b"lepton/benchmark/training %d" % number).digest()
-    ids = [MemberId(bytes([member]) * 16) for member in updates]
+    ids = [MemberId(bytes([member]) * 16) for member in learnt]
     words = np.zeros(sum(group.words for group in lane_groups(job)), dtype=np.uint64)
-    for member, update in zip(ids, updates.values(), strict=True):
-        words += encode_update(job, update, 1, member=member, codec_seed=seed, randomness=SystemRandomness())
+    for member, (update, rows) in zip(ids, learnt.values(), strict=True):
+        words += encode_update(job, update, rows, member=member, codec_seed=seed, randomness=SystemRandomness())
     after = next_model(job, model, state, words, members=ids, codec_seed=seed)
     return after.model, after.state
 
@@ -163,7 +165,7 @@ def job_of(encoding: Mapping[str, Any], rounds: int, learning_rate: float) -> Jo
             "features": [{"concept": f"pixel-{place}"} for place in range(64)],
             "target": {"concept": "digit", "classes": [f"digit-{digit}" for digit in range(10)]},
         },
-        "model": {"kind": "mlp", "hidden": [64]},
+        "model": {"kind": "mlp", "hidden": [256]},
         "training": {
             "rounds": rounds,
             "batching": "epochs",
@@ -172,7 +174,13 @@ def job_of(encoding: Mapping[str, Any], rounds: int, learning_rate: float) -> Jo
             "learning_rate": learning_rate,
         },
         "privacy": {"mode": "none"},
-        "aggregation": {"min_cohort": COHORT, "max_cohort": COHORT, "update_norm": _UPDATE_NORM},
+        "aggregation": {
+            "min_cohort": COHORT,
+            "max_cohort": COHORT,
+            "update_norm": _UPDATE_NORM,
+            "weighting": "rows",
+            "most_rows": 200,
+        },
     }
     target = {key: encoding[key] for key in ("bytes_per_parameter", "error") if key in encoding}
     document["aggregation"] |= {key: value for key, value in encoding.items() if key not in target}
