@@ -1,6 +1,6 @@
 """Chunks of bulk bytes on the wire: as protobuf writes and reads them, with one copy of the bytes where it makes three.
 
-An `UploadChunk` or `DownloadChunk` whose `data` (field 3) comes last is its other fields, then the field's tag, its
+An `UploadChunk` or `DownloadChunk` whose `data` (field 3) comes last is its other fields, then the field's key, its
 length and the bytes; so the others are left to protobuf, and the bytes are taken as they lie. A chunk in another order
 is read whole by protobuf: any client's encoding is understood.
 """
@@ -14,7 +14,7 @@ from google.protobuf.message import Message
 M = TypeVar("M", bound=Message)
 
 #: Field 3, length-delimited.
-_DATA_TAG = 0x1A
+_DATA_KEY = 0x1A
 _LENGTH_DELIMITED, _VARINT = 2, 0
 #: A varint has at most so many bytes.
 _LONGEST_VARINT = 10
@@ -24,7 +24,7 @@ _LARGEST_HEAD = 4096
 
 def encode_chunk(head: Message, data: bytes | memoryview) -> bytes:
     """The message `head`, whose `data` is empty, with these bytes as its data."""
-    return b"".join((head.SerializeToString(), bytes((_DATA_TAG,)), _varint(len(data)), data))
+    return b"".join((head.SerializeToString(), bytes((_DATA_KEY,)), _varint(len(data)), data))
 
 
 def split_chunk(kind: type[M], raw: bytes) -> tuple[M, memoryview]:
@@ -35,8 +35,8 @@ def split_chunk(kind: type[M], raw: bytes) -> tuple[M, memoryview]:
     """
     start = _data_start(raw)
     if start is not None:
-        tag, data = start
-        return kind.FromString(raw[:tag]), memoryview(raw)[data:]
+        key, data = start
+        return kind.FromString(raw[:key]), memoryview(raw)[data:]
     message = kind.FromString(raw)
     data_view = memoryview(message.data)  # type: ignore[attr-defined]  # both kinds have it
     message.ClearField("data")
@@ -47,16 +47,16 @@ def _data_start(raw: bytes) -> tuple[int, int] | None:
     """Where the data field begins and where its bytes, if they are the rest of the message; else None."""
     at = 0
     while at < min(len(raw), _LARGEST_HEAD):
-        tag = raw[at]
+        key = raw[at]
         value = _read_varint(raw, at + 1)
         if value is None:
             return None
         number, after = value
-        if tag == _DATA_TAG:
+        if key == _DATA_KEY:
             return (at, after) if after + number == len(raw) else None
-        if tag & 7 == _VARINT:
+        if key & 7 == _VARINT:
             at = after
-        elif tag & 7 == _LENGTH_DELIMITED:
+        elif key & 7 == _LENGTH_DELIMITED:
             at = after + number
         else:
             return None
