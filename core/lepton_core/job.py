@@ -222,6 +222,10 @@ class _AggregationBase(Settings):
     kept_fraction: Fraction = 1.0
     #: With `kept_fraction` below 1: what is drawn, single coordinates or whole rows (output channels) of each tensor.
     mask: Literal["coordinates", "rows"] = "coordinates"
+    #: With `secure = false`: how updates are sent. A scale of each member's own cannot be summed under masks.
+    codec: Literal["float32", "float16", "eden"] = "float32"
+    #: With `codec = "eden"`: bits a value, on average; 4 if left out.
+    bits: float | None = Field(default=None, ge=0.05, le=8.0)
     #: L2 norm a member's whole update is clipped to before encoding (the codec scales it by sqrt(kept_fraction)).
     update_norm: Positive = 1.0
     #: How much a member counts in the mean: all alike, or by its rows (mode `none` only), which only the sum shows.
@@ -240,6 +244,13 @@ class _AggregationBase(Settings):
         if not self.secure and (self.profile != "default" or self.kept_fraction < 1.0):
             key = "profile" if self.profile != "default" else "kept_fraction"
             raise ValueError(f"{key} has no meaning with secure = false, where whole float32 updates are sent")
+        if self.secure and self.codec != "float32":
+            raise ValueError(
+                f"codec: {self.codec} is not ring-summable, as every member has a scale or rounding of its own; with "
+                "secure = true take profile, bytes_per_parameter or error"
+            )
+        if self.bits is not None and self.codec != "eden":
+            raise ValueError(f"bits has no meaning with codec = {self.codec!r}; leave it out")
         if self.mask != "coordinates" and self.kept_fraction == 1.0:
             raise ValueError("mask has no meaning with kept_fraction = 1.0; leave it out")
         if (self.weighting == "rows") != (self.most_rows is not None):

@@ -34,7 +34,7 @@ def encode_update(
     """
     weight = weight_of(job, rows)
     if not job.aggregation.secure:
-        return encode_plain(job, update, weight)
+        return encode_plain(job, update, weight, randomness)
     plan = derive_ring_plan(job)
     dither = derive_dither(codec_seed, member) if plan.dithered else None
     lanes, report = encode_with_report(update, plan, codec_seed, randomness, dither=dither, weight=weight / FULL_WEIGHT)

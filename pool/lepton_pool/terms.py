@@ -11,7 +11,7 @@ from lepton_core.views import EncodingView
 from lepton_kg.version import COMPILER_VERSION
 from lepton_pool.measured import MEASURED_LANES, is_measured
 from lepton_pool.models import architecture_of, model_layout
-from lepton_pool.plain import PLAIN_VERSION, plain_lanes
+from lepton_pool.plain import plain_lanes, plain_version
 from lepton_pool.weighting import WEIGHT_LANES, is_weighted
 
 #: delta: share of members planned to drop out of a round; Bell et al. 2020 evaluate 0.05 to 0.1.
@@ -63,7 +63,7 @@ def derive_terms(job: Job, membership_digest: bytes) -> Terms:
         ontology_digest=bytes.fromhex(job.task.ontology),
         membership_digest=membership_digest,
         compiler_version=str(COMPILER_VERSION),
-        codec_version=CODEC_VERSION if job.aggregation.secure else PLAIN_VERSION,
+        codec_version=CODEC_VERSION if job.aggregation.secure else plain_version(job),
         layout_digest=layout.digest(),
         model_length=layout.length,
         lane_groups=lane_groups(job),
@@ -88,7 +88,7 @@ def expected_encoding(job: Job) -> EncodingView:
     length = model_layout(architecture_of(job)).length
     bits = 8.0 * sum(8 * group.words for group in lane_groups(job)) / length
     if not job.aggregation.secure:
-        return EncodingView(codec=PLAIN_VERSION, bits_per_parameter=bits)
+        return EncodingView(codec=plain_version(job), bits_per_parameter=bits)
     plan = derive_ring_plan(job)
     mask = "" if plan.kept_length == length else f", {plan.kept_length / length:.1%} of {job.aggregation.mask}"
     return EncodingView(

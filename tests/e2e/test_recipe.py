@@ -87,6 +87,16 @@ def test_a_job_of_one_byte_a_parameter_tells_what_it_cost_and_learns_as_well(sit
         assert 0 < told.squared_error < 0.01  # of updates whose norms are 0.2 to 0.73
 
 
+def test_a_job_in_the_plain_may_send_four_bits_a_parameter(site):
+    running, digits = site
+    fixed = Fixed(MEMBERS, ROUNDS, (HIDDEN,), accuracy=0.0)
+    view = run_job(running, fixed, digits, secure=False, aggregation={"secure": False, "codec": "eden"})
+    _, accuracy = averaged(digits.weights)
+    assert view.models[-1].accuracy == pytest.approx(accuracy, abs=0.05)
+    assert view.bytes_per_parameter < 0.6
+    assert {done.encoding.codec for done in view.rounds} == {"eden(bits=4.0)/1"}
+
+
 def test_a_job_of_a_fifth_of_a_byte_keeps_rows_or_coordinates_and_runs_to_its_end(site):
     running, digits = site
     fixed = Fixed(MEMBERS, ROUNDS, (HIDDEN,), accuracy=0.0)

@@ -177,3 +177,19 @@ def test_a_target_stands_in_place_of_a_profile_and_not_beside_it(aggregation: di
 
 def test_a_resolved_job_has_no_target() -> None:
     assert "aggregation.error: unknown key" in problems(aggregation={"error": 1e-3})
+
+
+@pytest.mark.parametrize(
+    ("aggregation", "told"),
+    [
+        ({"codec": "eden"}, "eden is not ring-summable"),
+        ({"codec": "float16"}, "float16 is not ring-summable"),
+        ({"codec": "top-k", "secure": False}, "aggregation.codec"),
+        ({"bits": 2.0, "secure": False}, "bits has no meaning with codec = 'float32'"),
+        ({"codec": "eden", "bits": 9.0, "secure": False}, "aggregation.bits"),
+    ],
+)
+def test_a_codec_that_cannot_be_summed_is_refused_under_masks_with_the_reason(
+    aggregation: dict[str, Any], told: str
+) -> None:
+    assert told in problems(aggregation=aggregation)

@@ -16,7 +16,7 @@ from lepton_core.layout import Vector
 from lepton_core.ports import SystemRandomness
 from lepton_core.secagg.payload import encode_payload
 from lepton_pool.models import architecture_of, model_layout
-from lepton_pool.plain import encode_plain, mean_plain, parse_plain
+from lepton_pool.plain import encode_plain, mean_plain, parse_plain, plain_lanes
 from lepton_pool.steps import encode_update
 from lepton_pool.terms import derive_terms
 from lepton_pool.weighting import FULL_WEIGHT
@@ -54,7 +54,7 @@ def test_an_update_within_the_bound_comes_back_bit_for_bit_with_its_weight(
 ) -> None:
     job = make_job(features)
     update = update_of(job, norm)
-    words = encode_plain(job, update, weight)
+    words = encode_plain(job, update, weight, SystemRandomness())
     assert len(words) == derive_terms(job, bytes(32)).words
     found, told = parse_plain(job, encode_payload(words))
     assert told == weight
@@ -65,7 +65,7 @@ def test_an_update_within_the_bound_comes_back_bit_for_bit_with_its_weight(
 def test_a_longer_update_is_clipped_before_it_leaves(norm: float) -> None:
     job = make_job(100)
     update = update_of(job, norm)
-    found, _ = parse_plain(job, encode_payload(encode_plain(job, update, 1)))
+    found, _ = parse_plain(job, encode_payload(encode_plain(job, update, 1, SystemRandomness())))
     assert np.linalg.norm(found.astype(np.float64)) <= 1.0 + 1e-6
     assert np.allclose(found, update / norm, atol=1e-6)
 
@@ -93,7 +93,7 @@ def test_the_mean_is_that_of_federated_averaging() -> None:
 
 def test_members_without_any_rows_have_no_mean() -> None:
     job = make_job(weighting="rows", most_rows=400)
-    payloads = [encode_payload(encode_plain(job, update_of(job, 0.5), 0)) for _ in range(3)]
+    payloads = [encode_payload(encode_plain(job, update_of(job, 0.5), 0, SystemRandomness())) for _ in range(3)]
     with pytest.raises(CodecError, match="weights"):
         mean_plain(job, payloads)
 
@@ -117,10 +117,50 @@ def test_an_update_that_no_honest_member_sends_is_refused(value: float, weight: 
 
 def test_bytes_of_another_length_are_refused() -> None:
     job = make_job()
-    payload = encode_payload(encode_plain(job, update_of(job, 0.5), 1))
+    payload = encode_payload(encode_plain(job, update_of(job, 0.5), 1, SystemRandomness()))
     for bad in (payload[:-1], payload[:-8], payload + bytes(8), b""):
         with pytest.raises(CodecError, match="length"):
             parse_plain(job, bad)
     for update in (np.zeros(4, np.float32), np.zeros(5), np.full(5, np.nan, np.float32)):
         with pytest.raises(CodecError):
-            encode_plain(job, update, 1)
+            encode_plain(job, update, 1, SystemRandomness())
+
+
+@pytest.mark.parametrize(
+    ("codec", "error"),
+    [({"codec": "float16"}, 1e-6), ({"codec": "eden"}, 0.0096), ({"codec": "eden", "bits": 1.5}, 0.317)],
+)
+def test_an_encoded_update_comes_back_as_near_as_its_codec_says_and_is_as_short(codec: dict, error: float) -> None:
+    job = make_job(1000, **codec)
+    update = update_of(job, 0.5)
+    payload = encode_payload(encode_plain(job, update, 7, SystemRandomness()))
+    lanes, weights = plain_lanes(job)
+    found, weight = parse_plain(job, payload)
+    assert len(payload) == 8 * (lanes.words + weights.words)
+    assert weight == 7
+    assert np.sum((found - update) ** 2) == pytest.approx(error * np.sum(update**2), rel=0.3) or error == 1e-6
+    assert np.abs(found - update).max() < 1e-3 or error != 1e-6
+    assert len(payload) < len(encode_payload(encode_plain(make_job(1000), update, 7, SystemRandomness())))
+
+
+@pytest.mark.parametrize("codec", [{"codec": "float16"}, {"codec": "eden"}, {"codec": "eden", "bits": 0.3}])
+def test_a_forged_encoded_update_is_refused(codec: dict) -> None:
+    job = make_job(100, **codec)
+    payload = bytearray(encode_payload(encode_plain(job, update_of(job, 0.9), 1, SystemRandomness())))
+    for place in (0, 33, 50):  # the seed, the magic, the number of values
+        forged = bytearray(payload)
+        forged[place] ^= 1
+        with pytest.raises(CodecError):
+            parse_plain(job, bytes(forged))
+    longer = make_job(100, update_norm=1e3, **codec)
+    too_long = encode_payload(encode_plain(longer, update_of(job, 100.0), 1, SystemRandomness()))
+    with pytest.raises(CodecError, match="no member sends"):
+        parse_plain(job, too_long)
+
+
+def test_the_mean_of_many_members_is_nearer_than_each_of_them() -> None:
+    job = make_job(200, codec="eden", bits=2.0)
+    update = update_of(job, 0.5)
+    payloads = [encode_payload(encode_plain(job, update, 1, SystemRandomness())) for _ in range(60)]
+    error = np.sum((mean_plain(job, payloads) - update) ** 2) / np.sum(update**2)
+    assert error < 3.0 * 0.133 / 60

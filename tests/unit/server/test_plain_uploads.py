@@ -10,6 +10,7 @@ import pytest
 from lepton_core.errors import InputError, LeptonError, PeerViolation
 from lepton_core.ids import Digest, JobId, OwnerName, RoundNumber, digest_of
 from lepton_core.plain import server as plain
+from lepton_core.ports import SystemRandomness
 from lepton_core.secagg.messages import InputTrailer
 from lepton_core.secagg.payload import encode_payload
 from lepton_pool.plain import encode_plain
@@ -35,7 +36,7 @@ FACTS = Facts(
     bytes_per_parameter=4.0,
 )
 ROUND = RoundNumber(1)
-UPDATE = encode_payload(encode_plain(JOB, np.full(4, 0.25, np.float32), 65535))
+UPDATE = encode_payload(encode_plain(JOB, np.full(4, 0.25, np.float32), 65535, SystemRandomness()))
 NOT_FINITE = np.full(4, np.nan, "<f4").tobytes() + (1).to_bytes(8, "little")
 TOO_LONG = np.full(4, 9.0, "<f4").tobytes() + (1).to_bytes(8, "little")
 
