@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import ParamSpec, Protocol, TypeVar
 
+from lepton_client.computing import compute
+from lepton_client.downlink import Descents, Fetches
 from lepton_client.effects import Follow, Train
 from lepton_core.chain import (
     MOST_CHECKED_VALUES,
@@ -27,15 +28,7 @@ from lepton_core.layout import Layout, Vector
 from lepton_core.optimizer import OptimizerState
 from lepton_pool.models import architecture_of, model_layout
 from lepton_pool.steps import next_model
-from lepton_pool.weights import decode_weights, encode_weights
-
-P = ParamSpec("P")
-T = TypeVar("T")
-
-#: Arithmetic on so many values takes the event loop about a millisecond.
-_FEW_VALUES = 2**15
-#: A model file is its parameters and a header; a header larger than this is no model's.
-_MODEL_HEADER_BYTES = 2**20
+from lepton_pool.weights import encode_weights
 
 
 @dataclass(frozen=True)
@@ -68,25 +61,6 @@ class Chain:
         return Chain(self.job, link.version, after.model, after.state, _digest(self.job, after.model))
 
 
-async def compute(values: int, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """The function's result, off the event loop if it works on many values; handing over a few costs more than they."""
-    if values <= _FEW_VALUES:
-        return function(*args, **kwargs)
-    return await asyncio.to_thread(function, *args, **kwargs)
-
-
-class Fetches(Protocol):
-    """What models are fetched by: `Transfers`."""
-
-    async def download(self, digest: Digest, *, largest: int, deadline_s: float) -> bytes:
-        """The bytes of this digest."""
-        ...
-
-    async def links(self, job: JobId, after: ModelVersion) -> tuple[Digest, ...]:
-        """What made a job's model versions after this one."""
-        ...
-
-
 #: Makes a job's first weights from its public seed.
 FirstWeights = Callable[[Job], Awaitable[Vector]]
 
@@ -96,6 +70,7 @@ class Models:
 
     def __init__(self, transfers: Fetches, first: FirstWeights) -> None:
         self._transfers = transfers
+        self._descents = Descents(transfers)
         self._first = first
         self._chains: dict[JobId, Chain] = {}
         #: Links that came with the word that a round is over, by digest, and what this member saw of those rounds.
@@ -112,11 +87,12 @@ class Models:
         """The job is over."""
         for kept in (self._chains, self._told, self._seen):
             kept.pop(job, None)
+        self._descents.forget(job)
 
     async def model(self, effect: Train, *, deadline_s: float) -> Vector:
         """The model to train on, shape (model_length,), float32.
 
-        Very large models and those of rounds in the plain, which no member can compute anew, are taken as they come.
+        Very large models and those of rounds in the plain, which no member can compute anew, come down: see `downlink`.
 
         Raises:
             PeerViolation: MODEL_CHAIN: it does not follow from the one before, or a link is none.
@@ -125,7 +101,7 @@ class Models:
         """
         layout = model_layout(architecture_of(effect.job))
         if layout.length > MOST_CHECKED_VALUES or not effect.job.aggregation.secure:
-            return await self._download(layout, effect.model_digest, deadline_s)
+            return await self._descents.model(layout, effect, deadline_s)
         async with self._turn:
             chain = self._chains.get(effect.job_id)
             if chain is None:
@@ -145,12 +121,7 @@ class Models:
     async def _first_weights(self, job: Job, layout: Layout, deadline_s: float) -> Vector:
         if job.model.initial is None:
             return await self._first(job)
-        return await self._download(layout, Digest(job.model.initial), deadline_s)
-
-    async def _download(self, layout: Layout, digest: Digest, deadline_s: float) -> Vector:
-        largest = 4 * layout.length + _MODEL_HEADER_BYTES
-        content = await self._transfers.download(digest, largest=largest, deadline_s=deadline_s)
-        return await asyncio.to_thread(decode_weights, layout, content)
+        return await self._descents.whole(layout, Digest(job.model.initial), deadline_s)
 
     async def _catch_up(
         self, chain: Chain, effect: Train, told: tuple[tuple[Digest, bytes], ...], deadline_s: float
@@ -158,8 +129,8 @@ class Models:
         missing = effect.model_version - chain.version
         if len(told) < missing:  # rounds that this member was not in
             known = dict(told)
-            listed = await self._transfers.links(effect.job_id, chain.version)
-            told = tuple((digest, known.get(digest, b"")) for digest in listed[:missing])
+            listed = await self._transfers.lineage(effect.job_id, chain.version)
+            told = tuple((digest, known.get(digest, b"")) for digest in listed.links[:missing])
         for digest, came in told[-missing:]:
             content = came
             if not content:

@@ -14,10 +14,11 @@ from typing import Any, assert_never
 from uuid import uuid4
 
 from lepton_client.binding import Binding, Prepared, told_of
+from lepton_client.computing import compute
 from lepton_client.effects import Effect, Follow, Forget, ForgetJob, Match, SendReport, Train, Upload
 from lepton_client.link import ControlSession
 from lepton_client.logs import Log
-from lepton_client.models import Models, compute
+from lepton_client.models import Models
 from lepton_client.participant import Effects, Participant
 from lepton_client.train.trainer import Trainer
 from lepton_client.transfer_link import Transfers

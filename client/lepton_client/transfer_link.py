@@ -14,6 +14,7 @@ from google.protobuf.message import DecodeError
 
 from lepton_core.errors import FaultError, LeptonError, PeerViolation
 from lepton_core.ids import Digest, JobId, ModelVersion, RoundNumber, require_digest
+from lepton_core.session import Lineage
 from lepton_protos.channel import CHUNK_BYTES
 from lepton_protos.chunks import encode_chunk, split_chunk
 from lepton_protos.status import error_from_rpc
@@ -97,7 +98,7 @@ class Transfers:
         await self._retry(once, f"download of {digest[:16]}", deadline_s)
         return await received.whole()
 
-    async def links(self, job: JobId, after: ModelVersion) -> tuple[Digest, ...]:
+    async def lineage(self, job: JobId, after: ModelVersion) -> Lineage:
         """What made the model versions of a job after this one, oldest first.
 
         Raises:
@@ -106,9 +107,10 @@ class Transfers:
         """
         request = control_pb2.LinksRequest(job=job, after_version=after)
 
-        async def once() -> tuple[Digest, ...]:
+        async def once() -> Lineage:
             reply = await self._control.Links(request, timeout=CALL_DEADLINE_S)
-            return tuple(require_digest(digest, "link") for digest in reply.digests)
+            links = tuple(require_digest(digest, "link") for digest in reply.digests)
+            return Lineage(links, require_digest(reply.snapshot, "snapshot") if reply.snapshot else None)
 
         return await self._retry(once, "list of links", CALL_DEADLINE_S)
 

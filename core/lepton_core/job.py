@@ -234,6 +234,8 @@ class _AggregationBase(Settings):
     most_rows: int | None = Field(default=None, ge=1, le=2**31 - 1)
     #: Share of members assumed to collude with the coordinator; every owner's policy sets its own floor.
     corruption: float = Field(default=0.1, ge=0.0, lt=0.5)
+    #: Only with `secure = false`: models go down `exact`, in float32, or as 8-bit differences in half precision.
+    downlink: Literal["exact", "delta"] = "exact"
     #: Longest a step of a round waits for members, in seconds.
     step_deadline_s: float = Field(default=30.0, gt=0.0, le=86_400.0)
 
@@ -243,7 +245,7 @@ class _AggregationBase(Settings):
             raise ValueError("max_cohort is below min_cohort")
         if not self.secure and (self.profile != "default" or self.kept_fraction < 1.0):
             key = "profile" if self.profile != "default" else "kept_fraction"
-            raise ValueError(f"{key} has no meaning with secure = false, where whole float32 updates are sent")
+            raise ValueError(f"{key} has no meaning with secure = false, where nothing is packed in lanes")
         if self.secure and self.codec != "float32":
             raise ValueError(
                 f"codec: {self.codec} is not ring-summable, as every member has a scale or rounding of its own; with "
@@ -251,6 +253,8 @@ class _AggregationBase(Settings):
             )
         if self.bits is not None and self.codec != "eden":
             raise ValueError(f"bits has no meaning with codec = {self.codec!r}; leave it out")
+        if self.secure and self.downlink != "exact":
+            raise ValueError("downlink has no meaning with secure = true, where members compute each model themselves")
         if self.mask != "coordinates" and self.kept_fraction == 1.0:
             raise ValueError("mask has no meaning with kept_fraction = 1.0; leave it out")
         if (self.weighting == "rows") != (self.most_rows is not None):

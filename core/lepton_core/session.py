@@ -156,6 +156,16 @@ class Published:
 
 
 @dataclass(frozen=True)
+class Lineage:
+    """By which artifacts a member comes from a model version that it has to the newest."""
+
+    #: What leads from each version to the next, oldest first: links of a chain, or differences.
+    links: tuple[Digest, ...]
+    #: The newest version packed on its own; None where members compute it or download it whole.
+    snapshot: Digest | None
+
+
+@dataclass(frozen=True)
 class RoundClosed:
     """The round is over for this member; whatever it holds of it is to be erased."""
 

@@ -115,7 +115,8 @@ class ModelView:
     #: Upper bound for one record of an owner that took part in every round so far; 0 without privacy.
     epsilon: float
     contributors: int
-    #: Artifact with the signed transcript and the sum that made it; empty for the initial model.
+    #: Artifact that leads to it from its parent: signed transcript and sum, or in the plain a difference. Empty for the
+    #: initial model, and for what is downloaded whole.
     link: str = ""
 
 

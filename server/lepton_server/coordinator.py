@@ -18,6 +18,7 @@ from lepton_core.ports import Clock, Randomness
 from lepton_core.secagg.messages import InputTrailer
 from lepton_core.session import (
     JobClosed,
+    Lineage,
     MatchAnswer,
     RoundRefusal,
     RoundReport,
@@ -227,7 +228,9 @@ class Coordinator:
         for live in self._live.values():
             roll, initial = live.phase.roll, live.facts.job.model.initial
             known = (roll.model.digest, roll.model.link, initial) if roll.model is not None else (initial,)
-            if member in roll.willing and (digest in known or digest in self._links(live.facts.job_id)):
+            if member in roll.willing and (
+                digest in (*known, roll.snapshot) or digest in self._links(live.facts.job_id)
+            ):
                 return
         if role in ("researcher", "operator"):
             with self._store.transaction() as tx:
@@ -237,8 +240,8 @@ class Coordinator:
                         return
         raise NotFoundError("no such artifact for this party", where=f"artifact {digest}")
 
-    def links(self, member: MemberId, job: JobId, after: ModelVersion) -> tuple[Digest, ...]:
-        """What made the model versions of a running job after this one, oldest first.
+    def lineage(self, member: MemberId, job: JobId, after: ModelVersion) -> Lineage:
+        """What leads to the newest model of a running job from this version.
 
         Raises:
             NotFoundError: not running, or not with this member.
@@ -246,7 +249,7 @@ class Coordinator:
         live = self._live.get(job)
         if live is None or member not in live.phase.roll.willing:
             raise NotFoundError("no such running job for this member", where=f"job {job}", reason="JOB_OVER")
-        return self._links(job, after)
+        return Lineage(self._links(job, after), live.phase.roll.snapshot)
 
     # ---- inside ----------------------------------------------------------------------------------------------------
 

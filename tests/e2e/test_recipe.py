@@ -97,6 +97,19 @@ def test_a_job_in_the_plain_may_send_four_bits_a_parameter(site):
     assert {done.encoding.codec for done in view.rounds} == {"eden(bits=4.0)/1"}
 
 
+def test_a_job_in_the_plain_may_send_its_models_down_as_differences(site):
+    running, digits = site
+    fixed = Fixed(MEMBERS, ROUNDS, (HIDDEN,), accuracy=0.0)
+    view = run_job(running, fixed, digits, secure=False, aggregation={"secure": False, "downlink": "delta"})
+    expected, accuracy = averaged(digits.weights)
+    found = load(running.researcher.download(view.models[-1].digest))
+    assert view.models[-1].accuracy == pytest.approx(accuracy, abs=0.01)
+    for name, tensor in expected.items():
+        assert np.abs(found[name] - tensor).max() < 5e-3
+    downs = [done.encoding.bytes_down / view.model_parameters for done in view.rounds[:-1]]
+    assert all(0.9 < down < 1.2 for down in downs)
+
+
 def test_a_job_of_a_fifth_of_a_byte_keeps_rows_or_coordinates_and_runs_to_its_end(site):
     running, digits = site
     fixed = Fixed(MEMBERS, ROUNDS, (HIDDEN,), accuracy=0.0)

@@ -29,10 +29,12 @@ class LinksRequest(_message.Message):
     def __init__(self, job: _Optional[str] = ..., after_version: _Optional[int] = ...) -> None: ...
 
 class LinksReply(_message.Message):
-    __slots__ = ("digests",)
+    __slots__ = ("digests", "snapshot")
     DIGESTS_FIELD_NUMBER: _ClassVar[int]
+    SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
     digests: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, digests: _Optional[_Iterable[str]] = ...) -> None: ...
+    snapshot: str
+    def __init__(self, digests: _Optional[_Iterable[str]] = ..., snapshot: _Optional[str] = ...) -> None: ...
 
 class PollRequest(_message.Message):
     __slots__ = ("reports",)

@@ -85,7 +85,8 @@ class ControlService:
     async def links(self, request: pb.LinksRequest, call: Call) -> pb.LinksReply:
         """What a member needs to compute the newest model of a job from one that it has."""
         job, after = JobId(require_name(request.job, "job id")), ModelVersion(request.after_version)
-        return pb.LinksReply(digests=await self._pump.call(self._coordinator.links, _member_of(call), job, after))
+        lineage = await self._pump.call(self._coordinator.lineage, _member_of(call), job, after)
+        return pb.LinksReply(digests=lineage.links, snapshot=lineage.snapshot or "")
 
     async def _read(self, batches: AsyncIterator[pb.ReportBatch], session: Session) -> None:
         """Take in batches, one after another, so that a member cannot send faster than they are taken in."""

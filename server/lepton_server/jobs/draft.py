@@ -74,9 +74,10 @@ class Draft:
             )
         )
 
-    def take_model(self, view: ModelView, *, optimizer: Digest | None) -> None:
+    def take_model(self, view: ModelView, *, optimizer: Digest | None, snapshot: Digest | None = None) -> None:
         """A new newest model version; its metrics are asked for."""
-        self.roll = replace(self.roll, model=view, optimizer=optimizer, unevaluated=(*self.roll.unevaluated, view))
+        unevaluated = (*self.roll.unevaluated, view)
+        self.roll = replace(self.roll, model=view, optimizer=optimizer, snapshot=snapshot, unevaluated=unevaluated)
         self.add(ev.RecordModel(view))
         self.add(ev.RunEvaluate(self.facts.job_id, self.facts.job, ModelVersion(view.version), Digest(view.digest)))
 

@@ -74,7 +74,7 @@ class AggregateDone:
     digest: Digest
     #: Artifact with the server optimizer's state.
     optimizer: Digest
-    #: Artifact with the round's link, for members; empty in the plain.
+    #: Artifact with the round's link, or in the plain with a difference, for members; empty if they need another.
     link: Digest
     #: False if the new model equals the old one in every parameter.
     changed: bool
@@ -85,6 +85,8 @@ class AggregateDone:
     clipped_members: int = -1
     saturated_share: float = -1.0
     squared_error: float = -1.0
+    #: Artifact with the new model packed on its own; None where members compute it or download it whole.
+    snapshot: Digest | None = None
 
 
 @dataclass(frozen=True)
@@ -255,6 +257,8 @@ class RunAggregate:
     total: Digest
     result: RoundEnd
     model: Digest
+    #: The version that members trained on: that of `model`.
+    version: ModelVersion
     #: None before the first step.
     optimizer: Digest | None
 

@@ -157,6 +157,7 @@ def _encode_waiting(phase: Waiting) -> dict[str, Any]:
         "answers": [[member.hex(), _plain(refusal)] for member, refusal in sorted(roll.answers.items())],
         "model": asdict(roll.model) if roll.model is not None else None,
         "optimizer": roll.optimizer,
+        "snapshot": roll.snapshot,
         # A round that is opened and not begun is rebuilt from the journal, its opening included.
         "next_round": roll.ahead.record.number if roll.ahead is not None else roll.next_round,
         "aborted_in_row": roll.aborted_in_row,
@@ -167,7 +168,7 @@ def _encode_waiting(phase: Waiting) -> dict[str, Any]:
 
 
 def _decode_waiting(document: dict[str, Any]) -> Waiting:
-    optimizer = document["optimizer"]
+    optimizer, snapshot = document["optimizer"], document.get("snapshot")
     roll = Roll(
         answers={
             MemberId(bytes.fromhex(member)): Refusal(**refusal) if refusal is not None else None
@@ -175,6 +176,7 @@ def _decode_waiting(document: dict[str, Any]) -> Waiting:
         },
         model=ModelView(**document["model"]) if document["model"] is not None else None,
         optimizer=Digest(optimizer) if optimizer is not None else None,
+        snapshot=Digest(snapshot) if snapshot is not None else None,
         next_round=RoundNumber(document["next_round"]),
         aborted_in_row=document["aborted_in_row"],
         answered=frozenset(MemberId(bytes.fromhex(member)) for member in document["answered"]),

@@ -144,6 +144,8 @@ def artifacts_in_use(running: Iterable[Live]) -> frozenset[str]:
         kept.update(view.digest for view in roll.unevaluated)
         if roll.optimizer is not None:
             kept.add(roll.optimizer)
+        if roll.snapshot is not None:
+            kept.add(roll.snapshot)
         if roll.model is not None:
             kept |= {roll.model.digest, roll.model.link}
         if isinstance(live.phase, Rounding | Aggregating) and live.phase.record.total is not None:

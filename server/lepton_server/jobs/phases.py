@@ -109,6 +109,8 @@ class Roll:
     #: The newest model; None until the initial one is made.
     model: ModelView | None = None
     optimizer: Digest | None = None
+    #: The newest model packed for members without the one before; None where models go down whole or are computed.
+    snapshot: Digest | None = None
     next_round: RoundNumber = FIRST_ROUND
     #: Rounds aborted since the last completed one.
     aborted_in_row: int = 0

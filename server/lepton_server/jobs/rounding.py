@@ -228,7 +228,8 @@ def _advance(draft: Draft, phase: Aggregating, event: ev.AggregateDone) -> Resul
     )
     draft.forget_payloads(record)
     for member in phase.result.survivors:
-        published = Published(event.link) if event.link else None
+        # What a plain round leads down by is asked for with the snapshot, when the next round begins.
+        published = Published(event.link) if event.link and facts.job.aggregation.secure else None
         draft.close_round(member, record.number, RoundOutcome.COMPLETED, "", published)
     view = ModelView(
         job=facts.job_id,
@@ -248,7 +249,7 @@ def _advance(draft: Draft, phase: Aggregating, event: ev.AggregateDone) -> Resul
     if not event.changed:
         text = f"round {record.number}: the model did not change; nothing usable was contributed"
         return end(draft, phase, JobState.FAILED, text)
-    draft.take_model(view, optimizer=event.optimizer)
+    draft.take_model(view, optimizer=event.optimizer, snapshot=event.snapshot)
     draft.roll = replace(draft.roll, aborted_in_row=0, answered=frozenset())
     if view.version >= facts.job.training.rounds:
         return Finishing(draft.roll), draft.effects
@@ -265,5 +266,6 @@ def aggregate_effect(facts: Facts, phase: Aggregating) -> ev.RunAggregate:
         phase.record.total or Digest(""),  # kept in the transaction that froze the survivors; none in the plain
         phase.result,
         Digest(model.digest if model is not None else ""),
+        phase.roll.version,
         phase.roll.optimizer,
     )

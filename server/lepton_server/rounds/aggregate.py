@@ -9,12 +9,13 @@ from safetensors.numpy import load, save
 
 from lepton_core.chain import Link, encode_link
 from lepton_core.errors import LeptonError
-from lepton_core.ids import Digest
+from lepton_core.ids import Digest, ModelVersion
 from lepton_core.layout import Vector
 from lepton_core.optimizer import OptimizerState, apply_update
 from lepton_core.plain.server import PlainResult
 from lepton_core.secagg.transcript import RoundResult
 from lepton_core.secagg.unmask import Run, unmask
+from lepton_pool.downlink import Descent, descend, is_published_exact, prefers_deltas
 from lepton_pool.measured import Measured
 from lepton_pool.models import architecture_of, model_layout
 from lepton_pool.plain import mean_plain
@@ -22,6 +23,9 @@ from lepton_pool.steps import next_model
 from lepton_pool.weights import decode_weights, encode_weights
 from lepton_server.jobs.events import AggregateDone, AggregateFailed, RunAggregate
 from lepton_server.store.port import Artifacts
+
+#: Where the optimizer's state keeps the exact model, if members hold a coarser one.
+_EXACT = "exact"
 
 
 def run(effect: RunAggregate, artifacts: Artifacts, parallel: Run = map) -> AggregateDone | AggregateFailed:
@@ -50,11 +54,16 @@ def _aggregate(effect: RunAggregate, result: RoundResult, artifacts: Artifacts, 
 
 
 def _mean(effect: RunAggregate, result: PlainResult, artifacts: Artifacts) -> AggregateDone:
-    """In the plain: the members' mean update by weight, and the server optimizer's step."""
-    before, state = _model(effect, artifacts)
+    """In the plain: the members' mean update by weight, and the server optimizer's step on the exact model."""
+    held, known = _model(effect, artifacts)
+    before, state = known.get(_EXACT, held), {name: vector for name, vector in known.items() if name != _EXACT}
     payloads = (artifacts.get(Digest(result.payload_digests[member].hex())) for member in result.survivors)
     after, state_after = apply_update(effect.job.training.server, before, mean_plain(effect.job, payloads), state)
-    return _kept(effect, _Ended(before, after, state_after, link=None, pair_masks=0), artifacts)
+    if is_published_exact(effect.job, ModelVersion(effect.version + 1)):
+        return _kept(effect, _Ended(before, after, state_after, link=b"", pair_masks=0), artifacts)
+    down = descend(held, effect.model, after)
+    kept = {**state_after, _EXACT: after}
+    return _kept(effect, _Ended(before, after, kept, down.delta, pair_masks=0, down=down), artifacts)
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,10 +73,12 @@ class _Ended:
     before: Vector
     after: Vector
     state: OptimizerState
-    #: None in the plain: nobody but the coordinator could check it.
-    link: bytes | None
+    #: Empty where members download the model: in the plain nobody but the coordinator could check a link.
+    link: bytes
     pair_masks: int
     measured: Measured | None = None
+    #: What is published in place of `after`, if that goes down in steps.
+    down: Descent | None = None
 
 
 def _model(effect: RunAggregate, artifacts: Artifacts) -> tuple[Vector, OptimizerState]:
@@ -77,17 +88,26 @@ def _model(effect: RunAggregate, artifacts: Artifacts) -> tuple[Vector, Optimize
 
 def _kept(effect: RunAggregate, ended: _Ended, artifacts: Artifacts) -> AggregateDone:
     layout = model_layout(architecture_of(effect.job))
-    model, measured = encode_weights(layout, ended.after), ended.measured
+    model = encode_weights(layout, ended.after if ended.down is None else ended.down.held)
+    measured = ended.measured
     return AggregateDone(
         job=effect.job_id,
         round=effect.round,
         digest=artifacts.put(model),
         optimizer=artifacts.put(save(dict(ended.state))),
-        link=artifacts.put(ended.link) if ended.link is not None else Digest(""),
+        link=artifacts.put(ended.link) if ended.link else Digest(""),
         changed=not np.array_equal(ended.before, ended.after),
         pair_masks_reconstructed=ended.pair_masks,
-        bytes_down=len(model if ended.link is None else ended.link),
+        bytes_down=_bytes_down(model, ended, layout.length),
         clipped_members=measured.clipped_members if measured is not None else -1,
         saturated_share=measured.saturated_share if measured is not None else -1.0,
         squared_error=measured.squared_error if measured is not None else -1.0,
+        snapshot=artifacts.put(ended.down.snapshot) if ended.down is not None else None,
     )
+
+
+def _bytes_down(model: bytes, ended: _Ended, length: int) -> int:
+    """What a member downloads that was in the round before."""
+    if ended.down is None:
+        return len(ended.link or model)
+    return len(ended.link if ended.link and prefers_deltas(1, length) else ended.down.snapshot)

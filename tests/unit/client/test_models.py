@@ -15,7 +15,7 @@ from lepton_core.ids import Digest, JobId, ModelVersion, RoundNumber, digest_of
 from lepton_core.secagg.messages import ConsistencySignature
 from lepton_core.secagg.terms import Setup, commit_nonce, survivors_digest
 from lepton_core.secagg.transcript import Transcript
-from lepton_core.session import Published
+from lepton_core.session import Lineage, Published
 from lepton_pool.models import architecture_of, initial_vector, model_layout
 from lepton_pool.steps import encode_update
 from lepton_pool.terms import derive_ring_plan, derive_terms
@@ -105,9 +105,9 @@ class Fetches:
         self.download = server.download
         self._server = server
 
-    async def links(self, job: JobId, after: ModelVersion) -> tuple[Digest, ...]:
+    async def lineage(self, job: JobId, after: ModelVersion) -> Lineage:
         assert job == JOB_ID
-        return await self._server.links_after(after)
+        return Lineage(await self._server.links_after(after), None)
 
 
 async def first(_job) -> np.ndarray:
@@ -270,7 +270,7 @@ async def test_first_weights_from_a_file_are_fetched_by_their_digest_and_must_be
             assert len(self._held) <= largest
             return self._held
 
-        async def links(self, job: JobId, after: ModelVersion) -> tuple[Digest, ...]:
+        async def lineage(self, job: JobId, after: ModelVersion) -> Lineage:
             raise AssertionError
 
     async def from_seed(_job) -> np.ndarray:

@@ -187,6 +187,7 @@ def test_a_resolved_job_has_no_target() -> None:
         ({"codec": "top-k", "secure": False}, "aggregation.codec"),
         ({"bits": 2.0, "secure": False}, "bits has no meaning with codec = 'float32'"),
         ({"codec": "eden", "bits": 9.0, "secure": False}, "aggregation.bits"),
+        ({"downlink": "delta"}, "downlink has no meaning with secure = true"),
     ],
 )
 def test_a_codec_that_cannot_be_summed_is_refused_under_masks_with_the_reason(
