@@ -13,7 +13,10 @@ help: ## what the targets do
 
 setup: $(STAMP) ## make the virtual environment, again only when something changed
 
-$(STAMP): pyproject.toml constraints.txt
+# Whatever the installation compiles or installs from.
+NATIVE := hatch_build.py $(wildcard compression/lepton_compression/native/*)
+
+$(STAMP): pyproject.toml constraints.txt $(filter-out %.so %__pycache__,$(NATIVE))
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Lepton needs Python 3.11 or newer; found $$($(PYTHON) --version) at $(PYTHON)"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing Lepton and its tools into $(VENV) (a few minutes the first time)"

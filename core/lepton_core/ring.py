@@ -18,6 +18,8 @@ Lanes = npt.NDArray[np.int64]
 LANE_BITS = (8, 9, 10, 12, 16, 21, 32)
 #: Widths at which a word's lanes, lowest first, are its bytes in memory as integers of that width.
 _STORED: dict[int, np.dtype[Any]] = {8: np.dtype("<u1"), 16: np.dtype("<u2"), 32: np.dtype("<u4")}
+#: Words packed at a time: their lanes are read once for each lane of a word, and stay in the cache until then.
+_TILE = 2**14
 
 
 def lanes_per_word(bits: int) -> int:
@@ -89,9 +91,13 @@ def pack(values: Lanes, bits: int) -> Words:
     if stored is not None and len(values) and int(unsigned.max()) < 2**bits:
         return padded.astype(stored).view("<u8").astype(np.uint64, copy=False)  # no carry: lanes are what memory holds
     grid = padded.reshape(-1, per_word)  # (words, lanes a word)
-    words = grid[:, 0].copy()
-    for lane in range(1, per_word):
-        words += grid[:, lane] << np.uint64(lane * bits)
+    words = np.empty(len(grid), dtype=np.uint64)
+    for start in range(0, len(words), _TILE):
+        tile, lanes = words[start : start + _TILE], grid[start : start + _TILE]
+        tile[:] = lanes[:, per_word - 1]
+        for lane in reversed(range(per_word - 1)):
+            tile <<= np.uint64(bits)
+            tile += lanes[:, lane]
     return words
 
 
@@ -113,6 +119,9 @@ def unpack(words: Words, bits: int, length: int) -> Lanes:
         return words.astype("<u8", copy=False).view(stored)[:length].astype(np.int64)
     mask = np.uint64(2**bits - 1)
     grid = np.empty((len(words), per_word), dtype=np.uint64)
-    for lane in range(per_word):
-        grid[:, lane] = (words >> np.uint64(lane * bits)) & mask
+    for start in range(0, len(words), _TILE):
+        rest, lanes = words[start : start + _TILE].copy(), grid[start : start + _TILE]
+        for lane in range(per_word):
+            np.bitwise_and(rest, mask, out=lanes[:, lane])
+            rest >>= np.uint64(bits)
     return grid.reshape(-1)[:length].view(np.int64)

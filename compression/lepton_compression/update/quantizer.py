@@ -23,6 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from lepton_compression.native import load_kernels
 from lepton_compression.update.plan import RingPlan
 from lepton_compression.update.streams import CHUNK
 from lepton_core.layout import Vector
@@ -49,35 +50,82 @@ def quantize(rotated: Vector, plan: RingPlan, words: RoundingWords, *, offset: i
 
     `words` round: secret and fresh, or the round's dither words, to which `offset` is added modulo 2^16.
     """
-    fraction_bits = plan.fraction_bits
-    bound = np.float32(plan.max_value * 2.0 ** (fraction_bits - 1))  # exact: at most 2^30 with 20 significant bits
-    unit = np.float32(float(bound) / plan.scale)
-    middle = np.int32(plan.max_value << (fraction_bits - 1))
-    drop = np.uint16(16 - fraction_bits)
     lanes = np.empty(plan.padded_length, dtype=np.int64)
+    levels = _Levels.of(plan)
     saturated, squared_error = 0, 0.0
     start = 0
     for common in words:
         stop = start + len(common)
-        random = (common + np.uint16(offset)) >> drop
-        scaled = rotated[start:stop] * unit
-        beyond = np.abs(scaled)
-        saturated += int(np.count_nonzero(beyond > bound))
-        clipped = np.clip(scaled, -bound, bound, out=beyond)
-        fixed = np.rint(clipped).astype(np.int32)
-        fixed += middle
-        fixed += random
-        fixed >>= np.int32(fraction_bits)
-        lanes[start:stop] = fixed
-        fixed <<= np.int32(fraction_bits)
-        fixed -= middle
-        if plan.dithered:
-            fixed -= random
-            scaled -= np.float32(2.0 ** (fraction_bits - 1) - 0.5)
-        scaled -= fixed
-        squared_error += float(scaled @ scaled)
+        difference = np.empty(len(common), dtype=np.float32)
+        saturated += levels.round(rotated[start:stop], common, offset, lanes[start:stop], difference)
+        squared_error += float(difference @ difference)
         start = stop
-    return Quantized(lanes, saturated, squared_error / float(unit) ** 2)
+    return Quantized(lanes, saturated, squared_error / float(levels.unit) ** 2)
+
+
+@dataclass(frozen=True)
+class _Levels:
+    """The levels of a lane, in fixed point with `fraction_bits` bits below a level."""
+
+    fraction_bits: int
+    #: Half of the levels; exact: at most 2^30 with 20 significant bits.
+    bound: np.float32
+    #: Steps in one unit of a rotated value.
+    unit: np.float32
+    #: Steps from level 0 to the value 0.
+    middle: int
+    dithered: bool
+
+    @classmethod
+    def of(cls, plan: RingPlan) -> _Levels:
+        bound = np.float32(plan.max_value * 2.0 ** (plan.fraction_bits - 1))
+        return cls(
+            plan.fraction_bits,
+            bound,
+            np.float32(float(bound) / plan.scale),
+            plan.max_value << (plan.fraction_bits - 1),
+            plan.dithered,
+        )
+
+    def round(
+        self,
+        rotated: Vector,
+        common: npt.NDArray[np.uint16],
+        offset: int,
+        lanes: Lanes,
+        difference: npt.NDArray[np.float32],
+    ) -> int:
+        """Fill lanes, and the steps by which each is off; how many values lay beyond the bound."""
+        kernels = load_kernels()
+        if kernels is not None:
+            return kernels.quantize(
+                rotated,
+                common,
+                lanes,
+                difference,
+                offset=offset,
+                fraction_bits=self.fraction_bits,
+                middle=self.middle,
+                bound=float(self.bound),
+                unit=float(self.unit),
+                dithered=self.dithered,
+            )
+        random = (common + np.uint16(offset)) >> np.uint16(16 - self.fraction_bits)
+        np.multiply(rotated, self.unit, out=difference)
+        beyond = np.abs(difference)
+        saturated = int(np.count_nonzero(beyond > self.bound))
+        fixed = np.rint(np.clip(difference, -self.bound, self.bound, out=beyond)).astype(np.int32)
+        fixed += np.int32(self.middle)
+        fixed += random
+        fixed >>= np.int32(self.fraction_bits)
+        lanes[:] = fixed
+        fixed <<= np.int32(self.fraction_bits)
+        fixed -= np.int32(self.middle)
+        if self.dithered:
+            fixed -= random
+            difference -= np.float32(2.0 ** (self.fraction_bits - 1) - 0.5)
+        difference -= fixed
+        return saturated
 
 
 def dequantize_sum(
@@ -90,14 +138,21 @@ def dequantize_sum(
     """
     fraction_bits = plan.fraction_bits
     taken = _dither_sums(offsets, fraction_bits) if words is not None else None
+    middle = members * plan.max_value
+    kernels = load_kernels()
     steps = np.empty(plan.padded_length, dtype=np.float64)
     for start in range(0, plan.padded_length, CHUNK):
         # floor(v + u) - (u - mean of u): twice the level, so that the middle L / 2 and the mean of u are whole.
-        exact = total[start : start + CHUNK] * 2 - members * plan.max_value
+        piece, target = total[start : start + CHUNK], steps[start : start + CHUNK]
+        common = next(words) if words is not None else None
+        if kernels is not None:
+            kernels.dequantize(piece, common, taken, target, middle=middle, fraction_bits=fraction_bits)
+            continue
+        exact = piece * 2 - middle
         exact <<= fraction_bits
-        if words is not None and taken is not None:
-            exact -= taken[next(words)]
-        steps[start : start + CHUNK] = exact
+        if common is not None and taken is not None:
+            exact -= taken[common]
+        target[:] = exact
     return steps
 
 

@@ -17,7 +17,7 @@ minus), ceil(4096 m / 64) words of second signs if columns are mixed, 1 word of 
 tail's sorting keys; the offset is its word modulo P // T.
 
 Guarantees: linear and orthonormal. On float64 integers below 2^33 the grid is exact, and every other block is exact
-but for one multiplication by a constant: the result is the same on every machine.
+but for one multiplication by a constant: the result is the same on every machine, compiled or in numpy.
 
 Source: Ailon & Chazelle 2009; Suresh et al. 2017, section 3, for rotated quantization of updates.
 """
@@ -31,6 +31,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from lepton_compression.native import load_kernels
 from lepton_compression.update.plan import LARGEST_BLOCK, SMALLEST_BLOCK
 from lepton_compression.update.streams import philox_words
 from lepton_core.errors import CodecError
@@ -84,7 +85,7 @@ class Rotation:
         if self._blocks:
             grid = out[:cut].reshape(LARGEST_BLOCK, self._blocks)
             self._mix(head, grid)
-            _transform_grid(grid, grid)
+            _transform_grid(grid)
         signed = tail[self._tail_order] * self._signs[cut:]
         start = 0
         for size in _tail_blocks(self._tail_length):
@@ -96,9 +97,9 @@ class Rotation:
         """The vector that `forward` would turn into this one, shape (length,), of the same float type."""
         self._require(rotated)
         cut = self._blocks * LARGEST_BLOCK
-        grid = np.empty((LARGEST_BLOCK, self._blocks), dtype=rotated.dtype)
+        grid = rotated[:cut].reshape(LARGEST_BLOCK, self._blocks).copy()
         if self._blocks:
-            _transform_grid(rotated[:cut].reshape(LARGEST_BLOCK, self._blocks), grid)
+            _transform_grid(grid)
         tail = np.empty(self._tail_length, dtype=rotated.dtype)
         start = 0
         for size in _tail_blocks(self._tail_length):
@@ -143,6 +144,10 @@ class Rotation:
         if not self._mixed:
             np.multiply(grid, signs, out=out)
             return
+        kernels = load_kernels()
+        if kernels is not None:
+            kernels.mix(grid, signs, self._second_signs, out, self._mixed)
+            return
         factor = _hadamard(self._mixed, head.dtype, scale=self._mixed**-0.5)
         for rows in self._row_slices():
             signed = grid[rows] * signs[rows]
@@ -158,6 +163,10 @@ class Rotation:
         head = np.empty_like(grid)
         if not self._mixed:
             np.multiply(grid, signs, out=head)
+            return head.reshape(-1)
+        kernels = load_kernels()
+        if kernels is not None:
+            kernels.unmix(grid, signs, self._second_signs, head, self._mixed)
             return head.reshape(-1)
         factor = _hadamard(self._mixed, grid.dtype, scale=self._mixed**-0.5)
         for rows in self._row_slices():
@@ -201,18 +210,21 @@ def _tail_blocks(length: int) -> list[int]:
     return [1 << bit for bit in reversed(range(length.bit_length())) if length >> bit & 1]
 
 
-def _transform_grid(grid: npt.NDArray[F], out: npt.NDArray[F]) -> None:
-    """The orthonormal Hadamard transform of each column of (4096, m) into `out`, which may be `grid` itself."""
+def _transform_grid(grid: npt.NDArray[F]) -> None:
+    """The orthonormal Hadamard transform of each column of (4096, m), in place."""
+    kernels = load_kernels()
+    if kernels is not None:
+        kernels.transform(grid)
+        return
     factor = _hadamard(_FACTOR, grid.dtype, scale=0.25)  # three make 1 / sqrt(4096), exactly
     first = np.empty((LARGEST_BLOCK, min(_COLUMNS, grid.shape[1])), dtype=grid.dtype)
     second = np.empty_like(first)
     for start in range(0, grid.shape[1], _COLUMNS):
-        source, target = grid[:, start : start + _COLUMNS], out[:, start : start + _COLUMNS]
-        columns = source.shape[1]
-        one, two = first[:, :columns], second[:, :columns]
-        np.matmul(factor, source.reshape(256, 16, columns), out=one.reshape(256, 16, columns))
+        columns = grid[:, start : start + _COLUMNS]
+        one, two = first[:, : columns.shape[1]], second[:, : columns.shape[1]]
+        np.matmul(factor, columns.reshape(256, 16, -1), out=one.reshape(256, 16, -1))
         np.matmul(factor, _middle(one), out=_middle(two))
-        np.matmul(factor, _outer(two), out=_outer(target))
+        np.matmul(factor, _outer(two), out=_outer(columns))
 
 
 def _middle(grid: npt.NDArray[F]) -> npt.NDArray[F]:

@@ -1,0 +1,159 @@
+"""Compiled inner loops of rotation and rounding, where the installation had a C compiler.
+
+`load_kernels` gives them, or None: then numpy computes the same, more slowly. They are built with the package by
+`build.py`, and are used only if they were built from the very sources that lie beside them.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lepton_compression.native.build import LIBRARY, source_digest
+from lepton_core.errors import CodecError
+
+_FOLDER = Path(__file__).parent
+_ROWS = 4096
+
+_POINTER, _INT, _FLOAT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
+_ARGUMENTS = {
+    "lepton_transform": (_POINTER, _INT),
+    "lepton_mix": (*[_POINTER] * 5, _INT, _INT),
+    "lepton_unmix": (*[_POINTER] * 5, _INT, _INT),
+    "lepton_quantize": (_POINTER, _POINTER, _INT, _INT, _INT, _INT, _FLOAT, _FLOAT, _INT, _POINTER, _POINTER),
+    "lepton_dequantize": (_POINTER, _POINTER, _POINTER, _INT, _INT, _INT, _POINTER),
+}
+_SUFFIX = {np.dtype(np.float32): "f32", np.dtype(np.float64): "f64"}
+
+Array = npt.NDArray[Any]
+
+
+class Kernels:
+    """The loops of one library. Arrays are checked here: contiguous, of the right type and length."""
+
+    def __init__(self, library: ctypes.CDLL) -> None:
+        self._calls: dict[str, Any] = {}
+        for name, arguments in _ARGUMENTS.items():
+            floats = ("_f32", "_f64") if name in {"lepton_transform", "lepton_mix", "lepton_unmix"} else ("",)
+            for suffix in floats:
+                call = getattr(library, name + suffix)
+                call.argtypes = arguments
+                call.restype = _INT if name == "lepton_quantize" else None
+                self._calls[name + suffix] = call
+
+    def transform(self, grid: Array) -> None:
+        """The orthonormal Hadamard transform of each column of (4096, m), in place; float32 or float64."""
+        columns = _columns(grid)
+        self._calls[f"lepton_transform_{_SUFFIX[grid.dtype]}"](_at(grid, grid.dtype, grid.size), columns)
+
+    def mix(self, source: Array, signs: Array, second_signs: Array, target: Array, side: int) -> None:
+        """`Rotation`'s signs and mixing of the columns of (4096, m), m >= side, into another grid; side 4 or 16."""
+        self._call_mixing("lepton_mix", (source, signs, second_signs, target), side)
+
+    def unmix(self, source: Array, signs: Array, second_signs: Array, target: Array, side: int) -> None:
+        """What `mix` would turn into the source."""
+        self._call_mixing("lepton_unmix", (source, signs, second_signs, target), side)
+
+    def quantize(
+        self,
+        rotated: Array,
+        words: Array,
+        lanes: Array,
+        difference: Array,
+        *,
+        offset: int,
+        fraction_bits: int,
+        middle: int,
+        bound: float,
+        unit: float,
+        dithered: bool,
+    ) -> int:
+        """One piece of `quantizer.quantize`: lanes, and by how many steps each is off; the count of saturated."""
+        count = rotated.size
+        saturated: int = self._calls["lepton_quantize"](
+            _at(rotated, np.float32, count),
+            _at(words, np.uint16, count),
+            count,
+            offset,
+            fraction_bits,
+            middle,
+            bound,
+            unit,
+            dithered,
+            _at(lanes, np.int64, count),
+            _at(difference, np.float32, count),
+        )
+        return saturated
+
+    def dequantize(
+        self, total: Array, words: Array | None, taken: Array | None, steps: Array, *, middle: int, fraction_bits: int
+    ) -> None:
+        """One piece of `quantizer.dequantize_sum`; `taken` has 2^16 values, one a word."""
+        count = total.size
+        self._calls["lepton_dequantize"](
+            _at(total, np.int64, count),
+            _at(words, np.uint16, count) if words is not None else None,
+            _at(taken, np.int64, 2**16) if taken is not None and words is not None else None,
+            count,
+            middle,
+            fraction_bits,
+            _at(steps, np.float64, count),
+        )
+
+    def _call_mixing(self, name: str, arrays: tuple[Array, Array, Array, Array], side: int) -> None:
+        source, signs, second_signs, target = arrays
+        columns, row = _columns(source), np.empty(source.shape[1], dtype=source.dtype)
+        if side not in {4, 16} or columns < side:
+            raise CodecError("columns that cannot be mixed so", expected="4 or 16, of as many columns", got=str(side))
+        self._calls[f"{name}_{_SUFFIX[source.dtype]}"](
+            _at(source, source.dtype, source.size),
+            _at(signs, np.int8, source.size),
+            _at(second_signs, np.int8, source.size),
+            _at(target, source.dtype, source.size),
+            _at(row, source.dtype, columns),
+            columns,
+            side,
+        )
+
+
+@lru_cache(maxsize=1)
+def load_kernels() -> Kernels | None:
+    """The compiled loops, or None where none were built, or from other sources than these."""
+    return open_kernels(_FOLDER / LIBRARY)
+
+
+def open_kernels(path: Path) -> Kernels | None:
+    """The loops of this library, or None if it is not there, cannot be loaded or was built from other sources."""
+    try:
+        library = ctypes.CDLL(str(path))
+        library.lepton_source.restype = ctypes.c_char_p
+        built_from = library.lepton_source()
+    except (OSError, AttributeError):
+        return None
+    return Kernels(library) if built_from == source_digest(_FOLDER).encode() else None
+
+
+def _columns(grid: Array) -> int:
+    if grid.ndim != 2 or grid.shape[0] != _ROWS or grid.dtype not in _SUFFIX:
+        raise CodecError(
+            "not a grid of blocks",
+            expected=f"float32 or float64 of shape ({_ROWS}, m)",
+            got=f"{grid.dtype} {grid.shape}",
+        )
+    return int(grid.shape[1])
+
+
+def _at(array: Array, dtype: npt.DTypeLike, size: int) -> int:
+    """Where the array begins, if it is what a loop reads."""
+    if array.dtype != dtype or array.size != size or not array.flags.c_contiguous:
+        raise CodecError(
+            "not an array a compiled loop takes",
+            expected=f"{size} contiguous {np.dtype(dtype)}",
+            got=f"{array.dtype} of shape {array.shape}",
+        )
+    return int(array.ctypes.data)

@@ -1,0 +1,162 @@
+"""The compiled loops compute what numpy does: the same bits wherever a decoder must agree with every other."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+from lepton_compression import native
+from lepton_compression.native.build import LIBRARY, build_library
+from lepton_compression.update import decode_sum, derive_dither, derive_plan, encode, quantizer, rotation
+from lepton_compression.update.quantizer import dequantize_sum, quantize
+from lepton_compression.update.rotation import Rotation
+from lepton_compression.update.streams import dither_words, keystream_uint16
+from lepton_core.errors import CodecError
+from lepton_core.ports import SystemRandomness
+
+SEED = bytes(range(32))
+BLOCKS = [1, 3, 4, 5, 15, 16, 17, 33, 100, 513]
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory):
+    if not any(map(shutil.which, ("cc", "gcc", "clang"))):
+        pytest.skip("this machine has no C compiler, so there is nothing to compare numpy with")
+    target = tmp_path_factory.mktemp("native") / LIBRARY
+    assert build_library(native._FOLDER, target) is None
+    return target
+
+
+@pytest.fixture(scope="module")
+def kernels(library):
+    opened = native.open_kernels(library)
+    assert opened is not None
+    return opened
+
+
+@pytest.fixture
+def either(kernels, monkeypatch):
+    """Call something with the compiled loops, and again in numpy."""
+
+    def run(function):
+        found = []
+        for chosen in (kernels, None):
+            monkeypatch.setattr(rotation, "load_kernels", lambda chosen=chosen: chosen)
+            monkeypatch.setattr(quantizer, "load_kernels", lambda chosen=chosen: chosen)
+            found.append(function())
+        return found
+
+    return run
+
+
+@pytest.mark.parametrize("blocks", BLOCKS)
+def test_integers_rotate_to_the_same_bits_in_both(either, blocks):
+    steps = np.random.default_rng(blocks).integers(-(2**33), 2**33, 4096 * blocks + 16).astype(np.float64)
+    turned = Rotation(SEED, len(steps))
+    for function in (turned.forward, turned.inverse):
+        compiled, plain = either(lambda function=function: function(steps))
+        assert np.array_equal(compiled, plain)
+
+
+@pytest.mark.parametrize("blocks", BLOCKS)
+def test_floats_rotate_to_the_same_values_in_both(either, blocks):
+    vector = np.random.default_rng(blocks).standard_normal(4096 * blocks).astype(np.float32)
+    turned = Rotation(SEED, len(vector))
+    for function in (turned.forward, turned.inverse):
+        compiled, plain = either(lambda function=function: function(vector))
+        assert np.allclose(compiled, plain, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("profile", ["exact", "default", "lean", "tiny"])
+@pytest.mark.parametrize("dithered", [True, False])
+def test_values_round_to_the_same_lanes_in_both(either, profile, dithered):
+    plan = derive_plan(
+        model_length=150_000,
+        kept_fraction=1.0,
+        profile=profile,
+        update_norm=1.0,
+        members_max=20,
+        dithered=dithered,
+    )
+    rotated = np.random.default_rng(0).standard_t(2, plan.padded_length).astype(np.float32) * np.float32(plan.scale)
+    rotated[:5] = [0.0, plan.scale, -plan.scale, 1e9, -1e9]
+
+    def round_once():
+        words = keystream_uint16(SEED, plan.padded_length)
+        return quantize(rotated, plan, words, offset=54_321 if dithered else 0)
+
+    compiled, plain = either(round_once)
+    assert np.array_equal(compiled.lanes, plain.lanes)
+    assert compiled.saturated == plain.saturated > 5
+    assert compiled.squared_error == pytest.approx(plain.squared_error, rel=1e-6)
+
+
+@pytest.mark.parametrize("dithered", [True, False])
+def test_sums_become_the_same_steps_in_both(either, dithered):
+    plan = derive_plan(
+        model_length=150_000,
+        kept_fraction=1.0,
+        profile="exact",
+        update_norm=1.0,
+        members_max=3,
+        dithered=dithered,
+    )
+    total = np.random.default_rng(0).integers(0, 3 * plan.max_value, plan.padded_length)
+    compiled, plain = either(
+        lambda: dequantize_sum(
+            total, 3, plan, dither_words(SEED, plan.padded_length) if dithered else None, [7, 77, 65_535] * dithered
+        )
+    )
+    assert np.array_equal(compiled, plain)
+
+
+def test_everybody_decodes_the_same_mean_with_either(either):
+    plan = derive_plan(
+        model_length=100_003, kept_fraction=0.9, profile="default", update_norm=1.0, members_max=5, dithered=True
+    )
+    dithers = [derive_dither(SEED, bytes([member])) for member in range(3)]
+    updates = np.random.default_rng(0).standard_normal((3, plan.model_length)).astype(np.float32)
+    total = sum(
+        encode(update, plan, SEED, SystemRandomness(), dither=dither)
+        for update, dither in zip(updates, dithers, strict=True)
+    )
+    compiled, plain = either(lambda: decode_sum(total, 3, plan, SEED, dithers=dithers))
+    assert np.array_equal(compiled.view(np.uint32), plain.view(np.uint32))
+
+
+def test_a_library_of_other_sources_is_not_used(library, tmp_path):
+    stale = tmp_path / LIBRARY
+    built_from = native.source_digest(native._FOLDER).encode()
+    content = library.read_bytes()
+    assert built_from in content
+    stale.write_bytes(content.replace(built_from, built_from[::-1]))
+    assert native.open_kernels(stale) is None
+
+
+def test_what_is_no_library_is_not_used(tmp_path):
+    assert native.open_kernels(tmp_path / LIBRARY) is None
+    (tmp_path / LIBRARY).write_bytes(b"no library")
+    assert native.open_kernels(tmp_path / LIBRARY) is None
+
+
+@pytest.mark.parametrize("compiler", ["false", "/nowhere/cc -O1"])
+def test_a_compiler_that_fails_leaves_nothing_behind(tmp_path, monkeypatch, compiler):
+    monkeypatch.setenv("CC", compiler)
+    failure = build_library(native._FOLDER, tmp_path / LIBRARY)
+    assert failure is not None
+    assert "failed" in failure
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_arrays_of_another_shape_never_reach_a_compiled_loop(kernels):
+    grid, signs = np.zeros((4096, 16), dtype=np.float32), np.ones(4096 * 16, dtype=np.int8)
+    with pytest.raises(CodecError, match="grid"):
+        kernels.transform(grid[:4095])
+    with pytest.raises(CodecError, match="grid"):
+        kernels.transform(grid.astype(np.float16))
+    with pytest.raises(CodecError, match="compiled loop"):
+        kernels.transform(grid[:, :8])
+    with pytest.raises(CodecError, match="compiled loop"):
+        kernels.mix(grid, signs[1:], signs, grid.copy(), 16)
+    with pytest.raises(CodecError, match="mixed"):
+        kernels.mix(grid[:, :8].copy(), signs[: 4096 * 8], signs[: 4096 * 8], grid[:, :8].copy(), 16)
