@@ -65,6 +65,8 @@ class EncodingView:
     saturated_share: float = -1.0
     #: E = sum (x - x_hat)^2 of one member's update as it was sent.
     squared_error: float = -1.0
+    #: Relative error of rotating the decoded sum forward again; a sum whose test fails becomes no model.
+    decode_residual: float = -1.0
 
 
 @dataclass(frozen=True)

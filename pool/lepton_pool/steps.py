@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lepton_compression.update import decode_sum, derive_dither, encode_with_report
+from lepton_compression.update import decode_and_test, decode_sum, derive_dither, encode_with_report
 from lepton_core.errors import CodecError
 from lepton_core.ids import MemberId
 from lepton_core.job import Job
@@ -55,13 +55,18 @@ class Decoded:
     mean: Vector
     #: None in a private job, or if a member has spoilt it.
     measured: Measured | None
+    #: Relative error of the decoding's self-test; 0 if it was not asked for.
+    residual: float
 
 
-def decode_mean(job: Job, words: Words, members: Sequence[MemberId], codec_seed: bytes) -> Decoded:
+def decode_mean(
+    job: Job, words: Words, members: Sequence[MemberId], codec_seed: bytes, *, self_test: bool = False
+) -> Decoded:
     """The mean update of the unmasked sum over these members' words.
 
     Raises:
         CodecError: words that no sum of so many members gives, or members without any weight.
+        FaultError: the self-test, if asked for, shows that this machine computes wrongly.
     """
     plan = derive_ring_plan(job)
     if not members:
@@ -73,8 +78,11 @@ def decode_mean(job: Job, words: Words, members: Sequence[MemberId], codec_seed:
     if is_measured(job):
         measured = measured_of(next(parts), len(members), plan)
     dithers = [derive_dither(codec_seed, member) for member in members] if plan.dithered else []
-    mean = decode_sum(lanes, len(members), plan, codec_seed, dithers=dithers, weights=shares)
-    return Decoded(mean, measured)
+    if self_test:
+        mean, residual = decode_and_test(lanes, len(members), plan, codec_seed, dithers=dithers, weights=shares)
+    else:
+        mean, residual = decode_sum(lanes, len(members), plan, codec_seed, dithers=dithers, weights=shares), 0.0
+    return Decoded(mean, measured, residual)
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,19 +94,29 @@ class Advanced:
     state: OptimizerState
     #: What encoding has cost the members; None in a private job.
     measured: Measured | None
+    #: Relative error of the decoding's self-test; 0 if it was not asked for.
+    residual: float
 
 
 def next_model(
-    job: Job, model: Vector, state: OptimizerState, words: Words, *, members: Sequence[MemberId], codec_seed: bytes
+    job: Job,
+    model: Vector,
+    state: OptimizerState,
+    words: Words,
+    *,
+    members: Sequence[MemberId],
+    codec_seed: bytes,
+    self_test: bool = False,
 ) -> Advanced:
     """What follows from a model and the unmasked sum of a round on it.
 
     Raises:
         CodecError: as `decode_mean`, or a next model with a value that is not finite.
+        FaultError: as `decode_mean`.
     """
-    decoded = decode_mean(job, words, members, codec_seed)
+    decoded = decode_mean(job, words, members, codec_seed, self_test=self_test)
     after, state_after = apply_update(job.training.server, model, decoded.mean, state)
-    return Advanced(after, state_after, decoded.measured)
+    return Advanced(after, state_after, decoded.measured, decoded.residual)
 
 
 def _unpacked(words: Words, groups: Sequence[LaneGroup]) -> list[np.ndarray[tuple[int], np.dtype[np.int64]]]:

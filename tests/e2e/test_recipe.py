@@ -84,6 +84,7 @@ def test_a_job_of_one_byte_a_parameter_tells_what_it_cost_and_learns_as_well(sit
         assert told.bytes_down > done.payload_bytes  # the sum, and who signed it
         assert told.clipped_members == 0
         assert 0 <= told.saturated_share <= 2 * told.expected_saturation
+        assert 0 <= told.decode_residual < 1e-12
         assert 0 < told.squared_error < 0.01  # of updates whose norms are 0.2 to 0.73
 
 

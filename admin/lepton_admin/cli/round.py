@@ -48,6 +48,9 @@ def show(
             "download of a member": f"{view.encoding.bytes_down} bytes" if view.encoding.bytes_down else "-",
             "expected error of the mean": f"{view.encoding.expected_error:.2g} of the squared norm bound",
             **_measured(view.encoding),
+            "decode self-test": (
+                f"passed, off by {view.encoding.decode_residual:.2g}" if view.encoding.decode_residual >= 0 else "-"
+            ),
             "protocol messages of all members": f"{view.message_bytes} bytes",
             "started": moment(view.started),
             "ended": moment(view.ended),

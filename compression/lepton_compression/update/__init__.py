@@ -13,7 +13,7 @@ from lepton_compression.update.codecs import (
     payload_bytes,
 )
 from lepton_compression.update.mask import Indices, kept_indices
-from lepton_compression.update.pipeline import EncodeReport, decode_sum, encode, encode_with_report
+from lepton_compression.update.pipeline import EncodeReport, decode_and_test, decode_sum, encode, encode_with_report
 from lepton_compression.update.plan import CODEC_VERSION, SEED_BYTES, Profile, RingPlan, RowGroup, derive_plan
 from lepton_compression.update.streams import derive_dither
 from lepton_compression.update.targets import Numbers, plan_for_bytes, plan_for_error
@@ -34,6 +34,7 @@ __all__ = [
     "RowGroup",
     "Sign",
     "TopK",
+    "decode_and_test",
     "decode_plain_update",
     "decode_sum",
     "derive_dither",

@@ -2,6 +2,7 @@
 
     encode:      1 kept coordinates  2 clip, weigh  3 rotate  4 round into lanes
     decode_sum:  1 check  2 lanes into reals  3 rotate back  4 mean, times 1/p, onto the kept coordinates
+    decode_and_test: the same, and step 3 undone again to see whether this machine computes it rightly
 
 The masked sum of members' lanes is all the server ever decodes. Only the decoder multiplies by 1/p: a member that
 did would multiply its sensitivity. The encoding is ring-summable; it has no state, and no error feedback.
@@ -17,16 +18,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from lepton_compression.update.mask import kept_indices, kept_stretch
 from lepton_compression.update.plan import SEED_BYTES, RingPlan
 from lepton_compression.update.quantizer import dequantize_sum, quantize, step_size
 from lepton_compression.update.rotation import Rotation
 from lepton_compression.update.streams import CHUNK, dither_offset, dither_words, keystream_uint16, require_seed
-from lepton_core.errors import CodecError
+from lepton_core.errors import CodecError, FaultError
 from lepton_core.layout import Vector, require_finite
 from lepton_core.ports import Randomness
 from lepton_core.ring import Lanes
+
+#: Largest relative error of rotating there and back in float64; no sum of rounding errors comes near it.
+_LARGEST_RESIDUAL = 1e-9
 
 
 @dataclass(frozen=True)
@@ -133,6 +138,40 @@ def decode_sum(
         CodecError: a total of another shape or type, or outside [0, members * max_value]; members outside
             [1, members_max]; a seed that is not 32 bytes; dithers that are not as many as the plan asks for.
     """
+    return _decode(total, members, plan, seed, dithers=dithers, weights=weights, test=False)[0]
+
+
+def decode_and_test(
+    total: Lanes,
+    members: int,
+    plan: RingPlan,
+    seed: bytes,
+    *,
+    dithers: Sequence[bytes] = (),
+    weights: float | None = None,
+) -> tuple[Vector, float]:
+    """`decode_sum`, and its self-test's residual: the relative error of rotating what was decoded forward again.
+
+    It is below 1e-15 on a machine that computes rightly: a broken processor, memory or library shows here, before
+    anybody trains on what it made.
+
+    Raises:
+        CodecError: as `decode_sum`.
+        FaultError: a residual above 1e-9.
+    """
+    return _decode(total, members, plan, seed, dithers=dithers, weights=weights, test=True)
+
+
+def _decode(
+    total: Lanes,
+    members: int,
+    plan: RingPlan,
+    seed: bytes,
+    *,
+    dithers: Sequence[bytes],
+    weights: float | None,
+    test: bool,
+) -> tuple[Vector, float]:
     # 1. Nothing is decoded that no sum of encodings can be.
     require_seed(seed, "codec seed")
     _require_total(total, members, plan)
@@ -145,20 +184,39 @@ def decode_sum(
         )
     offsets = [dither_offset(dither) for dither in dithers]
     if _is_nothing(total, members, plan):
-        return np.zeros(plan.model_length, dtype=np.float32)
+        return np.zeros(plan.model_length, dtype=np.float32), 0.0
 
     # 2. and 3. Whole steps, and their exact rotation back.
     words = dither_words(seed, plan.padded_length) if plan.dithered else None
-    steps = Rotation(seed, plan.padded_length).inverse(dequantize_sum(total, members, plan, words, offsets))
+    steps = dequantize_sum(total, members, plan, words, offsets)
+    rotation = Rotation(seed, plan.padded_length)
+    back = rotation.inverse(steps)
+    residual = _require_inverse(rotation.forward(back), steps) if test else 0.0
 
     # 4. One factor for the unit, the mean and 1/p.
     factor = step_size(plan) / (members if weights is None else weights) * kept_stretch(plan)
-    mean = (steps[: plan.kept_length] * factor).astype(np.float32)
+    mean = (back[: plan.kept_length] * factor).astype(np.float32)
     if _keeps_all(plan):
-        return mean
+        return mean, residual
     update = np.zeros(plan.model_length, dtype=np.float32)
     update[kept_indices(plan, seed)] = mean
-    return update
+    return update, residual
+
+
+def _require_inverse(found: npt.NDArray[np.float64], steps: npt.NDArray[np.float64]) -> float:
+    """The relative L2 error of what should be `steps`, shape (padded_length,); `found` is altered."""
+    found -= steps
+    residual = float(np.linalg.norm(found)) / (float(np.linalg.norm(steps)) or 1.0)
+    if not residual <= _LARGEST_RESIDUAL:
+        raise FaultError(
+            "a sum was decoded wrongly: rotated forward again it is another",
+            where="decoding of a round",
+            expected=f"a relative error of at most {_LARGEST_RESIDUAL:g}",
+            got=f"{residual:.3g}",
+            hint="this machine computes wrongly; test its memory and processor, and reinstall numpy",
+            reason="DECODE_SELF_TEST",
+        )
+    return residual
 
 
 def _keeps_all(plan: RingPlan) -> bool:

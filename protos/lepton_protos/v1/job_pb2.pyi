@@ -95,7 +95,7 @@ class DroppedMember(_message.Message):
     def __init__(self, owner: _Optional[str] = ..., step: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class EncodingView(_message.Message):
-    __slots__ = ("codec", "bits_per_parameter", "bytes_down", "expected_error", "expected_saturation", "clipped_members", "saturated_share", "squared_error")
+    __slots__ = ("codec", "bits_per_parameter", "bytes_down", "expected_error", "expected_saturation", "clipped_members", "saturated_share", "squared_error", "decode_residual")
     CODEC_FIELD_NUMBER: _ClassVar[int]
     BITS_PER_PARAMETER_FIELD_NUMBER: _ClassVar[int]
     BYTES_DOWN_FIELD_NUMBER: _ClassVar[int]
@@ -104,6 +104,7 @@ class EncodingView(_message.Message):
     CLIPPED_MEMBERS_FIELD_NUMBER: _ClassVar[int]
     SATURATED_SHARE_FIELD_NUMBER: _ClassVar[int]
     SQUARED_ERROR_FIELD_NUMBER: _ClassVar[int]
+    DECODE_RESIDUAL_FIELD_NUMBER: _ClassVar[int]
     codec: str
     bits_per_parameter: float
     bytes_down: int
@@ -112,7 +113,8 @@ class EncodingView(_message.Message):
     clipped_members: int
     saturated_share: float
     squared_error: float
-    def __init__(self, codec: _Optional[str] = ..., bits_per_parameter: _Optional[float] = ..., bytes_down: _Optional[int] = ..., expected_error: _Optional[float] = ..., expected_saturation: _Optional[float] = ..., clipped_members: _Optional[int] = ..., saturated_share: _Optional[float] = ..., squared_error: _Optional[float] = ...) -> None: ...
+    decode_residual: float
+    def __init__(self, codec: _Optional[str] = ..., bits_per_parameter: _Optional[float] = ..., bytes_down: _Optional[int] = ..., expected_error: _Optional[float] = ..., expected_saturation: _Optional[float] = ..., clipped_members: _Optional[int] = ..., saturated_share: _Optional[float] = ..., squared_error: _Optional[float] = ..., decode_residual: _Optional[float] = ...) -> None: ...
 
 class RoundView(_message.Message):
     __slots__ = ("job", "round", "model_version", "state", "step", "cohort", "waiting_for", "survivors", "dropped", "reason", "started", "ended", "payload_bytes", "message_bytes", "pair_masks_reconstructed", "encoding")

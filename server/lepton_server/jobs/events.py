@@ -85,6 +85,8 @@ class AggregateDone:
     clipped_members: int = -1
     saturated_share: float = -1.0
     squared_error: float = -1.0
+    #: Relative error of the decoding's self-test; -1 where nothing is decoded.
+    decode_residual: float = -1.0
     #: Artifact with the new model packed on its own; None where members compute it or download it whole.
     snapshot: Digest | None = None
 

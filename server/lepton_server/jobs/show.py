@@ -93,6 +93,7 @@ def _encoding(facts: Facts, done: AggregateDone | None) -> EncodingView:
         clipped_members=done.clipped_members,
         saturated_share=done.saturated_share,
         squared_error=done.squared_error,
+        decode_residual=done.decode_residual,
     )
 
 

@@ -48,8 +48,18 @@ def _aggregate(effect: RunAggregate, result: RoundResult, artifacts: Artifacts, 
     link = Link(effect.setup, result.transcript, np.concatenate(unmask(total, result.plan, terms, run=parallel)))
     # 2. Integers, the mean update by the round's public seed, and the server optimizer's step.
     before, state = _model(effect, artifacts)
-    after = next_model(job, before, state, link.words, members=result.survivors, codec_seed=link.codec_seed)
-    ended = _Ended(before, after.model, after.state, encode_link(link), result.plan.pair_masks, after.measured)
+    after = next_model(
+        job, before, state, link.words, members=result.survivors, codec_seed=link.codec_seed, self_test=True
+    )
+    ended = _Ended(
+        before,
+        after.model,
+        after.state,
+        encode_link(link),
+        result.plan.pair_masks,
+        measured=after.measured,
+        residual=after.residual,
+    )
     return _kept(effect, ended, artifacts)
 
 
@@ -77,6 +87,8 @@ class _Ended:
     link: bytes
     pair_masks: int
     measured: Measured | None = None
+    #: Of the decoding's self-test; -1 where nothing is decoded.
+    residual: float = -1.0
     #: What is published in place of `after`, if that goes down in steps.
     down: Descent | None = None
 
@@ -102,6 +114,7 @@ def _kept(effect: RunAggregate, ended: _Ended, artifacts: Artifacts) -> Aggregat
         clipped_members=measured.clipped_members if measured is not None else -1,
         saturated_share=measured.saturated_share if measured is not None else -1.0,
         squared_error=measured.squared_error if measured is not None else -1.0,
+        decode_residual=ended.residual,
         snapshot=artifacts.put(ended.down.snapshot) if ended.down is not None else None,
     )
 

@@ -4,14 +4,17 @@ import numpy as np
 import pytest
 
 from lepton_compression.update import (
+    decode_and_test,
     decode_sum,
     derive_dither,
     derive_plan,
     encode,
     encode_with_report,
     kept_indices,
+    pipeline,
 )
-from lepton_core.errors import CodecError
+from lepton_compression.update.rotation import Rotation
+from lepton_core.errors import CodecError, FaultError
 from lepton_core.ports import SystemRandomness
 from lepton_core.ring import pack, unpack
 
@@ -277,3 +280,34 @@ def test_a_weight_multiplies_what_was_clipped_and_divides_out_of_the_mean():
 def test_a_weight_that_could_stretch_the_bound_is_refused(weight):
     with pytest.raises(CodecError, match="not a weight"):
         encode(make_update(100), make_plan(100), SEED, RANDOM, weight=weight)
+
+
+@pytest.mark.parametrize("length", [1, 17, 4095, 4097, 100_003])
+def test_the_self_test_of_decoding_passes_and_changes_nothing(length):
+    plan = derive_plan(
+        model_length=length, kept_fraction=0.9, profile="default", update_norm=1.0, members_max=5, dithered=False
+    )
+    total = np.random.default_rng(length).integers(0, 3 * plan.max_value, plan.padded_length)
+    mean, residual = decode_and_test(total, 3, plan, SEED)
+    assert residual < 1e-14
+    assert np.array_equal(mean, decode_sum(total, 3, plan, SEED))
+
+
+class Broken(Rotation):
+    """A machine that gets one value in a hundred thousand wrong by a tenth of a percent."""
+
+    def inverse(self, rotated):
+        back = super().inverse(rotated)
+        back[77] *= 1.001
+        return back
+
+
+def test_a_machine_that_computes_wrongly_publishes_no_model(monkeypatch):
+    plan = derive_plan(
+        model_length=100_003, kept_fraction=1.0, profile="default", update_norm=1.0, members_max=5, dithered=False
+    )
+    total = np.random.default_rng(0).integers(0, 3 * plan.max_value, plan.padded_length)
+    monkeypatch.setattr(pipeline, "Rotation", Broken)
+    with pytest.raises(FaultError, match="decoded wrongly") as refused:
+        decode_and_test(total, 3, plan, SEED)
+    assert refused.value.reason == "DECODE_SELF_TEST"
