@@ -8,6 +8,7 @@ import signal
 
 import pytest
 
+from lepton_admin.cli.main import run
 from tests.e2e.conftest import ROUNDS
 from tests.e2e.live import Live
 
@@ -68,6 +69,16 @@ def test_a_member_uploads_at_most_eleven_tenths_of_a_byte_a_parameter(demo, lept
     payloads = {entry["payload_bytes"] for entry in view["rounds"]}
     assert payloads == {round(result["bytes_per_parameter_up"] * result["model_parameters"])}
     assert result["protocol_message_bytes"] == sum(entry["message_bytes"] for entry in view["rounds"]) > 0
+
+
+def test_a_jobs_page_states_what_its_members_moved_and_what_encoding_cost(demo, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    assert run(["job", "show", demo.result["job"], "--profile", str(demo.folder / "researcher")]) == 0
+    page = capsys.readouterr().out
+    table = page[page.index("what a member moves") :].splitlines()
+    for column in ("up", "down", "bits a parameter", "clipped", "error of the mean", "E of a member"):
+        assert column in table[2] + table[1]
+    assert sum("expected" in line for line in table) >= ROUNDS
 
 
 def test_the_times_are_told(demo):

@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
@@ -113,3 +114,30 @@ def test_decoding_depends_on_nothing_but_the_sum(plan, seed, number):
     one = decode_sum(lanes.sum(axis=0), members, plan, seed, dithers=dithers)
     other = decode_sum(swapped.sum(axis=0), members, plan, seed, dithers=dithers[::-1])
     assert one.tobytes() == other.tobytes()
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 17, 997, 4095, 4096, 4097, 10_000_000])
+@pytest.mark.parametrize("kept_fraction", [1.0, 0.1])
+def test_every_length_from_one_to_ten_million_comes_back_within_its_bound(length, kept_fraction):
+    plan = derive_plan(
+        model_length=length,
+        kept_fraction=kept_fraction,
+        profile="default",
+        update_norm=1.0,
+        members_max=10,
+        dithered=True,
+    )
+    seed, dithers = bytes(32), [derive_dither(bytes(32), bytes([member])) for member in range(2)]
+    updates = [np.random.default_rng(member).standard_normal(length, dtype=np.float32) for member in range(2)]
+    updates = [update * np.float32(0.9 * plan.kept_norm / np.linalg.norm(update)) for update in updates]
+    lanes = [encode(update, plan, seed, RANDOM, dither=dither) for update, dither in zip(updates, dithers, strict=True)]
+    total = unpack(pack(lanes[0], plan.lane_bits) + pack(lanes[1], plan.lane_bits), plan.lane_bits, plan.padded_length)
+    mean = decode_sum(total, 2, plan, seed, dithers=dithers)
+    kept = kept_indices(plan, seed)
+    off = mean[kept] * np.float32(plan.kept_length / length) - (updates[0][kept] + updates[1][kept]) / 2
+    assert np.count_nonzero(mean) <= plan.kept_length
+    # Each of two members errs uniformly by half a level each way, and a mean of two halves the variance.
+    level = 2 * plan.scale / plan.max_value
+    assert np.linalg.norm(off) <= level * plan.padded_length**0.5 * 0.51 + 1e-5
+    if length > 10_000:
+        assert np.sum(off.astype(np.float64) ** 2) == pytest.approx(plan.padded_length * level**2 / 24, rel=0.05)

@@ -11,7 +11,7 @@ from lepton_admin.cli.answer import answer_record, answer_rows, moment, score, w
 from lepton_admin.cli.options import Output, OutputFormat, Profile, noun_app, verb
 
 if TYPE_CHECKING:
-    from lepton_core.views import JobView
+    from lepton_core.views import JobView, RoundView
 
 app = noun_app("Plan, submit, watch and abort jobs.")
 
@@ -204,4 +204,26 @@ def answer_job(view: JobView, output: OutputFormat) -> None:
         rows=rows,
         right=("round", "cohort", "masks rebuilt", "accuracy", "AUC", "epsilon"),
     )
+    answer_rows(
+        output,
+        None,
+        title="what a member moves and what encoding costs",
+        columns=("round", "up", "down", "bits a parameter", "clipped", "error of the mean", "E of a member"),
+        rows=[(entry.round, *_moved(entry)) for entry in view.rounds],
+        right=("round", "up", "down", "bits a parameter", "clipped", "error of the mean", "E of a member"),
+    )
     write_line(f"models: lepton model list {view.job}")
+
+
+def _moved(entry: RoundView) -> tuple[str, ...]:
+    """Bytes of one member up and down, bits a parameter, and what encoding clipped and errs."""
+    told = entry.encoding
+    measured = told.clipped_members >= 0
+    return (
+        f"{entry.payload_bytes:,}",
+        f"{told.bytes_down:,}" if told.bytes_down else "-",
+        f"{told.bits_per_parameter:.2f}",
+        f"{told.saturated_share:.1e}" if measured else f"expected {told.expected_saturation:.1e}",
+        f"expected {told.expected_error:.1e}",
+        f"{told.squared_error:.1e}" if measured else "-",
+    )
