@@ -30,6 +30,7 @@ import numpy.typing as npt
 from lepton_compression.update.mask import draw_sorted
 from lepton_compression.update.plan import LONGEST_VECTOR, SMALLEST_BLOCK
 from lepton_compression.update.rotation import Rotation
+from lepton_compression.update.streams import CHUNK
 from lepton_core.errors import CodecError
 from lepton_core.layout import Vector
 
@@ -37,6 +38,11 @@ _LABEL = b"lepton/codec/v1/eden"
 MOST_BITS = 8.0
 LEAST_BITS = 0.05
 _LLOYD_STEPS = 400
+#: Up to so many bits counting the cuts below a value is faster than searching them.
+_MOST_COUNTED = 4
+
+#: Places of some values of a vector.
+_Places = npt.NDArray[np.int64] | slice
 
 
 @dataclass(frozen=True)
@@ -95,7 +101,7 @@ def eden_encode(update: Vector, bits: float, seed: bytes) -> bytes:
     agreement = float(rotated.astype(np.float64) @ levels)
     scale = energy / agreement if agreement > 0.0 else 0.0
     if not shape.low_bits:
-        scale *= shape.padded / len(high)
+        scale *= shape.padded / (shape.padded - shape.low_count)
     with np.errstate(over="ignore"):
         told = np.float32(scale)
     if not np.isfinite(told):
@@ -117,8 +123,10 @@ def eden_decode(body: memoryview, length: int, bits: float, seed: bytes) -> Vect
     cut = 4 + -(-shape.low_count * shape.low_bits // 8)
     rotated = np.zeros(shape.padded, dtype=np.float32)
     if shape.low_bits:
-        rotated[low] = scale * _levels(shape.low_bits)[_unpacked(body[4:cut], len(low), shape.low_bits)]
-    rotated[high] = scale * _levels(shape.low_bits + 1)[_unpacked(body[cut:], len(high), shape.low_bits + 1)]
+        rotated[low] = scale * _levels(shape.low_bits)[_unpacked(body[4:cut], shape.low_count, shape.low_bits)]
+    rotated[high] = (
+        scale * _levels(shape.low_bits + 1)[_unpacked(body[cut:], shape.padded - shape.low_count, shape.low_bits + 1)]
+    )
     return Rotation(seed, shape.padded).inverse(rotated)[:length].copy()
 
 
@@ -140,40 +148,60 @@ def _rotated(update: Vector, shape: EdenShape, seed: bytes) -> tuple[Vector, flo
     return Rotation(seed, shape.padded).forward(filled), energy
 
 
-def _parts(shape: EdenShape, seed: bytes) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def _parts(shape: EdenShape, seed: bytes) -> tuple[_Places, _Places]:
     """The places with fewer bits and those with more."""
+    if not shape.low_count:
+        return slice(0, 0), slice(None)
     high = draw_sorted(_LABEL, seed, shape.padded, shape.padded - shape.low_count)
     rest = np.ones(shape.padded, dtype=np.bool_)
     rest[high] = False
     return np.flatnonzero(rest), high
 
 
-def _nearest(values: Vector, spread: float, bits: int) -> npt.NDArray[np.int64]:
+def _nearest(values: Vector, spread: float, bits: int) -> npt.NDArray[np.uint8]:
     """Each value's level at this spread."""
     if not bits:
-        return np.zeros(0, dtype=np.int64)
+        return np.zeros(0, dtype=np.uint8)
     levels = _levels(bits)
     cuts = ((levels[1:] + levels[:-1]) / 2.0 * spread).astype(np.float32)
-    return np.searchsorted(cuts, values, side="right")
+    if bits > _MOST_COUNTED:
+        return np.searchsorted(cuts, values, side="right").astype(np.uint8)
+    index = np.zeros(len(values), dtype=np.uint8)
+    for start in range(0, len(values), CHUNK):  # how many cuts lie at or below each value
+        piece, found = values[start : start + CHUNK], index[start : start + CHUNK]
+        for cut in cuts:
+            found += piece >= cut
+    return index
 
 
-def _packed(index: npt.NDArray[np.int64], bits: int) -> bytes:
-    """Indices below 2^bits, lowest bit first."""
-    if not bits:
-        return b""
-    if bits == 8:
-        return index.astype(np.uint8).tobytes()
-    digits = (index.astype(np.uint8)[:, None] >> np.arange(bits, dtype=np.uint8)) & 1
-    return np.packbits(digits.reshape(-1), bitorder="little").tobytes()
+def _packed(index: npt.NDArray[np.uint8], bits: int) -> bytes:
+    """Indices below 2^bits, lowest bit first: eight of them are `bits` bytes."""
+    if bits in {0, 8}:
+        return index.tobytes() if bits else b""
+    eights = np.zeros((-(-len(index) // 8), 8), dtype=np.uint8)
+    eights.reshape(-1)[: len(index)] = index
+    words = np.zeros(len(eights), dtype="<u8")
+    for place in reversed(range(8)):
+        words <<= np.uint64(bits)
+        words |= eights[:, place]
+    return words.view(np.uint8).reshape(-1, 8)[:, :bits].tobytes()[: -(-len(index) * bits // 8)]
 
 
 def _unpacked(body: memoryview, count: int, bits: int) -> npt.NDArray[np.uint8]:
     stored = np.frombuffer(body, dtype=np.uint8)
     if bits == 8:
         return stored
-    digits = np.unpackbits(stored, count=count * bits, bitorder="little").reshape(count, bits)
-    index: npt.NDArray[np.uint8] = (digits << np.arange(bits, dtype=np.uint8)).sum(axis=1, dtype=np.uint8)
-    return index
+    eights = -(-count // 8)
+    padded = np.zeros(eights * bits, dtype=np.uint8)
+    padded[: len(stored)] = stored
+    words = np.zeros((eights, 8), dtype=np.uint8)
+    words[:, :bits] = padded.reshape(eights, bits)
+    rest = words.view("<u8").reshape(-1)
+    index = np.empty((eights, 8), dtype=np.uint8)
+    for place in range(8):
+        index[:, place] = rest & np.uint64(2**bits - 1)
+        rest >>= np.uint64(bits)
+    return index.reshape(-1)[:count]
 
 
 @lru_cache(maxsize=16)

@@ -201,7 +201,9 @@ class Rotation:
 def _unpack_signs(words: npt.NDArray[np.uint64], count: int) -> npt.NDArray[np.int8]:
     """1 for each bit that is 0 and -1 for each that is 1, lowest bit first; shape (count,)."""
     bits = np.unpackbits(words.astype("<u8").view(np.uint8), count=count, bitorder="little")
-    signs: npt.NDArray[np.int8] = 1 - 2 * bits.view(np.int8)
+    signs = bits.view(np.int8)
+    np.multiply(signs, -2, out=signs)
+    np.add(signs, 1, out=signs)
     return signs
 
 
