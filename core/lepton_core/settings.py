@@ -6,11 +6,15 @@ import difflib
 from collections.abc import Mapping
 from functools import cached_property
 from types import UnionType
-from typing import Any, Self, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Self, TypeVar, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lepton_core.errors import SettingsError
+
+#: A share of a whole, not none of it.
+Fraction = Annotated[float, Field(gt=0.0, le=1.0)]
+Positive = Annotated[float, Field(gt=0.0)]
 
 
 class Settings(BaseModel):

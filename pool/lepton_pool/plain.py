@@ -3,12 +3,15 @@
 Float32 is sent as it is, lane 2i the low half of word i. Any other codec's payload stands behind the 32-byte seed that
 its sender has drawn, filled up with zeros to whole words. An update is clipped to the job's norm before it leaves, as
 in a secure round; the coordinator checks that what it decodes is no longer than the codec can make of such an update.
+What top-k and sign leave out of it, and what of an update and the residual together would be longer than the norm, is
+the member's residual, to be added to its next update once this one has counted.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import assert_never
 
 import numpy as np
@@ -19,6 +22,8 @@ from lepton_compression.update import (
     Float16,
     Float32,
     PlainCodec,
+    Sign,
+    TopK,
     decode_plain_update,
     encode_plain_update,
     payload_bytes,
@@ -52,6 +57,10 @@ def codec_of(job: Job) -> PlainCodec:
             return Float16()
         case "eden":
             return Eden(job.aggregation.bits if job.aggregation.bits is not None else Eden().bits)
+        case "topk":
+            return TopK(job.aggregation.fraction if job.aggregation.fraction is not None else TopK().fraction)
+        case "sign":
+            return Sign()
         case _:
             assert_never(job.aggregation.codec)
 
@@ -75,17 +84,56 @@ def encode_plain(job: Job, update: Vector, weight: int, randomness: Randomness) 
     """A member's update, shape (model_length,), clipped to the job's norm, and its weight; shape (terms.words,).
 
     Raises:
-        CodecError: an update of another length, or with a value that is not finite or that the codec cannot hold.
+        CodecError: an update of another length, with a value that is not finite or that the codec cannot hold, or in a
+            job that feeds back.
     """
-    lanes, _ = plain_lanes(job)
+    if job.aggregation.feeds_back:
+        raise CodecError(
+            "an update without what earlier ones left out",
+            where="aggregation.codec",
+            expected="a codec without error feedback",
+            got=job.aggregation.codec,
+        )
+    return _words(job, _encoded(job, _clipped(job, update), randomness), weight)
+
+
+@dataclass(frozen=True, eq=False)
+class FedBack:
+    """An update in a job that feeds back, as it is sent, and what of it is not."""
+
+    #: Shape (terms.words,).
+    words: Words
+    #: Shape (model_length,), float32: clipped update and residual before, less what the decoder makes of the words.
+    residual: Vector
+
+
+def encode_fed_back(
+    job: Job, update: Vector, weight: int, randomness: Randomness, *, residual: Vector | None
+) -> FedBack:
+    """As `encode_plain`, for a codec that feeds back; `residual` is what has not been sent yet, None for nothing.
+
+    Raises:
+        CodecError: as `encode_plain`, a residual of another length, or a codec that has no feedback.
+    """
+    clipped, drawn = _clipped(job, update), randomness.token(SEED_BYTES)
+    known = residual if residual is not None else np.zeros_like(clipped)
+    longest = job.aggregation.update_norm
+    encoded = encode_plain_update(codec_of(job), clipped, drawn, residual=known, longest=longest)
+    return FedBack(_words(job, drawn + encoded.payload, weight), encoded.residual)
+
+
+def _clipped(job: Job, update: Vector) -> Vector:
     length = model_layout(architecture_of(job)).length
     if update.shape != (length,) or update.dtype != np.float32:
         raise CodecError("an update of another length", expected=f"({length},)", got=f"{update.shape}")
     norm = _norm(require_finite(update, "update"))
     factor = min(1.0, job.aggregation.update_norm / norm) if norm else 1.0
-    clipped = update if factor == 1.0 else (update.astype(np.float64) * factor).astype(np.float32)
+    return update if factor == 1.0 else (update.astype(np.float64) * factor).astype(np.float32)
+
+
+def _words(job: Job, encoded: bytes, weight: int) -> Words:
+    lanes, _ = plain_lanes(job)
     content = np.zeros(8 * lanes.words, dtype=np.uint8)
-    encoded = _encoded(job, clipped, randomness)
     content[: len(encoded)] = np.frombuffer(encoded, dtype=np.uint8)
     words = content.view("<u8").astype(np.uint64, copy=False)
     return np.concatenate([words, pack(np.array([weight], dtype=np.int64), WEIGHT_LANES.bits)])

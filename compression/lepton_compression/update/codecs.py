@@ -13,6 +13,7 @@ None is ring-summable: a secure round refuses them. `lepton_compression.update.p
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar, assert_never
 
@@ -92,19 +93,27 @@ def payload_bytes(codec: PlainCodec, length: int) -> int:
 
 
 def encode_plain_update(
-    codec: PlainCodec, update: Vector, seed: bytes, *, residual: Vector | None = None
+    codec: PlainCodec, update: Vector, seed: bytes, *, residual: Vector | None = None, longest: float = math.inf
 ) -> EncodedUpdate:
     """The update, shape (length,), float32, encoded; it and `residual` are left as they were.
 
     `seed` is 32 bytes, public, and the sender's own, so that senders' errors are independent. `residual` is what
-    this sender's last encoding left out, for codecs that feed back.
+    this sender's last encoding left out, for codecs that feed back; those send at most the L2 norm `longest`, and what
+    is beyond it is left out as well.
 
     Raises:
         CodecError: NaN or Inf, another shape or type, a value that the codec cannot hold, a seed that is not 32 bytes,
-            or a residual for a codec that has no use for one.
+            or a residual or a longest norm for a codec that has no use for one.
     """
     require_seed(seed, "codec seed")
     _require_vector(update, "update")
+    if not longest > 0.0 or (longest < math.inf and not codec.feeds_back):
+        raise CodecError(
+            "a longest norm that this codec cannot keep",
+            where="longest",
+            expected="above 0, and only with a codec that feeds back",
+            got=f"{longest:g} with {type(codec).__name__}",
+        )
     if residual is not None:
         if not codec.feeds_back:
             raise CodecError("this codec has no error feedback", where="residual", got=type(codec).__name__)
@@ -115,7 +124,7 @@ def encode_plain_update(
             )
         update = require_finite(update + residual, "update")
     length = len(update)
-    payload = Frame(_number(codec), _parameter(codec), length).around(_encode_body(codec, update, seed), seed)
+    payload = Frame(_number(codec), _parameter(codec), length).around(_encode_body(codec, update, seed, longest), seed)
     left = update - decode_plain_update(codec, payload, length, seed)
     exact = left.astype(np.float64)
     return EncodedUpdate(payload, float(exact @ exact), left)
@@ -145,7 +154,7 @@ def decode_plain_update(codec: PlainCodec, payload: bytes, length: int, seed: by
     return require_finite(update, "update")
 
 
-def _encode_body(codec: PlainCodec, update: Vector, seed: bytes) -> bytes:
+def _encode_body(codec: PlainCodec, update: Vector, seed: bytes, longest: float) -> bytes:
     match codec:
         case Float32():
             return update.astype("<f4").tobytes()
@@ -157,9 +166,9 @@ def _encode_body(codec: PlainCodec, update: Vector, seed: bytes) -> bytes:
         case Eden(bits):
             return eden.eden_encode(update, bits, seed)
         case TopK(fraction):
-            return feedback.top_encode(update, fraction)
+            return feedback.top_encode(update, fraction, longest)
         case Sign():
-            return feedback.sign_encode(update)
+            return feedback.sign_encode(update, longest)
         case _:
             assert_never(codec)
 

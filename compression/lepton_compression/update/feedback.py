@@ -31,15 +31,19 @@ def top_body_bytes(length: int, fraction: float) -> int:
     return min(kept * _place_type(length).itemsize, -(-length // 8)) + 4 * kept
 
 
-def top_encode(update: Vector, fraction: float) -> bytes:
-    """The values of largest magnitude, of equal ones the first; places first, in order."""
+def top_encode(update: Vector, fraction: float, longest: float = math.inf) -> bytes:
+    """The values of largest magnitude, of equal ones the first, scaled down to the norm `longest`; places first."""
     kept = kept_count(len(update), fraction)
     sizes = np.abs(update)
     cut = np.partition(sizes, len(update) - kept)[len(update) - kept]
     larger = np.flatnonzero(sizes > cut)
     equal = np.flatnonzero(sizes == cut)[: kept - len(larger)]
     places = np.sort(np.concatenate([larger, equal]))
-    return b"".join((_pack_places(places, len(update)), update[places].astype("<f4").tobytes()))
+    values = update[places].astype(np.float64)
+    norm = math.sqrt(float(values @ values))
+    if norm > longest:
+        values *= longest / norm
+    return b"".join((_pack_places(places, len(update)), values.astype("<f4").tobytes()))
 
 
 def top_decode(body: memoryview, length: int, fraction: float) -> Vector:
@@ -66,9 +70,12 @@ def sign_body_bytes(length: int) -> int:
     return 4 + -(-length // 8)
 
 
-def sign_encode(update: Vector) -> bytes:
-    """The mean magnitude (float32), then one bit a value, lowest first: 1 for a negative one."""
-    scale = np.float32(np.mean(np.abs(update), dtype=np.float64))
+def sign_encode(update: Vector, longest: float = math.inf) -> bytes:
+    """The mean magnitude (float32), then one bit a value, lowest first: 1 for a negative one.
+
+    The magnitude is at most that of a vector of norm `longest`.
+    """
+    scale = np.float32(min(float(np.mean(np.abs(update), dtype=np.float64)), longest / math.sqrt(len(update))))
     return b"".join((scale.astype("<f4").tobytes(), np.packbits(update < 0, bitorder="little").tobytes()))
 
 
