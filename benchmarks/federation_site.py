@@ -41,6 +41,7 @@ models = ["mlp"]
 expires = {expires}
 allow_unprotected = true
 allow_plain_updates = true
+allow_error_feedback = true
 """
 
 

@@ -27,6 +27,7 @@ from lepton_client.participant import Participant
 from lepton_client.policy import Population
 from lepton_client.pump import Pump
 from lepton_client.records import FileRecords
+from lepton_client.residuals import FileResiduals
 from lepton_client.train.trainer import Trainer
 from lepton_client.transfer_link import Transfers
 from lepton_core.ids import Digest
@@ -70,6 +71,7 @@ async def run(folder: Path) -> None:
             accepted_list=watch_accepted(home).current,
             ledger=stack.enter_context(contextlib.closing(FileLedger(home.ledger, identity, SystemClock()))),
             records=stack.enter_context(contextlib.closing(FileRecords(home.jobs, home.answers))),
+            residuals=FileResiduals(home.residuals, ()),
             randomness=SystemRandomness(),
             clock=SystemClock(),
         )

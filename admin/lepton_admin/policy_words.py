@@ -48,6 +48,12 @@ def policy_words(policy: Policy) -> list[tuple[str, str]]:
             "updates without masks",
             "ALLOWED: the coordinator may see this owner's updates." if jobs.allow_plain_updates else "Refused.",
         ),
+        (
+            "error feedback",
+            "ALLOWED: what a round leaves out of an update is kept here until it is sent."
+            if jobs.allow_error_feedback
+            else "Refused.",
+        ),
     ]
     return rules
 

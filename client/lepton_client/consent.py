@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from lepton_client import peers
+from lepton_client.feedback import require_everybody
 from lepton_client.ledger import Ledger, derive_run, promised_epsilon, round_event, rounds_event
 from lepton_client.policy import Policy, Population, admit, most_charges
 from lepton_client.records import AcceptedJob, Records
@@ -69,7 +70,9 @@ class Consent:
         """
         population = self.population(job)
         peers.require_accepted(self._policy().peers, membership, self._accepted_list(), self._clock.now())
-        peers.require_listed(self.admission(membership), self._identity.member)
+        admission = self.admission(membership)
+        peers.require_listed(admission, self._identity.member)
+        require_everybody(job, membership.members.admitted(), admission.members)
         derive_terms(job, membership.members.digest())
         promised = promised_epsilon(job)
         if not promised <= job.privacy.epsilon:
@@ -98,10 +101,12 @@ class Consent:
 
         Raises:
             PeerViolation: other terms than this owner derives.
+            RefusedError: PARTIAL_PARTICIPATION.
             PolicyRefusal, IdentityError: as `population` and `admission`.
         """
         self.population(accepted.job)
         admission = self.admission(accepted.membership)
+        require_everybody(accepted.job, accepted.members.admitted(), admission.members)
         if setup.terms != derive_terms(accepted.job, accepted.members.digest()):
             raise PeerViolation(
                 "the round's terms are not those of the accepted job",

@@ -19,6 +19,7 @@ from lepton_client.participant import Participant
 from lepton_client.policy import Policy
 from lepton_client.pump import Pump
 from lepton_client.records import FileRecords
+from lepton_client.residuals import FileResiduals
 from lepton_client.train.trainer import Trainer
 from lepton_client.transfer_link import Transfers
 from lepton_client.watched import Watched
@@ -63,6 +64,8 @@ async def run(
         # 2. What it must never forget: charges, accepted jobs, answers. A second daemon is refused here.
         ledger = stack.enter_context(contextlib.closing(FileLedger(home.ledger, identity, SystemClock())))
         records = stack.enter_context(contextlib.closing(FileRecords(home.jobs, home.answers)))
+        open_jobs = [job_id for job_id, accepted in records.jobs().items() if not accepted.closed]
+        residuals = FileResiduals(home.residuals, open_jobs)
 
         # 3. The training worker loads its libraries while the daemon connects and matches.
         trainer = Trainer(threads=settings.training_threads, deadline_s=settings.training_deadline_s)
@@ -80,6 +83,7 @@ async def run(
             accepted_list=accepted_list.current,
             ledger=ledger,
             records=records,
+            residuals=residuals,
             randomness=SystemRandomness(),
             clock=SystemClock(),
         )

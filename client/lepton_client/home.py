@@ -9,6 +9,7 @@ membership.json    the signed membership list that the owner has accepted
 ledger.jsonl       the privacy ledger
 jobs.jsonl         jobs accepted
 answers.jsonl      model versions answered on
+residuals/         what open jobs that feed back have not sent yet (0600 each)
 ontology/          ontology versions by hash
 """
 
@@ -96,6 +97,11 @@ class Home:
     def answers(self) -> Path:
         """Answered model versions."""
         return self.folder / "answers.jsonl"
+
+    @property
+    def residuals(self) -> Path:
+        """What of updates was not sent yet, by job."""
+        return self.folder / "residuals"
 
     @property
     def ontologies(self) -> Path:

@@ -43,7 +43,7 @@ class Journal:
         try:
             self._lines = _whole_lines(path, self._file)
             if new:
-                _sync_folder(path.parent)
+                sync_folder(path.parent)
         except OSError as error:
             os.close(self._file)
             raise _fault("read", path, error) from None
@@ -114,10 +114,23 @@ def write_private(path: Path, content: bytes) -> None:
             stream.flush()
             os.fsync(stream.fileno())
         draft.replace(path)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except OSError as error:
         draft.unlink(missing_ok=True)
         raise _fault("write", path, error) from None
+
+
+def sync_folder(folder: Path) -> None:
+    """Make durable which files the folder has.
+
+    Raises:
+        OSError: the disk.
+    """
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _open(path: Path) -> int:
@@ -134,14 +147,6 @@ def _whole_lines(path: Path, file: int) -> tuple[bytes, ...]:
         os.ftruncate(file, whole)
         os.fsync(file)
     return tuple(content[:whole].split(b"\n")[:-1])
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _fault(verb: str, path: Path, error: OSError) -> FaultError:

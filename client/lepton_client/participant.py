@@ -15,6 +15,7 @@ Rules
   6. The keys of one newer round may be made while a round runs; its model ends the older one, a still newer round its
      keys. Whatever ends a round erases its secrets and tells the coordinator why, in words that reveal nothing. A round
      this process knows nothing of is refused: its secrets died with a process.
+  7. What an update leaves out is durable before the update leaves, and counts once its round has: see `feedback`.
 
     a job     MatchRequest -> checks -> Match -> matched -> accepted (durable) -> MatchAnswer
     a round   RoundInvite -> Advert; Roster -> ShareMessage; Delivery -> RESERVED -> Train -> trained -> SPENT
@@ -31,14 +32,16 @@ from typing import assert_never
 
 from lepton_client.consent import Consent, require_open, require_same_job
 from lepton_client.effects import Effect, Follow, Forget, ForgetJob, Match, SendReport, Train, Upload
+from lepton_client.feedback import Feedback
 from lepton_client.ledger import Ledger
 from lepton_client.phases import CurrentRound, Matching, digest_of_request, event_of
 from lepton_client.policy import Policy
 from lepton_client.protocols import Training, Uploaded, Uploading, is_plain, start, step
 from lepton_client.records import AcceptedJob, Records
-from lepton_client.refusals import leaving
+from lepton_client.refusals import Refusals, leaving
+from lepton_client.residuals import Residuals
 from lepton_client.rounds import Rounds
-from lepton_core.errors import AbortedError, LeptonError, PolicyRefusal
+from lepton_core.errors import AbortedError, LeptonError
 from lepton_core.identity import IdentityKey
 from lepton_core.ids import Digest, JobId, RoundNumber, digest_of
 from lepton_core.job import Job, parse_job
@@ -65,15 +68,12 @@ from lepton_core.session import (
     ServerCommand,
     Welcome,
 )
-from lepton_pool.steps import encode_update
 from lepton_pool.terms import derive_ring_plan
 
 #: A round has five steps; one that nothing moves for longer than all of them is over, told or not.
 _STEPS_BEFORE_EXPIRY = 6
 #: Jobs whose data are checked at once; further requests are taken when the coordinator repeats them.
 _MOST_MATCHING = 16
-#: Refusals remembered; an older job is looked at anew.
-_MOST_REFUSALS = 256
 
 Effects = tuple[Effect, ...]
 
@@ -92,6 +92,7 @@ class Participant:
         accepted_list: Callable[[], SignedList | None],
         ledger: Ledger,
         records: Records,
+        residuals: Residuals,
         randomness: Randomness,
         clock: Clock,
     ) -> None:
@@ -106,12 +107,12 @@ class Participant:
         )
         self._records = records
         self._randomness = randomness
+        self._feedback = Feedback(identity.member, residuals, randomness)
         self._clock = clock
         #: Jobs whose data were checked by this process.
         self._prepared: set[JobId] = set()
         self._matching: dict[JobId, Matching] = {}
-        #: The newest refusals given, by job, with the digest of the request they answer.
-        self._refused: dict[JobId, tuple[Digest, Refusal]] = {}
+        self._refused = Refusals()
         self._rounds = Rounds()
 
     # Commands and completions -----------------------------------------------------------------------------------------
@@ -139,7 +140,8 @@ class Participant:
                 return self._invited(setup)
             case RoundCommand(job_id, number, message):
                 return self._commanded(job_id, number, message)
-            case RoundClosed(job_id, number, _, _, published):
+            case RoundClosed(job_id, number, outcome, _, published):
+                self._feedback.close(job_id, number, outcome)
                 return self._end_round(job_id, number, published)
             case JobClosed(job_id, state):
                 return self._close_job(job_id, state)
@@ -159,7 +161,7 @@ class Participant:
         except LeptonError as error:
             return self._refuse_match(job_id, waiting, error)
         self._prepared.add(job_id)
-        self._refused.pop(job_id, None)
+        self._refused.forget(job_id)
         answer = (SendReport(MatchAnswer(job_id, None)),) if waiting.request is not None else ()
         return (*answer, *(self._invited(waiting.invite) if waiting.invite is not None else ()))
 
@@ -170,8 +172,7 @@ class Participant:
             return ()
         try:
             job = self._records.jobs()[job_id].job
-            seed, member = current.train.codec_seed, self._identity.member
-            words = encode_update(job, update, rows, member=member, codec_seed=seed, randomness=self._randomness)
+            words = self._feedback.encode(job, current.setup, current.train, update, rows)
             return self._step(job_id, current, secagg.InputReady(words))
         except LeptonError as error:
             return self._leave(job_id, current, error)
@@ -213,8 +214,8 @@ class Participant:
         job_id = request.job
         if job_id in self._matching or len(self._matching) >= _MOST_MATCHING:
             return ()
-        asked, refusal = self._refused.get(job_id, (None, None))
-        if refusal is not None and asked == digest_of_request(request):
+        refusal = self._refused.find(job_id, digest_of_request(request))
+        if refusal is not None:
             return (SendReport(MatchAnswer(job_id, refusal)),)
         job: Job | None = None
         try:
@@ -239,22 +240,18 @@ class Participant:
 
     def _refuse_match_request(self, request: MatchRequest, job: Job | None, error: LeptonError) -> Effects:
         refusal = leaving(error, job)
-        # What the owner or time can change is looked at anew when the coordinator asks again.
-        if not (error.retryable or isinstance(error, PolicyRefusal) or error.reason.startswith("MEMBERSHIP_")):
-            self._refused.pop(request.job, None)
-            self._refused[request.job] = digest_of_request(request), refusal
-            while len(self._refused) > _MOST_REFUSALS:
-                del self._refused[next(iter(self._refused))]
+        self._refused.keep(request.job, digest_of_request(request), refusal, error)
         return (SendReport(MatchAnswer(request.job, refusal)),)
 
     def _close_job(self, job_id: JobId, state: str) -> Effects:
         self._records.close_job(job_id, state)
+        self._feedback.forget(job_id)
         effects = tuple(effect for current in self._rounds.drop(job_id) for effect in self._erase(job_id, current))
         matching = self._matching.get(job_id)
         if matching is not None:
             # Its place stays taken until the data under way have come, so that they serve no later job of this id.
             self._matching[job_id] = replace(matching, request=None, invite=None, closed=True)
-        self._refused.pop(job_id, None)
+        self._refused.forget(job_id)
         self._prepared.discard(job_id)
         return (*effects, ForgetJob(job_id))
 
@@ -354,6 +351,9 @@ class Participant:
             population = self._consent.population(accepted.job)
             self._consent.require_model(accepted, train.model_version, current.model)
             current.charge = self._consent.reserve(accepted, current.setup.round)
+            sent = self._feedback.resume(job_id, train)
+            if sent is not None:
+                return self._step(job_id, current, secagg.InputReady(sent))
         except LeptonError as error:
             return self._leave(job_id, current, error)
         asked = Train(

@@ -121,6 +121,8 @@ class AllowedJobs(Settings):
     allow_unprotected: bool = False
     #: Permission for jobs without secure aggregation, whose coordinator sees this owner's updates one by one.
     allow_plain_updates: bool = False
+    #: Permission for jobs whose rounds leave out a part of an update, which is kept in the client's folder until sent.
+    allow_error_feedback: bool = False
 
     @field_validator("concepts")
     @classmethod
@@ -241,6 +243,10 @@ def _require_privacy(allowed: AllowedJobs, population: Population, job: Job) -> 
     if not job.aggregation.secure and not allowed.allow_plain_updates:
         key = "jobs.allow_plain_updates"
         raise _refusal("PLAIN_UPDATES", key, "updates without masks", "aggregation.secure = true", "false")
+    if job.aggregation.feeds_back and not allowed.allow_error_feedback:
+        feedback = "jobs.allow_error_feedback"
+        told = "a codec without error feedback"
+        raise _refusal("ERROR_FEEDBACK", feedback, "a job with error feedback", told, job.aggregation.codec)
     if asked.mode == "none" and not allowed.allow_unprotected:
         raise _refusal("UNPROTECTED", "jobs.allow_unprotected", "a job without privacy", "a privacy mode", "none")
     if asked.mode not in population.modes:

@@ -1,12 +1,44 @@
-"""What of an owner's error may leave the site: stable words, a policy key, a concept that the job itself named."""
+"""What of an owner's error may leave the site: stable words, a policy key, a concept that the job itself named.
+
+And what was refused lately, so that a coordinator that asks again gets the same answer.
+"""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from lepton_core.errors import LeptonError
+from lepton_core.errors import LeptonError, PolicyRefusal
+from lepton_core.ids import Digest, JobId
 from lepton_core.job import Job
 from lepton_core.session import Refusal, refusal_of
+
+#: Refusals remembered; an older job is looked at anew.
+_MOST_REFUSALS = 256
+
+
+class Refusals:
+    """The newest refusals given, by job, with the digest of the request they answer."""
+
+    def __init__(self) -> None:
+        self._of: dict[JobId, tuple[Digest, Refusal]] = {}
+
+    def find(self, job: JobId, asked: Digest) -> Refusal | None:
+        """What this very request was refused with."""
+        known, refusal = self._of.get(job, (None, None))
+        return refusal if known == asked else None
+
+    def keep(self, job: JobId, asked: Digest, refusal: Refusal, error: LeptonError) -> None:
+        """Remember it, unless the owner or time can change what led to it: that is looked at anew."""
+        if error.retryable or isinstance(error, PolicyRefusal) or error.reason.startswith("MEMBERSHIP_"):
+            return
+        self._of.pop(job, None)
+        self._of[job] = asked, refusal
+        while len(self._of) > _MOST_REFUSALS:
+            del self._of[next(iter(self._of))]
+
+    def forget(self, job: JobId) -> None:
+        """The job was accepted, or is over."""
+        self._of.pop(job, None)
 
 
 def leaving(error: LeptonError, job: Job | None) -> Refusal:

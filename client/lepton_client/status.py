@@ -47,6 +47,7 @@ def status(folder: Path) -> dict[str, Any]:
             "expires": policy.jobs.expires.isoformat(),
             "allow_unprotected": policy.jobs.allow_unprotected,
             "allow_plain_updates": policy.jobs.allow_plain_updates,
+            "allow_error_feedback": policy.jobs.allow_error_feedback,
         },
         "populations": _budgets(policy, entries),
         "jobs": [

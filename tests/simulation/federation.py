@@ -21,6 +21,7 @@ from lepton_client.ledger import MemoryLedger
 from lepton_client.participant import Participant
 from lepton_client.policy import Policy
 from lepton_client.records import MemoryRecords
+from lepton_client.residuals import MemoryResiduals
 from lepton_core.errors import FaultError, LeptonError
 from lepton_core.identity import IdentityKey
 from lepton_core.ids import Digest, JobId, MemberId, ModelVersion, OwnerName, RoundNumber
@@ -104,6 +105,7 @@ def make_job(
     mode: str = "none",
     kept_fraction: float = 1.0,
     secure: bool = True,
+    codec: str = "float32",
 ) -> Job:
     """A small logistic model with one feature a member, so that each member's update is a coordinate of its own."""
     private = mode != "none"
@@ -124,6 +126,7 @@ def make_job(
                 "min_cohort": min_cohort,
                 "max_cohort": max(members, min_cohort),
                 "secure": secure,
+                "codec": codec,
                 "profile": "exact" if secure else "default",
                 "kept_fraction": kept_fraction,
                 "update_norm": 1.0,
@@ -144,6 +147,7 @@ class Member:
     index: int
     ledger: MemoryLedger
     records: MemoryRecords
+    residuals: MemoryResiduals
     participant: Participant
     alive: bool = True
     connected: bool = False
@@ -161,12 +165,15 @@ class Federation:
     rounds: int = 3
     mode: str = "none"
     secure: bool = True
+    codec: str = "float32"
     kept_fraction: float = 1.0
     faults: Faults = field(default_factory=Faults)
     #: Members that never come back, by index, with the virtual second they vanish in.
     vanish: dict[int, float] = field(default_factory=dict)
     #: How long a killed member needs to start again, in seconds.
     restart_s: tuple[float, float] = (1.0, 15.0)
+    #: Makes the place where a member keeps what it has not sent.
+    residuals: Callable[[], MemoryResiduals] = MemoryResiduals
     #: Called before each performed member effect; may raise the member's crash by returning True.
     on_effect: Callable[[Member, MemberEffect], bool] | None = None
     #: Wraps the update a member would contribute.
@@ -204,9 +211,9 @@ class Federation:
         )
         self.people: dict[MemberId, Member] = {}
         for index, (key, owner) in enumerate(zip(keys, owners, strict=True)):
-            ledger, records = MemoryLedger(key, self.clock), MemoryRecords()
-            participant = self._make_participant(key, ledger, records, f"{self.seed}-{index}-0")
-            self.people[key.member] = Member(key, owner, index, ledger, records, participant)
+            kept = MemoryLedger(key, self.clock), MemoryRecords(), self.residuals()
+            participant = self._make_participant(key, *kept, f"{self.seed}-{index}-0")
+            self.people[key.member] = Member(key, owner, index, *kept, participant)
         self._keep_membership()
         self.coordinator = self._make_coordinator()
 
@@ -234,6 +241,7 @@ class Federation:
                     "expires": "2099-01-01",
                     "allow_unprotected": True,
                     "allow_plain_updates": True,
+                    "allow_error_feedback": True,
                     "max_unreleased_fraction": 1.0,
                 },
             },
@@ -241,7 +249,7 @@ class Federation:
         )
 
     def _make_participant(
-        self, key: IdentityKey, ledger: MemoryLedger, records: MemoryRecords, seed: str
+        self, key: IdentityKey, ledger: MemoryLedger, records: MemoryRecords, residuals: MemoryResiduals, seed: str
     ) -> Participant:
         policy = self._policy()
         return Participant(
@@ -250,6 +258,7 @@ class Federation:
             accepted_list=lambda: self._signed,
             ledger=ledger,
             records=records,
+            residuals=residuals,
             randomness=SeededRandomness(seed),
             clock=self.clock,
         )
@@ -300,6 +309,7 @@ class Federation:
             mode=self.mode,
             kept_fraction=self.kept_fraction,
             secure=self.secure,
+            codec=self.codec,
         )
         for person in self.people.values():
             self._connect(person, self.rng.uniform(0.0, 1.0))
@@ -481,7 +491,8 @@ class Federation:
     def _restart(self, person: Member) -> None:
         person.alive = True
         seed = f"{self.seed}-{person.index}-{person.life}"
-        person.participant = self._make_participant(person.key, person.ledger, person.records, seed)
+        kept = person.ledger, person.records, person.residuals
+        person.participant = self._make_participant(person.key, *kept, seed)
         self._connect(person, 0.1)
 
     def _member(self, person: Member, effects: tuple[MemberEffect, ...]) -> None:

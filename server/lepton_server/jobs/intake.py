@@ -18,7 +18,8 @@ def draw_facts(
     """A new job's facts, with its id and secret drawn.
 
     Raises:
-        JobError: no membership list, or a federation smaller than the job's minimum cohort.
+        JobError: no membership list, or a federation smaller than the job's minimum cohort, or one of
+            which some would be left out of a job that feeds back.
         NotFoundError: an artifact that the job names was not uploaded.
         CodecError: the job's numbers allow no encoding.
     """
@@ -38,6 +39,14 @@ def draw_facts(
             where="aggregation.min_cohort",
             expected=f"at least {job.aggregation.min_cohort} enrolled owners on the membership list",
             got=str(len(peers)),
+        )
+    if job.aggregation.feeds_back and not job.aggregation.max_cohort == len(peers) == len(listed.admitted()):
+        raise JobError(
+            "error feedback needs every member in every round",
+            where="aggregation.max_cohort",
+            expected=f"min_cohort and max_cohort of {len(listed.admitted())}, all members on the list, each enrolled",
+            got=f"{job.aggregation.max_cohort}, and {len(peers)} enrolled",
+            hint="set both to the number of members, or take a codec that does not feed back, such as eden",
         )
     if job.evaluation is not None and not artifacts.has(Digest(job.evaluation.digest)):
         raise NotFoundError("the evaluation set was not uploaded", where=f"artifact {job.evaluation.digest}")

@@ -9,6 +9,7 @@ from lepton_client.ledger import MemoryLedger
 from lepton_client.participant import Participant
 from lepton_client.policy import Policy
 from lepton_client.records import MemoryRecords
+from lepton_client.residuals import MemoryResiduals
 from lepton_compression.update import decode_sum, derive_dither
 from lepton_core.identity import IdentityKey
 from lepton_core.ids import Digest, JobId, MemberId, ModelVersion, RoundNumber
@@ -109,6 +110,7 @@ class Owner:
         self.identity, self.policy, self.accepted, self.clock = identity, policy, accepted, clock
         self.ledger = MemoryLedger(identity, clock)
         self.records = MemoryRecords()
+        self.residuals = MemoryResiduals()
         self.starts = 0
         self.restart()
 
@@ -120,6 +122,7 @@ class Owner:
             accepted_list=lambda: self.accepted,
             ledger=self.ledger,
             records=self.records,
+            residuals=self.residuals,
             randomness=SeededRandomness(f"{self.identity.member.hex()} {self.starts}"),
             clock=self.clock,
         )
