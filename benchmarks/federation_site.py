@@ -53,6 +53,8 @@ class Site:
     processes: Processes
     #: Names of the daemons' processes.
     owners: tuple[str, ...]
+    #: Their homes, in the same order.
+    folders: tuple[Path, ...]
 
     def memory(self) -> tuple[float, int]:
         """MB of all processes and their children, shared pages counted once (Pss), and how many processes these are."""
@@ -80,7 +82,7 @@ def federation(folder: Path, digits: Digits, members: int) -> Iterator[Site]:
         # 4. The daemons start.
         for owner in owners:
             processes.lepton(owner, "client", "run", str(folder / owner))
-        yield Site(researcher, processes, owners)
+        yield Site(researcher, processes, owners, tuple(folder / owner for owner in owners))
 
 
 def _enrol(folder: Path, owners: Sequence[str]) -> None:

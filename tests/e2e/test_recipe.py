@@ -17,6 +17,7 @@ from benchmarks.federation_site import federation
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("recipe")]
 MEMBERS, ROUNDS, HIDDEN = 4, 3, 16
+FEEDING_ROUNDS = 10
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +28,7 @@ def site(tmp_path_factory):
         yield running, digits
 
 
-def averaged(first: Path) -> tuple[dict[str, np.ndarray], float]:
+def averaged(first: Path, rounds: int = ROUNDS) -> tuple[dict[str, np.ndarray], float]:
     """The recipe as a reader would write it down: the last weights, and the accuracy on the rows held out."""
     pixels, labels = load_digits(return_X_y=True)
     order = np.random.RandomState(7).permutation(len(labels))
@@ -35,7 +36,7 @@ def averaged(first: Path) -> tuple[dict[str, np.ndarray], float]:
     target = torch.from_numpy(labels[order])
     module = nn.Sequential(nn.Linear(64, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, 10))
     weights = {name: torch.from_numpy(tensor) for name, tensor in load(first.read_bytes()).items()}
-    for number in range(1, ROUNDS + 1):
+    for number in range(1, rounds + 1):
         total = {name: torch.zeros_like(tensor, dtype=torch.float64) for name, tensor in weights.items()}
         for member in range(MEMBERS):
             rows, classes = features[HELD_OUT:][member::MEMBERS], target[HELD_OUT:][member::MEMBERS]
@@ -96,6 +97,22 @@ def test_a_job_in_the_plain_may_send_four_bits_a_parameter(site):
     assert view.models[-1].accuracy == pytest.approx(accuracy, abs=0.05)
     assert view.bytes_per_parameter < 0.6
     assert {done.encoding.codec for done in view.rounds} == {"eden(bits=4.0)/1"}
+
+
+@pytest.mark.parametrize(
+    ("codec", "most_bytes"), [({"codec": "topk", "fraction": 0.1}, 0.65), ({"codec": "sign"}, 0.25)]
+)
+def test_a_job_in_the_plain_may_feed_back_what_it_leaves_out_and_learns_nearly_as_well(site, codec, most_bytes):
+    running, digits = site
+    fixed = Fixed(MEMBERS, FEEDING_ROUNDS, (HIDDEN,), accuracy=0.0)
+    view = run_job(running, fixed, digits, secure=False, aggregation={"secure": False, **codec})
+    _, accuracy = averaged(digits.weights, FEEDING_ROUNDS)
+    assert accuracy > 0.6
+    assert view.models[-1].accuracy == pytest.approx(accuracy, abs=0.1)
+    assert [len(done.survivors) for done in view.rounds] == [MEMBERS] * FEEDING_ROUNDS
+    assert view.bytes_per_parameter < most_bytes
+    for owner, folder in zip(running.owners, running.folders, strict=True):  # what was not sent is deleted with its job
+        running.processes.wait_until(lambda place=folder / "residuals": not any(place.iterdir()), "the end", owner)
 
 
 def test_a_job_in_the_plain_may_send_its_models_down_as_differences(site):

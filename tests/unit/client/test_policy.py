@@ -63,6 +63,20 @@ def test_updates_without_masks_are_allowed_by_name_and_privacy_is_a_permission_o
     assert refused(allowed, unprotected).reason == "UNPROTECTED"
 
 
+def test_error_feedback_is_allowed_by_name_on_top_of_what_it_needs() -> None:
+    allowed = {"allow_unprotected": True, "allow_plain_updates": True}
+    changes = {"jobs": allowed, "populations": [population(modes=["none"])]}
+    job = {
+        "privacy": {"mode": "none", "noise_multiplier": None},
+        "aggregation": {"secure": False, "min_cohort": 4, "max_cohort": 4, "codec": "sign"},
+    }
+    refusal = refused(changes, job)
+    assert (refusal.reason, refusal.where) == ("ERROR_FEEDBACK", "policy.jobs.allow_error_feedback")
+    assert (refusal.expected, refusal.got) == ("a codec without error feedback", "sign")
+    changes["jobs"] = allowed | {"allow_error_feedback": True}
+    assert admit(make_policy(**changes), make_job(**job), NOW).name == "patients"
+
+
 def test_a_policy_holds_through_its_last_day_and_no_longer() -> None:
     policy = make_policy(jobs={"expires": "2027-01-15"})  # the day of NOW
     admit(policy, make_job(), NOW)

@@ -192,3 +192,26 @@ def test_a_residual_is_refused_by_codecs_without_feedback(codec):
         encode_plain_update(codec, make_update(10), SEED, residual=np.zeros(10, dtype=np.float32))
     with pytest.raises(CodecError, match="residual of another length"):
         encode_plain_update(Sign(), make_update(10), SEED, residual=np.zeros(11, dtype=np.float32))
+
+
+@pytest.mark.parametrize("codec", [TopK(0.05), Sign()], ids=str)
+def test_what_is_longer_than_may_be_sent_is_left_for_later(codec):
+    update, residual = make_update(1000), 5.0 * make_update(1000, number=1)
+    encoded = encode_plain_update(codec, update, SEED, residual=residual, longest=0.25)
+    found = decode_plain_update(codec, encoded.payload, 1000, SEED)
+    assert np.linalg.norm(found.astype(np.float64)) == pytest.approx(0.25, rel=1e-6)
+    assert encoded.residual == pytest.approx(update + residual - found, abs=1e-6)
+    shorter = encode_plain_update(codec, update, SEED, residual=residual, longest=100.0)
+    assert shorter.payload == encode_plain_update(codec, update, SEED, residual=residual).payload
+
+
+@pytest.mark.parametrize("codec", [Float32(), Float16(), Eden(4.0)], ids=str)
+def test_a_codec_that_leaves_nothing_for_later_cannot_keep_to_a_longest_norm(codec):
+    with pytest.raises(CodecError, match="longest norm"):
+        encode_plain_update(codec, make_update(100), SEED, longest=0.5)
+
+
+@pytest.mark.parametrize("longest", [0.0, -1.0, float("nan")])
+def test_a_longest_norm_that_leaves_nothing_to_send_is_refused(longest):
+    with pytest.raises(CodecError, match="longest norm"):
+        encode_plain_update(Sign(), make_update(100), SEED, longest=longest)

@@ -185,6 +185,8 @@ def test_a_resolved_job_has_no_target() -> None:
         ({"codec": "eden"}, "eden is not ring-summable"),
         ({"codec": "float16"}, "float16 is not ring-summable"),
         ({"codec": "top-k", "secure": False}, "aggregation.codec"),
+        ({"codec": "topk"}, "topk is not ring-summable, and feeds back what it leaves out; expected secure = false"),
+        ({"codec": "sign"}, "sign is not ring-summable, and feeds back what it leaves out; expected secure = false"),
         ({"bits": 2.0, "secure": False}, "bits has no meaning with codec = 'float32'"),
         ({"codec": "eden", "bits": 9.0, "secure": False}, "aggregation.bits"),
         ({"downlink": "delta"}, "downlink has no meaning with secure = true"),
@@ -194,3 +196,47 @@ def test_a_codec_that_cannot_be_summed_is_refused_under_masks_with_the_reason(
     aggregation: dict[str, Any], told: str
 ) -> None:
     assert told in problems(aggregation=aggregation)
+
+
+def feeding(**changes: Any) -> dict[str, Any]:
+    """Sections of a job that feeds back and is right."""
+    keys = {"min_cohort": 4, "max_cohort": 4, "secure": False, "codec": "topk"}
+    private = {"mode": "none", "noise_multiplier": None}
+    return {"privacy": private, "aggregation": keys | changes}
+
+
+@pytest.mark.parametrize("codec", [{"codec": "topk"}, {"codec": "topk", "fraction": 1.0}, {"codec": "sign"}])
+def test_a_job_of_all_members_without_masks_and_privacy_may_feed_back(codec: dict[str, Any]) -> None:
+    job = make_job(**feeding(**codec))
+    assert job.aggregation.feeds_back
+    assert parse_job(job.canonical()) == job
+    assert not make_job().aggregation.feeds_back
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"max_cohort": 8}, "expected min_cohort and max_cohort equal to the number of members, got 4 and 8; set both"),
+        ({"secure": True}, "expected secure = false, got true; write that, or take profile"),
+        ({"fraction": 0.0}, "aggregation.fraction"),
+        ({"fraction": 1.5}, "aggregation.fraction"),
+        ({"bits": 2.0}, "bits has no meaning with codec = 'topk'"),
+        ({"codec": "sign", "fraction": 0.1}, "fraction has no meaning with codec = 'sign'"),
+        ({"codec": "eden", "fraction": 0.1}, "fraction has no meaning with codec = 'eden'"),
+    ],
+)
+def test_feedback_needs_every_member_and_no_masks(changes: dict[str, Any], told: str) -> None:
+    assert told in problems(**feeding(**changes))
+    file = document(**feeding(**changes))
+    file.pop("format", None)
+    with pytest.raises(SettingsError) as refused:
+        parse_settings(JobFile, file, source="test")
+    assert told in str(refused.value)
+
+
+@pytest.mark.parametrize("codec", ["topk", "sign"])
+def test_what_no_epsilon_counts_is_not_fed_back(codec: str) -> None:
+    private = {"mode": "record-local", "noise_multiplier": 4.0}
+    told = problems(aggregation=feeding(codec=codec)["aggregation"], privacy=private)
+    assert f"aggregation.codec: {codec} feeds back what earlier updates held" in told
+    assert "expected privacy.mode = 'none', got 'record-local'; take codec = 'eden'" in told

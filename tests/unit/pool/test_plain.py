@@ -9,6 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lepton_compression.update import SEED_BYTES, Sign, TopK, payload_bytes
+from lepton_compression.update.framing import HEADER_BYTES
 from lepton_core.errors import CodecError
 from lepton_core.ids import MemberId
 from lepton_core.job import Job
@@ -16,7 +18,7 @@ from lepton_core.layout import Vector
 from lepton_core.ports import SystemRandomness
 from lepton_core.secagg.payload import encode_payload
 from lepton_pool.models import architecture_of, model_layout
-from lepton_pool.plain import encode_plain, mean_plain, parse_plain, plain_lanes
+from lepton_pool.plain import codec_of, encode_fed_back, encode_plain, mean_plain, parse_plain, plain_lanes
 from lepton_pool.steps import encode_update
 from lepton_pool.terms import derive_terms
 from lepton_pool.weighting import FULL_WEIGHT
@@ -164,3 +166,94 @@ def test_the_mean_of_many_members_is_nearer_than_each_of_them() -> None:
     payloads = [encode_payload(encode_plain(job, update, 1, SystemRandomness())) for _ in range(60)]
     error = np.sum((mean_plain(job, payloads) - update) ** 2) / np.sum(update**2)
     assert error < 3.0 * 0.133 / 60
+
+
+# Codecs that feed back -------------------------------------------------------------------------------------------
+
+FEEDING = [{"codec": "topk", "fraction": 0.1}, {"codec": "topk"}, {"codec": "sign"}]
+
+
+def make_feeding(features: int = 4, **aggregation: Any) -> Job:
+    return make_job(features, min_cohort=4, max_cohort=4, **aggregation)
+
+
+def test_a_top_k_job_sends_a_hundredth_unless_it_says_otherwise() -> None:
+    assert codec_of(make_feeding(codec="topk")) == TopK(0.01)
+    assert codec_of(make_feeding(codec="topk", fraction=0.3)) == TopK(0.3)
+    assert codec_of(make_feeding(codec="sign")) == Sign()
+
+
+@pytest.mark.parametrize("codec", FEEDING)
+def test_what_is_sent_and_what_is_left_are_the_clipped_update_and_what_was_left_before(codec: dict) -> None:
+    job = make_feeding(999, **codec)
+    for norm, factor in ((0.5, 1.0), (4.0, 0.25)):
+        update, before = update_of(job, norm), update_of(job, 3.0)
+        kept = before.copy()
+        sent = encode_fed_back(job, update, 7, SystemRandomness(), residual=before)
+        found, weight = parse_plain(job, encode_payload(sent.words))
+        assert weight == 7
+        assert np.linalg.norm(found.astype(np.float64)) <= 1.0 + 1e-6
+        assert sent.residual == pytest.approx(update * factor + before - found, abs=1e-6)
+        assert np.array_equal(before, kept)
+        assert len(sent.words) == derive_terms(job, bytes(32)).words
+    first = encode_fed_back(job, update, 7, SystemRandomness(), residual=None)
+    zeros = encode_fed_back(job, update, 7, SystemRandomness(), residual=np.zeros_like(update))
+    assert np.array_equal(first.residual, zeros.residual)
+
+
+@pytest.mark.parametrize("codec", FEEDING)
+def test_a_job_that_feeds_back_never_sends_an_update_without_what_was_left_before(codec: dict) -> None:
+    job = make_feeding(**codec)
+    with pytest.raises(CodecError, match="earlier ones left out"):
+        encode_plain(job, update_of(job, 0.5), 1, SystemRandomness())
+    plain = make_job()
+    with pytest.raises(CodecError, match="longest norm"):
+        encode_fed_back(plain, update_of(plain, 0.5), 1, SystemRandomness(), residual=None)
+
+
+@pytest.mark.parametrize("codec", FEEDING)
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_what_is_not_finite_is_neither_sent_nor_kept(codec: dict, bad: float) -> None:
+    job = make_feeding(100, **codec)
+    good, spoilt = update_of(job, 0.5), update_of(job, 0.5)
+    spoilt[3] = bad
+    for update, residual in ((spoilt, None), (good, spoilt)):
+        with pytest.raises(CodecError, match="not finite"):
+            encode_fed_back(job, update, 1, SystemRandomness(), residual=residual)
+    with pytest.raises(CodecError, match="another length"):
+        encode_fed_back(job, good, 1, SystemRandomness(), residual=good[:-1])
+
+
+@pytest.mark.parametrize("codec", FEEDING)
+def test_a_forged_payload_that_was_fed_back_is_refused(codec: dict) -> None:
+    job = make_feeding(100, **codec)
+    payload = encode_payload(encode_fed_back(job, update_of(job, 0.9), 1, SystemRandomness(), residual=None).words)
+    parse_plain(job, payload)
+    body = SEED_BYTES + HEADER_BYTES
+    values = slice(body, body + 4) if codec["codec"] == "sign" else slice(_end(job) - 4, _end(job))
+    for number in (np.nan, np.inf, -np.inf, 3e38, 2.0):  # the last is a longer update than any may be
+        forged = bytearray(payload)
+        forged[values] = np.float32(number).tobytes()
+        with pytest.raises(CodecError), np.errstate(over="ignore"):
+            parse_plain(job, bytes(forged))
+    for bad in (payload[:-1], payload[:-8], payload + bytes(8), b"", payload[: body + 4]):
+        with pytest.raises(CodecError, match="another length"):
+            parse_plain(job, bad)
+    for place in (0, 33, 50):  # the seed, the magic, the number of values
+        forged = bytearray(payload)
+        forged[place] ^= 1
+        with pytest.raises(CodecError):
+            parse_plain(job, bytes(forged))
+
+
+def _end(job: Job) -> int:
+    return SEED_BYTES + payload_bytes(codec_of(job), model_layout(architecture_of(job)).length)
+
+
+def test_places_that_no_sender_keeps_are_refused() -> None:
+    job = make_feeding(2000, codec="topk", fraction=0.001)  # so few that their places are numbers
+    payload = encode_payload(encode_fed_back(job, update_of(job, 0.9), 1, SystemRandomness(), residual=None).words)
+    place = SEED_BYTES + HEADER_BYTES
+    for forged in (payload[place + 4 : place + 8] + payload[place : place + 4], (2001).to_bytes(4, "little") * 2):
+        with pytest.raises(CodecError, match="no sender keeps"):
+            parse_plain(job, payload[:place] + forged + payload[place + 8 :])
