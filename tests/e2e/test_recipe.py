@@ -100,15 +100,16 @@ def test_a_job_in_the_plain_may_send_four_bits_a_parameter(site):
 
 
 @pytest.mark.parametrize(
-    ("codec", "most_bytes"), [({"codec": "topk", "fraction": 0.1}, 0.65), ({"codec": "sign"}, 0.25)]
+    ("codec", "most_bytes", "within"),
+    [({"codec": "topk", "fraction": 0.1}, 0.65, 0.1), ({"codec": "sign"}, 0.25, 0.15)],
 )
-def test_a_job_in_the_plain_may_feed_back_what_it_leaves_out_and_learns_nearly_as_well(site, codec, most_bytes):
+def test_a_job_in_the_plain_may_feed_back_what_it_leaves_out_and_learns_nearly_as_well(site, codec, most_bytes, within):
     running, digits = site
     fixed = Fixed(MEMBERS, FEEDING_ROUNDS, (HIDDEN,), accuracy=0.0)
     view = run_job(running, fixed, digits, secure=False, aggregation={"secure": False, **codec})
     _, accuracy = averaged(digits.weights, FEEDING_ROUNDS)
-    assert accuracy > 0.6
-    assert view.models[-1].accuracy == pytest.approx(accuracy, abs=0.1)
+    assert accuracy > 0.7
+    assert view.models[-1].accuracy == pytest.approx(accuracy, abs=within)
     assert [len(done.survivors) for done in view.rounds] == [MEMBERS] * FEEDING_ROUNDS
     assert view.bytes_per_parameter < most_bytes
     for owner, folder in zip(running.owners, running.folders, strict=True):  # what was not sent is deleted with its job
