@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from lepton_core.plain import server as plain
 from lepton_core.ports import SystemRandomness
 from lepton_core.secagg.messages import InputTrailer
 from lepton_core.secagg.payload import encode_payload
-from lepton_pool.plain import encode_plain
+from lepton_pool.plain import encode_fed_back, encode_plain
 from lepton_pool.terms import derive_terms
 from lepton_server.jobs.phases import Facts, Peer, Roll, Rounding, RoundRecord
 from lepton_server.rounds.sums import RunningSums
@@ -52,14 +53,16 @@ def trailer(payload: bytes) -> InputTrailer:
     return InputTrailer(KEYS[0].member, digest, len(payload), (), bytes(64))
 
 
-def take(folder: Path, payload: bytes, *, inline: bool, phase: Rounding | None = None, number: int = 1) -> bool:
+def take(
+    folder: Path, payload: bytes, *, inline: bool, phase: Rounding | None = None, number: int = 1, facts: Facts = FACTS
+) -> bool:
     """True if the update lies in the store afterwards."""
     artifacts = FolderArtifacts(folder)
     if not inline:
         artifacts.put(payload)
     came = Input(RoundNumber(number), trailer(payload), payload if inline else b"")
     kept = frozenset
-    waits = took_payload(FACTS, phase or running(), came, sums=RunningSums(artifacts), artifacts=artifacts, kept=kept)
+    waits = took_payload(facts, phase or running(), came, sums=RunningSums(artifacts), artifacts=artifacts, kept=kept)
     assert not waits
     return artifacts.has(Digest(digest_of(payload)))
 
@@ -100,3 +103,26 @@ def test_a_trailer_without_an_upload_is_refused(tmp_path: Path) -> None:
             artifacts=artifacts,
             kept=lambda: frozenset({digest_of(UPDATE)}),
         )
+
+
+@pytest.mark.parametrize("inline", [True, False])
+@pytest.mark.parametrize("codec", ["topk", "sign"])
+def test_an_update_that_was_fed_back_is_decoded_before_it_counts(tmp_path: Path, codec: str, inline: bool) -> None:
+    job = make_job(
+        privacy={"mode": "none", "noise_multiplier": None},
+        aggregation={"secure": False, "codec": codec, "min_cohort": 3, "max_cohort": 3},
+    )
+    facts = replace(FACTS, job=job, terms=derive_terms(job, bytes(32)))
+    update = np.array([0.5, 0.0, 0.25, 0.125], np.float32)
+    good = encode_payload(encode_fed_back(job, update, 65535, SystemRandomness(), residual=None).words)
+    assert take(tmp_path, good, inline=inline, facts=facts)
+    scale = good.index(np.float32(0.5 if codec == "topk" else 0.21875).tobytes())
+    for value in (np.nan, np.inf, 3.0):
+        forged = good[:scale] + np.float32(value).tobytes() + good[scale + 4 :]
+        with pytest.raises(PeerViolation) as refused:
+            take(tmp_path, forged, inline=inline, facts=facts)
+        assert (refused.value.reason, refused.value.where) == ("BAD_UPDATE", f"member {KEYS[0].member.hex()}")
+    for forged in (good[:-8], good + bytes(8)):
+        with pytest.raises(PeerViolation) as refused:
+            take(tmp_path, forged, inline=inline, facts=facts)
+        assert refused.value.reason == "WRONG_LENGTH"
