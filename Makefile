@@ -4,6 +4,8 @@ SHELL := /bin/bash
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
+# The tests start some hundred processes, which need not compile every module again.
+unexport PYTHONDONTWRITEBYTECODE
 STAMP := $(VENV)/.setup-stamp
 
 .PHONY: help setup check test-fast test test-nightly bench protos docs demo clean
