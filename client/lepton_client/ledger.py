@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -202,9 +203,7 @@ def rounds_event(job: Job, rounds: int) -> Event | None:
     one = round_event(job)
     if one is None or rounds < 1:
         return None
-    return SampledGaussian(
-        noise_multiplier=one.noise_multiplier, sampling_rate=one.sampling_rate, steps=one.steps * rounds
-    )
+    return replace(one, steps=one.steps * rounds)
 
 
 def promised_epsilon(job: Job) -> float:

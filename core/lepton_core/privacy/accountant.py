@@ -1,8 +1,13 @@
 """What events cost: epsilon of a composition, and the noise that keeps a composition below an epsilon.
 
-The authority is dp-accounting's privacy loss distribution (Doroshenko et al. 2022, "Connect the Dots"), rounded
-pessimistically, so the result is an upper bound. Neighbours differ by one record, added or removed.
-dp-accounting is imported at the first question, as that takes about a second.
+| events | bound |
+|---|---|
+| sampled Gaussians | privacy loss distributions (Doroshenko et al. 2022, "Connect the Dots"), rounded up |
+| sums of discrete Gaussians | zCDP, and the best conversion (`concentrated`) |
+| both | the Rényi divergences of both, added at each order, and the best conversion over the orders |
+
+Every one is an upper bound. Neighbours differ by one record, added or removed. dp-accounting computes the first and the
+last; it is imported at the first such question, as that takes about a second.
 """
 
 from __future__ import annotations
@@ -10,9 +15,11 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
+from enum import Enum
 
 from lepton_core.errors import InputError, RefusedError
-from lepton_core.privacy.events import Event, SampledGaussian
+from lepton_core.privacy.concentrated import epsilon_of_rho, sum_rho
+from lepton_core.privacy.events import Event, SampledGaussian, SummedDiscreteGaussian
 
 #: Width of a bucket of privacy loss. dp-accounting's default is 1e-4; at 5e-4 an epsilon of 8 after 200 steps is
 #: larger by less than 1e-4 and found in a fifth of the time. Wider buckets only ever make the bound looser.
@@ -34,9 +41,20 @@ _MOST_NOISE = 1e6
 #: an epsilon in the thousands promises nothing, and a job must not decide how much memory an owner spends on it.
 _MOST_STEPS = 200_000
 _MOST_MU = 64.0
+#: Rényi orders that mixed events are composed at: whole ones, whose divergence is a finite sum of as many terms.
+_ORDERS = (*range(2, 65), *range(68, 129, 4), *range(144, 257, 16), 320, 384, 512, 768, 1024)
 
 
-def epsilon_of(events: Sequence[Event], delta: float) -> float:
+class Observer(Enum):
+    """Against whom epsilon holds."""
+
+    #: Everybody who sees the sums, and no member's share of noise.
+    SUMS = "sums"
+    #: The coordinator, with as many colluding members as the events say.
+    COLLUDERS = "colluders"
+
+
+def epsilon_of(events: Sequence[Event], delta: float, observer: Observer = Observer.COLLUDERS) -> float:
     """The smallest epsilon known to hold for all the events together at this delta; an upper bound.
 
     Events are composed; epsilons are never summed. No events cost 0. Events with noise below `LEAST_NOISE`, of more
@@ -48,10 +66,14 @@ def epsilon_of(events: Sequence[Event], delta: float) -> float:
         RefusedError: an event of a kind that the accountant does not know.
     """
     _require_delta(delta)
-    groups = _groups(events)
-    if not groups:
+    groups, rho = _groups(events), _rho_of(events, observer)
+    if rho == 0.0 and not groups:
         return 0.0
-    return math.inf if _is_hopeless(groups) else _composed_epsilon(groups, delta, _LOSS_INTERVAL)
+    if _is_hopeless(groups, rho):
+        return math.inf
+    if not groups:
+        return epsilon_of_rho(rho, delta)
+    return _composed_epsilon(groups, delta, _LOSS_INTERVAL) if rho == 0.0 else _mixed_epsilon(groups, rho, delta)
 
 
 def noise_multiplier_for(epsilon: float, delta: float, sampling_rate: float, steps: int) -> float:
@@ -108,10 +130,28 @@ def _require_delta(delta: float) -> None:
         raise InputError("delta is out of range", where="delta", expected="0 < delta < 1", got=repr(delta))
 
 
+def _rho_of(events: Sequence[Event], observer: Observer) -> float:
+    """The zCDP of all sums of discrete Gaussians together."""
+    rhos = []
+    for event in events:
+        if isinstance(event, SummedDiscreteGaussian):
+            shares = event.contributors - (event.colluders if observer is Observer.COLLUDERS else 0)
+            one = sum_rho(
+                sensitivity=event.sensitivity,
+                share_variance=event.share_variance,
+                shares=shares,
+                dimension=event.dimension,
+            )
+            rhos.append(event.steps * one)
+    return math.fsum(rhos)
+
+
 def _groups(events: Sequence[Event]) -> tuple[tuple[float, float, int], ...]:
-    """(noise multiplier, sampling rate, steps) of events that are alike, in a fixed order."""
+    """(noise multiplier, sampling rate, steps) of sampled Gaussians that are alike, in a fixed order."""
     steps: dict[tuple[float, float], int] = {}
     for event in events:
+        if isinstance(event, SummedDiscreteGaussian):
+            continue
         if not isinstance(event, SampledGaussian):
             raise RefusedError(
                 "the accountant does not know this event", expected=SampledGaussian.__name__, got=type(event).__name__
@@ -121,8 +161,8 @@ def _groups(events: Sequence[Event]) -> tuple[tuple[float, float, int], ...]:
     return tuple(sorted((*key, count) for key, count in steps.items()))
 
 
-def _is_hopeless(groups: tuple[tuple[float, float, int], ...]) -> bool:
-    """True if epsilon is called infinite instead of being worked out.
+def _is_hopeless(groups: tuple[tuple[float, float, int], ...], rho: float = 0.0) -> bool:
+    """True if epsilon is called infinite instead of being worked out. rho-zCDP counts as mu = sqrt(2 rho).
 
     The central limit of the composition is a Gaussian mechanism of parameter mu (Bu, Dong, Long, Su 2020, theorem 5;
     without sampling exactly sqrt(steps) / noise, which sampling never exceeds).
@@ -130,7 +170,7 @@ def _is_hopeless(groups: tuple[tuple[float, float, int], ...]) -> bool:
     if any(noise < LEAST_NOISE for noise, _, _ in groups) or sum(steps for *_, steps in groups) > _MOST_STEPS:
         return True
     squared = sum(steps * min(noise**-2, rate**2 * math.expm1(noise**-2)) for noise, rate, steps in groups)
-    return squared > _MOST_MU**2
+    return squared + 2.0 * rho > _MOST_MU**2
 
 
 @functools.lru_cache(maxsize=1024)
@@ -151,3 +191,16 @@ def _composed_epsilon(groups: tuple[tuple[float, float, int], ...], delta: float
     for other in others:
         composed = composed.compose(other)
     return float(composed.get_epsilon_for_delta(delta))
+
+
+@functools.lru_cache(maxsize=1024)
+def _mixed_epsilon(groups: tuple[tuple[float, float, int], ...], rho: float, delta: float) -> float:
+    """Epsilon of groups as above together with rho-zCDP."""
+    from dp_accounting import dp_event, rdp
+
+    accountant = rdp.RdpAccountant(_ORDERS)
+    accountant.compose(dp_event.ZCDpEvent(rho))
+    for noise_multiplier, sampling_rate, steps in groups:
+        gaussian = dp_event.GaussianDpEvent(noise_multiplier)
+        accountant.compose(dp_event.PoissonSampledDpEvent(sampling_rate, gaussian), steps)
+    return float(accountant.get_epsilon(delta))

@@ -43,7 +43,8 @@ def sum_rho(*, sensitivity: float, share_variance: float, shares: int, dimension
     terms = [_tau_term(share_variance, k) for k in range(1, min(shares, _MOST_TERMS))]
     tau = 10.0 * (math.fsum(terms) + max(0, shares - _MOST_TERMS) * _tau_term(share_variance, _MOST_TERMS))
     ratio = sensitivity / math.sqrt(share_variance * shares)
-    return min(ratio * ratio / 2.0 + tau * dimension, (ratio + tau * math.sqrt(dimension)) ** 2 / 2.0)
+    inflated = ratio + tau * math.sqrt(dimension)
+    return min(ratio * ratio / 2.0 + tau * dimension, inflated * inflated / 2.0)
 
 
 def _tau_term(share_variance: float, k: int) -> float:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TypeAlias
+from dataclasses import dataclass, fields
+from typing import Any, TypeAlias
 
 from lepton_core.errors import InputError
+
+#: Whole numbers up to here are exact as doubles.
+_LARGEST = 2**53
 
 
 @dataclass(frozen=True)
@@ -37,20 +40,56 @@ class SampledGaussian:
             raise _out_of_range("steps", "a whole number of at least 1", self.steps)
 
 
-#: Everything the accountant knows. Integer mechanisms join this union as further classes.
-Event: TypeAlias = SampledGaussian
+@dataclass(frozen=True)
+class SummedDiscreteGaussian:
+    """`steps` times: the sum of all records' clipped vectors as integers, and of each member's share of integer noise.
 
-_KIND = "sampled-gaussian"
+    Every record is in every sum. Neighbours differ by one record, added or removed. Whoever sees the sums sees
+    `contributors` shares of noise at the least; a coordinator with `colluders` members of its own knows theirs.
+
+    Raises:
+        InputError: a number outside its range.
+    """
+
+    #: Largest L2 distance of neighbours' sums, in integer units, after rotation, padding and rounding; > 0.
+    sensitivity: float
+    #: Parameter v of each share, a discrete Gaussian at every coordinate; >= 1.
+    share_variance: int
+    #: m, the fewest members whose sum is ever revealed; above `colluders`.
+    contributors: int
+    #: c, members that may tell the coordinator their shares; >= 0.
+    colluders: int
+    #: Coordinates of a sum, padding included; >= 1.
+    dimension: int
+    #: Number of sums with fresh noise; >= 1.
+    steps: int
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.sensitivity) and self.sensitivity > 0):
+            raise _out_of_range("sensitivity", "a finite number above 0", self.sensitivity)
+        for name, least in (("share_variance", 1), ("dimension", 1), ("steps", 1), ("colluders", 0)):
+            value = getattr(self, name)
+            if type(value) is not int or not least <= value <= _LARGEST:
+                raise _out_of_range(name, f"a whole number from {least} to 2^53", value)
+        if type(self.contributors) is not int or not self.colluders < self.contributors <= _LARGEST:
+            raise _out_of_range("contributors", f"a whole number above {self.colluders} colluders", self.contributors)
+
+
+#: Everything the accountant knows.
+Event: TypeAlias = SampledGaussian | SummedDiscreteGaussian
+
+_KINDS: Mapping[str, type[SampledGaussian | SummedDiscreteGaussian]] = {
+    "sampled-gaussian": SampledGaussian,
+    "summed-discrete-gaussian": SummedDiscreteGaussian,
+}
+_REALS = frozenset({"noise_multiplier", "sampling_rate", "sensitivity"})
 
 
 def event_document(event: Event) -> dict[str, str | int | float]:
     """The event as plain JSON values, for hashing and storing; `parse_event` reads it back."""
-    return {
-        "kind": _KIND,
-        "noise_multiplier": float(event.noise_multiplier),
-        "sampling_rate": float(event.sampling_rate),
-        "steps": event.steps,
-    }
+    kind = next(name for name, known in _KINDS.items() if type(event) is known)
+    numbers = {field.name: getattr(event, field.name) for field in fields(event)}
+    return {"kind": kind} | {name: float(value) if name in _REALS else value for name, value in numbers.items()}
 
 
 def parse_event(document: Mapping[str, object]) -> Event:
@@ -59,14 +98,21 @@ def parse_event(document: Mapping[str, object]) -> Event:
     Raises:
         InputError: an unknown kind, another set of keys, or a value out of range.
     """
-    if document.get("kind") != _KIND:
-        raise InputError("an event of unknown kind", where="event.kind", expected=_KIND, got=repr(document.get("kind")))
-    if set(document) != {"kind", "noise_multiplier", "sampling_rate", "steps"}:
+    kind = document.get("kind")
+    known = _KINDS.get(kind) if isinstance(kind, str) else None
+    if known is None:
+        raise InputError("an event of unknown kind", where="event.kind", expected=" or ".join(_KINDS), got=repr(kind))
+    names = [field.name for field in fields(known)]
+    if set(document) != {"kind", *names}:
         raise InputError("an event with other keys", where="event", got=", ".join(sorted(document)))
-    noise_multiplier, sampling_rate, steps = (document[key] for key in ("noise_multiplier", "sampling_rate", "steps"))
-    if not isinstance(noise_multiplier, float) or not isinstance(sampling_rate, float) or not isinstance(steps, int):
-        raise InputError("an event with values of other types", where="event", expected="float, float, int")
-    return SampledGaussian(noise_multiplier=noise_multiplier, sampling_rate=sampling_rate, steps=steps)
+    numbers: dict[str, Any] = {name: document[name] for name in names}
+    for name, value in numbers.items():
+        if type(value) is not (float if name in _REALS else int):
+            expected = "float" if name in _REALS else "int"
+            raise InputError(
+                "an event with a value of another type", where=f"event.{name}", expected=expected, got=repr(value)
+            )
+    return known(**numbers)
 
 
 def _out_of_range(name: str, expected: str, got: object) -> InputError:

@@ -1,14 +1,23 @@
 """The accountant bounds epsilon from above, composes, and derives noise that keeps the promise."""
 
+import json
 import math
 import resource
+import time
+from dataclasses import replace
 
 import pytest
 from dp_accounting import dp_event, rdp
 
 from lepton_core.errors import InputError, RefusedError
-from lepton_core.privacy.accountant import epsilon_of, noise_multiplier_for
-from lepton_core.privacy.events import SampledGaussian, event_document, parse_event
+from lepton_core.privacy.accountant import Observer, epsilon_of, noise_multiplier_for
+from lepton_core.privacy.concentrated import epsilon_of_rho, sum_rho
+from lepton_core.privacy.events import SampledGaussian, SummedDiscreteGaussian, event_document, parse_event
+
+#: A sum of ten members' integers, in which a record moves at most 1000 units.
+SUM = SummedDiscreteGaussian(
+    sensitivity=1000.0, share_variance=10**8, contributors=10, colluders=2, dimension=4096, steps=60
+)
 
 
 def rdp_epsilon(noise_multiplier: float, sampling_rate: float, steps: int, delta: float) -> float:
@@ -122,9 +131,9 @@ def test_an_event_with_a_number_out_of_range_cannot_be_made(values):
         SampledGaussian(*values)
 
 
-def test_an_event_survives_its_document():
-    event = SampledGaussian(2.25, 0.5, 4)
-    assert parse_event(event_document(event)) == event
+@pytest.mark.parametrize("event", [SampledGaussian(2.25, 0.5, 4), SUM])
+def test_an_event_survives_its_document(event):
+    assert parse_event(json.loads(json.dumps(event_document(event)))) == event
 
 
 @pytest.mark.parametrize(
@@ -134,6 +143,73 @@ def test_an_event_survives_its_document():
 def test_an_event_document_of_another_form_is_refused(change):
     with pytest.raises(InputError):
         parse_event(event_document(SampledGaussian(2.25, 0.5, 4)) | change)
+
+
+@pytest.mark.parametrize("change", [{"steps": 1.0}, {"sensitivity": 1000}, {"colluders": True}, {"extra": 1}])
+def test_a_sums_document_of_another_form_is_refused(change):
+    with pytest.raises(InputError):
+        parse_event(event_document(SUM) | change)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"sensitivity": 0.0},
+        {"sensitivity": math.inf},
+        {"share_variance": 0},
+        {"share_variance": 10**400},
+        {"contributors": 2},
+        {"contributors": 10**400},
+        {"colluders": -1},
+        {"dimension": 0},
+        {"steps": 0},
+        {"steps": 10**400},
+    ],
+)
+def test_a_sum_with_a_number_out_of_range_cannot_be_made(change):
+    with pytest.raises(InputError, match="cannot be") as refused:
+        replace(SUM, **change)
+    assert refused.value.where == f"event.{next(iter(change))}"
+
+
+def test_sums_of_integer_noise_cost_what_their_zcdp_does_and_more_against_colluders():
+    for observer, shares in ((Observer.SUMS, 10), (Observer.COLLUDERS, 8)):
+        rho = 60 * sum_rho(sensitivity=1000.0, share_variance=1e8, shares=shares, dimension=4096)
+        assert epsilon_of([SUM], 1e-4, observer) == epsilon_of_rho(rho, 1e-4)
+    assert epsilon_of([SUM], 1e-4, Observer.SUMS) < epsilon_of([SUM], 1e-4)
+    assert epsilon_of([replace(SUM, steps=1)] * 60, 1e-4) == pytest.approx(epsilon_of([SUM], 1e-4))
+
+
+def test_no_sum_of_integer_noise_costs_less_than_the_exact_gaussian():
+    continuous = SampledGaussian(math.sqrt(8e8) / 1000.0, 1.0, 60)
+    exact = epsilon_of([continuous], 1e-4)
+    assert exact <= epsilon_of([SUM], 1e-4) <= 1.15 * exact
+
+
+def test_both_kinds_together_cost_more_than_either_and_less_than_their_sum():
+    local = SampledGaussian(20.0, 0.5, 400)
+    together = epsilon_of([SUM, local], 1e-4)
+    assert together == epsilon_of([local, SUM], 1e-4)
+    alone = [epsilon_of([event], 1e-4) for event in (SUM, local)]
+    assert max(alone) < together < sum(alone)
+    # Without sampling the two are one Gaussian, whose exact epsilon no bound may go below.
+    gaussian = SampledGaussian(30.0, 1.0, 60)
+    mu = math.sqrt(60 * 1000.0**2 / 8e8 + 60 / 30.0**2)
+    bound = epsilon_of([SUM, gaussian], 1e-4)
+    assert gaussian_delta(bound, mu) <= 1e-4
+    assert gaussian_delta(bound / 1.15, mu) > 1e-4
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"share_variance": 1}, {"steps": 2**53}, {"sensitivity": 1e300}, {"contributors": 2**53, "colluders": 2**53 - 1}],
+)
+def test_sums_that_promise_nothing_cost_infinity_at_once(change):
+    hostile = replace(SUM, **change)
+    started = time.monotonic()
+    assert epsilon_of([hostile], 1e-4) == math.inf or "contributors" in change
+    assert epsilon_of([hostile, SampledGaussian(1.0, 0.5, 10)], 1e-4) > 1.0
+    assert time.monotonic() - started < 5.0
 
 
 @pytest.mark.parametrize(
