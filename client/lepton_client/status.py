@@ -8,11 +8,10 @@ from typing import Any
 from lepton_client.home import Home, load_home_policy, load_identity, load_settings
 from lepton_client.ledger import derive_run, read_ledger
 from lepton_client.membership import load_accepted
-from lepton_client.policy import Policy
 from lepton_client.records import read_jobs
+from lepton_client.spending import budgets
 from lepton_core.identity import fingerprint
-from lepton_core.privacy.accountant import epsilon_of
-from lepton_core.privacy.ledger import ADD_OR_REMOVE, UNIT_RECORD, ChargeState, LedgerEntry, spent_events
+from lepton_core.privacy.ledger import ChargeState, LedgerEntry
 
 
 def status(folder: Path) -> dict[str, Any]:
@@ -49,7 +48,7 @@ def status(folder: Path) -> dict[str, Any]:
             "allow_plain_updates": policy.jobs.allow_plain_updates,
             "allow_error_feedback": policy.jobs.allow_error_feedback,
         },
-        "populations": _budgets(policy, entries),
+        "populations": budgets(policy, entries),
         "jobs": [
             {
                 "job": job_id,
@@ -63,26 +62,6 @@ def status(folder: Path) -> dict[str, Any]:
         ],
         "ledger_entries": len(entries),
     }
-
-
-def _budgets(policy: Policy, entries: tuple[LedgerEntry, ...]) -> list[dict[str, Any]]:
-    """Each population's budget; epsilon is per record, add-or-remove, over all jobs together."""
-    budgets = []
-    for population in policy.populations:
-        spent = epsilon_of(spent_events(entries, population.name), population.delta)
-        budgets.append(
-            {
-                "population": population.name,
-                "unit": UNIT_RECORD,
-                "relation": ADD_OR_REMOVE,
-                "modes": list(population.modes),
-                "delta": population.delta,
-                "epsilon_budget": population.epsilon,
-                "epsilon_spent": spent,
-                "epsilon_left": max(0.0, population.epsilon - spent),
-            }
-        )
-    return budgets
 
 
 def _charged(entries: tuple[LedgerEntry, ...], run: str) -> list[LedgerEntry]:

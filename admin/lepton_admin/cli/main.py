@@ -25,6 +25,7 @@ NOUNS = {
     "owner": "Invite, list and revoke data owners.",
     "researcher": "Invite a researcher, and enrol as one.",
     "client": "The daemon beside an owner's data.",
+    "privacy": "What an owner's budgets were spent on, and whether the ledger holds.",
     "federation": "Keep and sign the list of members.",
     "ontology": "Publish and read shared concepts.",
     "mapping": "Map an owner's columns to concepts.",

@@ -27,6 +27,7 @@ def test_every_noun_of_the_issue_has_its_verbs():
         "mapping suggest", "mapping check", "mapping approve",
         "job plan", "job submit", "job list", "job show", "job watch", "job abort",
         "round show",
+        "privacy show", "privacy plan", "privacy verify", "privacy export",
         "federation create", "federation add", "federation sign", "federation list", "federation publish",
         "model list", "model export", "model predict",
         "kg serve", "demo",

@@ -1,0 +1,147 @@
+"""`lepton privacy`: what an owner's budgets were spent on, what a plan costs, and whether the ledger holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lepton_admin.cli.answer import answer_record, answer_rows, moment
+from lepton_admin.cli.options import Output, OutputFormat, noun_app, verb
+
+if TYPE_CHECKING:
+    from lepton_client.exported import Verified
+
+app = noun_app("What an owner's budgets have been spent on, what a plan costs, and whether the ledger holds.")
+
+HomeFolder = Annotated[Path, typer.Argument(metavar="HOME", help="The client's folder.")]
+
+
+@verb(app, "show", example="lepton privacy show aurora")
+def show(home: HomeFolder, *, output: Output = OutputFormat.TABLE) -> None:
+    """Show each population's budget, and what every job has taken of it."""
+    from lepton_client.spending import spending
+
+    told = spending(home)
+    answer_rows(
+        output,
+        told,
+        title="budgets: epsilon for one record, added or removed, over all jobs together",
+        columns=("population", "delta", "rounds charged", "spent, who sees sums", "spent, colluders", "left", "of"),
+        rows=[
+            (
+                one["population"],
+                one["delta"],
+                one["rounds_charged"],
+                f"{one['epsilon_against_sums']:.3f}",
+                f"{one['epsilon_spent']:.3f}",
+                f"{one['epsilon_left']:.3f}",
+                one["epsilon_budget"],
+            )
+            for one in told["populations"]
+        ],
+        right=("delta", "rounds charged", "spent, who sees sums", "spent, colluders", "left", "of"),
+    )
+    if output is OutputFormat.JSON:
+        return
+    answer_rows(
+        output,
+        None,
+        title="jobs; alone each would cost its own epsilon, together they cost less than the sum",
+        columns=("population", "job", "mechanism", "rounds charged", "sent", "epsilon alone"),
+        rows=[
+            (
+                one["population"],
+                one["job"],
+                one["mechanism"],
+                one["rounds_charged"],
+                one["rounds_sent"],
+                f"{one['epsilon_alone']:.3f}",
+            )
+            for one in told["jobs"]
+        ],
+        right=("rounds charged", "sent", "epsilon alone"),
+    )
+
+
+@verb(
+    app, "plan", example="lepton privacy plan --epsilon 2 --delta 1e-4 --rounds 100 --local-steps 5 --sampling-rate 0.1"
+)
+def plan(
+    *,
+    epsilon: Annotated[float, typer.Option("--epsilon", help="Epsilon to keep for one record, added or removed.")],
+    delta: Annotated[float, typer.Option("--delta", help="Delta, between 0 and 1; below one over the records.")],
+    rounds: Annotated[int, typer.Option("--rounds", help="Rounds of the job.", min=1)],
+    local_steps: Annotated[int, typer.Option("--local-steps", help="Private steps in a round.", min=1)] = 1,
+    sampling_rate: Annotated[float, typer.Option("--sampling-rate", help="Chance of a record to be in a step.")] = 1.0,
+    output: Output = OutputFormat.TABLE,
+) -> None:
+    """Work out the noise that keeps an epsilon, and how epsilon grows round by round; needs no coordinator."""
+    from lepton_core.privacy.plan import plan_local
+
+    planned = plan_local(epsilon, delta, rounds, local_steps=local_steps, sampling_rate=sampling_rate)
+    answer_record(
+        output,
+        planned,
+        title="a plan in the mode record-local",
+        fields={
+            "noise multiplier": f"{planned.noise_multiplier:g}, at each site and step",
+            "protects": "one record, added or removed, against everybody outside its site",
+            "epsilon": f"{planned.epsilon:.3f} at delta {delta:g}, after {rounds} rounds of {local_steps} steps",
+        },
+    )
+    if output is OutputFormat.JSON:
+        return
+    answer_rows(
+        output,
+        None,
+        title="epsilon by round",
+        columns=("after round", "epsilon"),
+        rows=[(number, f"{spent:.3f}") for number, spent in planned.by_round],
+        right=("after round", "epsilon"),
+    )
+
+
+@verb(app, "verify", example="lepton privacy verify aurora")
+def verify(
+    place: Annotated[Path, typer.Argument(metavar="HOME|FILE", help="The client's folder, or an exported ledger.")],
+    *,
+    output: Output = OutputFormat.TABLE,
+) -> None:
+    """Check every link and signature of the ledger, in its folder or as it was exported."""
+    from lepton_client.exported import verify_export, verify_home
+    from lepton_client.home import Home
+
+    _answer(verify_export(place) if place.is_file() else verify_home(Home(place)), "the ledger holds", output)
+
+
+@verb(app, "export", example="lepton privacy export aurora aurora-ledger.json")
+def export(
+    home: HomeFolder,
+    target: Annotated[Path, typer.Argument(metavar="FILE", help="A new file for the copy.")],
+    *,
+    output: Output = OutputFormat.TABLE,
+) -> None:
+    """Write a signed copy of the whole ledger, for the archive and for whoever audits it."""
+    from lepton_client.exported import export_ledger
+    from lepton_client.home import Home
+    from lepton_core.ports import SystemClock
+
+    _answer(export_ledger(Home(home), target, SystemClock()), f"exported to {target}", output)
+
+
+def _answer(verified: Verified, title: str, output: OutputFormat) -> None:
+    told = verified.summary()
+    answer_record(
+        output,
+        told,
+        title=title,
+        fields={
+            "owner": told["owner"],
+            "fingerprint": told["fingerprint"],
+            "entries": f"{told['entries']}, of {told['rounds_charged']} rounds; every link and signature checked",
+            "head": told["head"],
+            **({"exported": moment(verified.exported)} if verified.exported else {}),
+        },
+    )

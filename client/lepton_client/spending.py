@@ -1,0 +1,85 @@
+"""What an owner's ledger says was spent: population by population, and job by job."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from lepton_client.exported import verify_home
+from lepton_client.home import Home, load_home_policy, load_settings
+from lepton_client.ledger import derive_run
+from lepton_client.policy import Policy
+from lepton_client.records import read_jobs
+from lepton_core.privacy.accountant import Observer, epsilon_of
+from lepton_core.privacy.events import Event, SampledGaussian
+from lepton_core.privacy.ledger import ADD_OR_REMOVE, UNIT_RECORD, ChargeState, LedgerEntry, spent_events
+
+
+def spending(folder: Path) -> dict[str, Any]:
+    """Budgets and jobs as plain values; the ledger's chain and signatures are verified on the way.
+
+    Raises:
+        InputError: the folder is not a client's, or a file in it is wrong.
+        ConflictError, IdentityError: the ledger's chain does not hold.
+    """
+    home = Home(folder)
+    policy = load_home_policy(home, load_settings(home))
+    verified = verify_home(home)
+    names = {derive_run(job_id, known.job): job_id for job_id, known in read_jobs(home.jobs).items()}
+    return {
+        "populations": budgets(policy, verified.entries),
+        "jobs": _jobs(verified.entries, names),
+        "ledger_entries": len(verified.entries),
+        "ledger_head": verified.head.digest,
+    }
+
+
+def budgets(policy: Policy, entries: tuple[LedgerEntry, ...]) -> list[dict[str, Any]]:
+    """Where each population stands; epsilon is for one record, added or removed, over all jobs together."""
+    told = []
+    for population in policy.populations:
+        events = spent_events(entries, population.name)
+        spent = epsilon_of(events, population.delta)
+        told.append(
+            {
+                "population": population.name,
+                "unit": UNIT_RECORD,
+                "relation": ADD_OR_REMOVE,
+                "modes": list(population.modes),
+                "delta": population.delta,
+                "rounds_charged": len(events),
+                "epsilon_budget": population.epsilon,
+                "epsilon_spent": spent,
+                "epsilon_against_sums": epsilon_of(events, population.delta, Observer.SUMS),
+                "epsilon_left": max(0.0, population.epsilon - spent),
+            }
+        )
+    return told
+
+
+def _jobs(entries: tuple[LedgerEntry, ...], names: dict[Any, Any]) -> list[dict[str, Any]]:
+    """Each run of a job that charged a population, in the order of its first charge."""
+    runs: dict[tuple[str, str], list[LedgerEntry]] = {}
+    for entry in entries:
+        runs.setdefault((entry.charge.population, entry.charge.job), []).append(entry)
+    told = []
+    for (population, run), charged in runs.items():
+        reserved = [entry for entry in charged if entry.state is ChargeState.RESERVED]
+        told.append(
+            {
+                "population": population,
+                "job": names.get(run, f"unknown, run {run[:16]}"),
+                "mechanism": _words(reserved[0].charge.event),
+                "rounds_charged": len(reserved),
+                "rounds_sent": len(charged) - len(reserved),
+                "delta": reserved[0].charge.delta,
+                "epsilon_alone": epsilon_of([entry.charge.event for entry in reserved], reserved[0].charge.delta),
+            }
+        )
+    return told
+
+
+def _words(event: Event) -> str:
+    if isinstance(event, SampledGaussian):
+        return f"{event.steps} steps of noise {event.noise_multiplier:g} at rate {event.sampling_rate:g} a round"
+    return f"{event.contributors} shares of integer noise, variance {event.share_variance} each"
