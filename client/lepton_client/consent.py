@@ -182,13 +182,15 @@ class Consent:
         self._ledger.reserve(charge)
         return charge
 
-    def spend(self, charge: Charge) -> None:
-        """Make durable that bytes are about to leave under a charge.
+    def release(self, job: Job, charge: Charge | None) -> None:
+        """The last word before bytes leave: what the owner has forbidden since training began stays; None is free.
 
         Raises:
-            ConflictError, FaultError: no byte may leave.
+            PolicyRefusal, ConflictError, FaultError: no byte may leave.
         """
-        self._ledger.spend(charge)
+        self.population(job)
+        if charge is not None:
+            self._ledger.spend(charge)
 
 
 def require_same_job(known: AcceptedJob, job: Job) -> None:

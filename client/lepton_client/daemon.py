@@ -16,6 +16,7 @@ from lepton_client.link import ControlSession
 from lepton_client.logs import Log, open_log
 from lepton_client.membership import watch_accepted
 from lepton_client.participant import Participant
+from lepton_client.pausing import paused, require_running
 from lepton_client.policy import Policy
 from lepton_client.pump import Pump
 from lepton_client.records import FileRecords
@@ -60,6 +61,8 @@ async def run(
             log.warning("the policy allows jobs without privacy", key="policy.jobs.allow_unprotected")
         if policy.current().jobs.allow_plain_updates:
             log.warning("the policy allows updates without masks", key="policy.jobs.allow_plain_updates")
+        if paused(home) is not None:
+            log.warning("the client is paused, everything is refused", until="lepton client resume")
 
         # 2. What it must never forget: charges, accepted jobs, answers. A second daemon is refused here.
         ledger = stack.enter_context(contextlib.closing(FileLedger(home.ledger, identity, SystemClock())))
@@ -79,7 +82,7 @@ async def run(
         # 5. The owner's part in every job, and the pump that runs it.
         participant = Participant(
             identity=identity,
-            policy=lambda: _policy_in_force(policy, log),
+            policy=lambda: _policy_in_force(home, policy, log),
             accepted_list=accepted_list.current,
             ledger=ledger,
             records=records,
@@ -113,12 +116,14 @@ async def run(
         log.info("daemon down", owner=settings.owner)
 
 
-def _policy_in_force(policy: Watched[Policy], log: Log) -> Policy:
+def _policy_in_force(home: Home, policy: Watched[Policy], log: Log) -> Policy:
     """The policy as its file says now.
 
     Raises:
-        PolicyRefusal: the file cannot be read; the owner's log tells why, and nothing of it leaves.
+        PolicyRefusal: the client is paused, or the file cannot be read; the owner's log tells why, and nothing of it
+            leaves.
     """
+    require_running(home)
     try:
         return policy.current()
     except LeptonError as error:

@@ -11,6 +11,7 @@ jobs.jsonl         jobs accepted
 answers.jsonl      model versions answered on
 residuals/         what open jobs that feed back have not sent yet (0600 each)
 ontology/          ontology versions by hash
+paused.json        there while the owner has paused the client
 """
 
 from __future__ import annotations
@@ -102,6 +103,11 @@ class Home:
     def residuals(self) -> Path:
         """What of updates was not sent yet, by job."""
         return self.folder / "residuals"
+
+    @property
+    def paused(self) -> Path:
+        """There while the client is paused."""
+        return self.folder / "paused.json"
 
     @property
     def ontologies(self) -> Path:

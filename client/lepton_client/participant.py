@@ -371,12 +371,12 @@ class Participant:
         return (asked,)
 
     def _begin_upload(self, job_id: JobId, current: CurrentRound, upload: secagg.Upload) -> Effects:
-        if current.charge is not None and not current.spent:
-            try:
-                self._consent.spend(current.charge)
-            except LeptonError as error:
-                return self._leave(job_id, current, error)
-            current.spent = True
+        try:
+            job = self._records.jobs()[job_id].job
+            self._consent.release(job, None if current.spent else current.charge)
+        except LeptonError as error:
+            return self._leave(job_id, current, error)
+        current.spent = True
         payload, number = encode_payload(upload.words), current.setup.round
         if len(payload) > INLINE_BYTES:
             deadline_s = current.setup.terms.step_deadline_s

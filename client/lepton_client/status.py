@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from lepton_client.home import Home, load_home_policy, load_identity, load_settings
 from lepton_client.ledger import derive_run, read_ledger
 from lepton_client.membership import load_accepted
+from lepton_client.pausing import paused
 from lepton_client.records import read_jobs
 from lepton_client.spending import budgets
 from lepton_core.identity import fingerprint
@@ -25,11 +27,12 @@ def status(folder: Path) -> dict[str, Any]:
     settings = load_settings(home)
     identity, policy = load_identity(home), load_home_policy(home, settings)
     entries = read_ledger(home.ledger, identity.public)
-    accepted = load_accepted(home)
+    accepted, pause = load_accepted(home), paused(home)
     return {
         "owner": settings.owner,
         "member": identity.member.hex(),
         "fingerprint": fingerprint(identity.public),
+        "paused": asdict(pause) if pause is not None else None,
         "membership": None
         if accepted is None
         else {

@@ -86,6 +86,9 @@ def status(home: HomeFolder, *, output: Output = OutputFormat.TABLE) -> None:
         fields={
             "owner": told["owner"],
             "fingerprint": told["fingerprint"],
+            "takes part": "yes, as the policy allows"
+            if told["paused"] is None
+            else f"no: paused since {moment(told['paused']['since'])}: {told['paused']['reason']}",
             "accepted list": f"version {listed['version']} of {listed['federation']}, {listed['members']} members, "
             f"until {moment(listed['expires'])}"
             if listed
@@ -119,6 +122,46 @@ def status(home: HomeFolder, *, output: Output = OutputFormat.TABLE) -> None:
         columns=("job", "purpose", "state", "rounds charged", "planned"),
         rows=[(j["job"], j["purpose"], j["state"], j["rounds_charged"], j["rounds_planned"]) for j in told["jobs"]],
         right=("rounds charged", "planned"),
+    )
+
+
+@verb(app, "pause", example="lepton client pause aurora --reason 'audit of the mapping'")
+def pause(
+    home: HomeFolder,
+    *,
+    reason: Annotated[str, typer.Option("--reason", help="Why, for this site's records; it is told to nobody.")] = "",
+    output: Output = OutputFormat.TABLE,
+) -> None:
+    """Take part in nothing from now on, with the daemon running or not; what is being trained does not leave."""
+    from lepton_client.home import Home
+    from lepton_client.pausing import pause as pause_client
+    from lepton_core.ports import SystemClock
+
+    told = pause_client(Home(home), reason, SystemClock())
+    answer_record(
+        output,
+        told,
+        title=f"client in {home} is paused",
+        fields={
+            "since": moment(told.since),
+            "reason": told.reason or "-",
+            "to go on": f"lepton client resume {home}",
+        },
+    )
+
+
+@verb(app, "resume", example="lepton client resume aurora")
+def resume(home: HomeFolder, *, output: Output = OutputFormat.TABLE) -> None:
+    """Take part again, as the policy allows."""
+    from lepton_client.home import Home
+    from lepton_client.pausing import resume as resume_client
+
+    told = resume_client(Home(home))
+    answer_record(
+        output,
+        {"was_paused": told is not None, "since": told.since if told is not None else 0.0},
+        title=f"client in {home} takes part",
+        fields={"was paused": f"since {moment(told.since)}" if told is not None else "no"},
     )
 
 

@@ -22,11 +22,12 @@ from lepton_client.enrol import enrol, enrol_owner
 from lepton_client.home import Home, load_identity, save_identity, save_settings
 from lepton_client.logs import open_log
 from lepton_client.membership import accept
+from lepton_client.pausing import pause, resume
 from lepton_client.status import status
 from lepton_core.errors import ConflictError
 from lepton_core.identity import IdentityKey
 from lepton_core.membership import ListedMember, MembershipList, sign
-from lepton_core.ports import SystemRandomness
+from lepton_core.ports import SystemClock, SystemRandomness
 from lepton_core.views import Invitation
 from lepton_protos import convert
 from lepton_protos.channel import Endpoint, save_endpoint
@@ -116,12 +117,16 @@ async def test_three_daemons_finish_a_private_job_and_remember_what_it_cost(tmp_
         text = (tmp_path / NAMES[0] / "policy.toml").read_text()
         (tmp_path / NAMES[0] / "policy.toml").write_text(text.replace('"logistic"', '"mlp"'))
         (tmp_path / NAMES[1] / "policy.toml").write_text("[jobs")
+        pause(Home(tmp_path / NAMES[2]), "an audit nobody need know of", SystemClock())
         forbidden = await ended(link, await asyncio.to_thread(link.submit, make_clinic_job().canonical()))
     assert forbidden.state.value == "failed"
     assert {match.owner: (match.reason, match.subject) for match in forbidden.owners if match.state == "cannot"} == {
         NAMES[0]: ("MODEL", "policy.jobs.models"),
         NAMES[1]: ("UNREADABLE", "policy.toml"),
+        NAMES[2]: ("PAUSED", ""),
     }
+    assert status(tmp_path / NAMES[2])["paused"]["reason"] == "an audit nobody need know of"
+    assert resume(Home(tmp_path / NAMES[2])) is not None
     assert "policy unreadable" in log.getvalue()
     for name in NAMES[:2]:
         (tmp_path / name / "policy.toml").write_text(text)

@@ -45,8 +45,10 @@ from tests.unit.client.owners import (
     PLAN,
     VOCABULARY,
     Federation,
+    Round,
     make_job,
     make_list,
+    make_policy,
     make_updates,
     model_digest,
     reports,
@@ -768,3 +770,24 @@ def test_a_flood_of_jobs_is_checked_a_few_at_a_time() -> None:
     participant.matched(JobId("job-0"), MatchRefusal("no column", reason="MISSING_CONCEPT"))
     (next_one,) = participant.handle(replace(federation.request, job=JobId("job-99")))
     assert isinstance(next_one, Match)
+
+
+def test_what_was_trained_does_not_leave_once_the_owner_forbids_it() -> None:
+    federation = Federation(5)
+    federation.match_all()
+    updates = make_updates(federation)
+    late = federation.first()
+
+    class Forbidding(Round):
+        def perform(self, member, effect) -> None:
+            if isinstance(effect, Train) and member == late.identity.member:
+                # Between the order to train and its end.
+                late.policy = make_policy(federation.key, jobs={"models": ["mlp"]})
+            super().perform(member, effect)
+
+    ended = Forbidding(federation, 1, 0, updates).run()
+    assert ended.refusals[late.identity.member].refusal.reason == "MODEL"
+    assert late.identity.member not in ended.payloads
+    assert [entry.state for entry in late.ledger.entries] == [ChargeState.RESERVED]
+    assert ended.result is not None
+    assert late.identity.member not in ended.result.survivors
