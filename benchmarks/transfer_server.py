@@ -81,8 +81,8 @@ class Bench:
             made(
                 "lepton.v1.Transfer",
                 {
-                    "Upload": grpc.stream_unary_rpc_method_handler(
-                        self._upload, lambda raw: split_chunk(pb.UploadChunk, raw), pb.UploadReceipt.SerializeToString
+                    "Put": grpc.stream_stream_rpc_method_handler(
+                        self._put, lambda raw: split_chunk(pb.UploadChunk, raw), pb.UploadStatus.SerializeToString
                     ),
                     "Download": grpc.unary_stream_rpc_method_handler(self._download, pb.DownloadRequest.FromString),
                     "Status": grpc.unary_unary_rpc_method_handler(
@@ -102,8 +102,9 @@ class Bench:
             ),
         ]
 
-    async def _upload(self, chunks: AsyncIterator[Chunk], _: Any) -> pb.UploadReceipt:
-        return await self.service.upload(chunks, _call())
+    async def _put(self, chunks: AsyncIterator[Chunk], _: Any) -> AsyncIterator[pb.UploadStatus]:
+        async for status in self.service.put(chunks, _call()):
+            yield status
 
     async def _status(self, request: pb.UploadStatusRequest, _: Any) -> pb.UploadStatus:
         return await self.service.status(request, _call())
@@ -151,7 +152,7 @@ def _call() -> Call:
         issued=0.0,
         expires=0.0,
     )
-    return Call(principal, "/lepton.v1.Transfer/Upload")
+    return Call(principal, "/lepton.v1.Transfer/Put")
 
 
 def _make_credentials(folder: Path) -> None:

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError
 
-from lepton_core.errors import FaultError, LeptonError, PeerViolation
+from lepton_client.upload_link import Sending
+from lepton_core.errors import FaultError, LeptonError
 from lepton_core.ids import Digest, JobId, ModelVersion, RoundNumber, require_digest
+from lepton_core.send_window import SendWindow
 from lepton_core.session import Lineage
 from lepton_protos.channel import CHUNK_BYTES
-from lepton_protos.chunks import encode_chunk, split_chunk
+from lepton_protos.chunks import split_chunk
+from lepton_protos.incoming import IncomingBytes, IncomingFile, Progress, bad_download, tell_nobody
+from lepton_protos.outgoing import open_outgoing
+from lepton_protos.spooling import Piece, Spooling
 from lepton_protos.status import error_from_rpc
 from lepton_protos.v1 import (
     control_pb2,
@@ -31,16 +37,23 @@ from lepton_protos.v1 import (
 CALL_DEADLINE_S = 30.0
 #: Retries wait up to this long; a transfer's own deadline ends them.
 _MOST_PAUSE_S = 5.0
-#: Hashing so few bytes takes less than handing them to a thread.
-_SMALL_BYTES = 2**15
 
 T = TypeVar("T")
+
+
+def _silent(what: str) -> Progress:
+    """Tell nobody."""
+    del what
+    return tell_nobody
 
 
 class Transfers:
     """Uploads and downloads over one channel; every one has a deadline, within which it is retried."""
 
-    def __init__(self, channel: grpc.aio.Channel) -> None:
+    def __init__(self, channel: grpc.aio.Channel, progress: Callable[[str], Progress] = _silent) -> None:
+        """`progress` of a transfer's name gives what is told of its progress, on the event loop."""
+        self._channel = channel
+        self._progress = progress
         transfer: Any = transfer_pb2_grpc.TransferStub  # generated without annotations
         knowledge: Any = kg_pb2_grpc.KnowledgeStub
         control: Any = control_pb2_grpc.ControlStub
@@ -48,8 +61,8 @@ class Transfers:
         self._transfer: Any = transfer(channel)
         self._knowledge: Any = knowledge(channel)
         # Chunks are put together and taken apart here, with one copy of their bytes.
-        self._upload: Any = channel.stream_unary(
-            "/lepton.v1.Transfer/Upload", None, response_deserializer=transfer_pb2.UploadReceipt.FromString
+        self._put: Any = channel.stream_stream(
+            "/lepton.v1.Transfer/Put", None, response_deserializer=transfer_pb2.UploadStatus.FromString
         )
         self._download: Any = channel.unary_stream(
             "/lepton.v1.Transfer/Download", transfer_pb2.DownloadRequest.SerializeToString, None
@@ -65,15 +78,29 @@ class Transfers:
             LeptonError: what the coordinator refuses.
             FaultError: not done within the deadline.
         """
+        view = memoryview(payload)
+
+        async def read(offset: int) -> memoryview:
+            return view[offset : offset + CHUNK_BYTES]
+
         header = transfer_pb2.UploadHeader(digest=digest, size=len(payload), job=job, round=number)
+        await self._upload(header, read, f"upload of round {number}", deadline_s)
 
-        async def once() -> None:
-            request = transfer_pb2.UploadStatusRequest(header=header)
-            status = await self._transfer.Status(request, timeout=CALL_DEADLINE_S)
-            if not status.complete:
-                await self._upload(_chunks(header, payload, status.received), timeout=deadline_s)
+    async def upload_from(
+        self, path: Path, digest: Digest, *, job: JobId, number: RoundNumber, deadline_s: float
+    ) -> None:
+        """`upload` of a file's content, of which never more than the chunks on their way are in memory.
 
-        await self._retry(once, f"upload of round {number}", deadline_s)
+        Raises:
+            FaultError: the file cannot be read or has become shorter, or as `upload`.
+        """
+        with open_outgoing(path) as outgoing:
+            header = transfer_pb2.UploadHeader(digest=digest, size=outgoing.size, job=job, round=number)
+
+            async def read(offset: int) -> bytes:
+                return await asyncio.to_thread(outgoing.read, offset)
+
+            await self._upload(header, read, f"upload of {path.name}", deadline_s)
 
     async def download(self, digest: Digest, *, largest: int, deadline_s: float) -> bytes:
         """The bytes of this digest, at most `largest` of them; their size is checked before memory is taken.
@@ -83,20 +110,74 @@ class Transfers:
             LeptonError: what the coordinator refuses.
             FaultError: not done within the deadline.
         """
-        received = _Received(digest, largest)
+        incoming = IncomingBytes(digest, largest)
+        await self._receive(incoming, None, deadline_s)
+        return incoming.whole()
+
+    async def download_to(self, path: Path, digest: Digest, *, largest: int, deadline_s: float) -> None:
+        """Download to a file, whose content is never in memory; it appears whole and durable, in place of any other.
+
+        What an earlier call or process had received, killed or not, is not sent again.
+
+        Raises:
+            ConflictError: another process downloads to here.
+            PeerViolation, LeptonError, FaultError: as `download`, and what the disk refuses.
+        """
+        incoming = await asyncio.to_thread(IncomingFile.open, path, digest, largest=largest)
+        try:
+            await self._receive(incoming, incoming.sync, deadline_s)
+            await asyncio.to_thread(incoming.finish)
+        finally:
+            incoming.close()
+
+    async def _upload(
+        self, header: transfer_pb2.UploadHeader, read: Callable[[int], Awaitable[Piece]], what: str, deadline_s: float
+    ) -> None:
+        progress = self._progress(what)
 
         async def once() -> None:
-            request = transfer_pb2.DownloadRequest(digest=digest, offset=received.length)
+            status, round_trip_s = await self._status(header)
+            if not status.complete:
+                window = SendWindow(status.received, round_trip_s)
+                await Sending(self._put(timeout=deadline_s), header, read, window, progress).run()
+
+        await self._retry(once, what, deadline_s)
+
+    async def _status(self, header: transfer_pb2.UploadHeader) -> tuple[transfer_pb2.UploadStatus, float]:
+        """How far an upload is, and how long a call takes on a connection that stands."""
+        request = transfer_pb2.UploadStatusRequest(header=header)
+        stood = self._channel.get_state() is grpc.ChannelConnectivity.READY
+        started_s = time.monotonic()
+        status = await self._transfer.Status(request, timeout=CALL_DEADLINE_S)
+        if not stood and not status.complete and header.size - status.received > CHUNK_BYTES:
+            started_s = time.monotonic()
+            status = await self._transfer.Status(request, timeout=CALL_DEADLINE_S)
+        return status, time.monotonic() - started_s
+
+    async def _receive(
+        self, incoming: IncomingBytes | IncomingFile, sync: Callable[[], None] | None, deadline_s: float
+    ) -> None:
+        what = f"download of {incoming.digest[:16]}"
+        progress = self._progress(what)
+
+        async def once() -> None:
+            spooling = Spooling(incoming.write, sync, incoming.length)
+            request = transfer_pb2.DownloadRequest(digest=incoming.digest, offset=incoming.length)
             stream = self._download(request, timeout=deadline_s)
             try:
                 async for raw in stream:
-                    received.take(*_split(raw, digest))
-            except PeerViolation:
+                    chunk, data = _split(raw, incoming.digest)
+                    incoming.require_next(chunk, len(data), at=spooling.end)
+                    await spooling.take(data)
+                    progress(spooling.end, chunk.size)
+            except LeptonError:
                 stream.cancel()
                 raise
+            finally:
+                await spooling.ended()  # what has come is kept, so that the next try goes on behind it
+            spooling.require_written()
 
-        await self._retry(once, f"download of {digest[:16]}", deadline_s)
-        return await received.whole()
+        await self._retry(once, what, deadline_s)
 
     async def lineage(self, job: JobId, after: ModelVersion) -> Lineage:
         """What made the model versions of a job after this one, oldest first.
@@ -152,79 +233,8 @@ class Transfers:
             ) from None
 
 
-def _violation(message: str, expected: str, digest: Digest) -> PeerViolation:
-    return PeerViolation(
-        message, where="coordinator", expected=expected, got=f"artifact {digest}", reason="BAD_DOWNLOAD"
-    )
-
-
-class _Received:
-    """A download as it grows, never beyond the size that it has stated and that is allowed; hashed while more comes."""
-
-    def __init__(self, digest: Digest, largest: int) -> None:
-        self._digest = digest
-        self._largest = largest
-        self._size: int | None = None
-        self._parts: list[memoryview] = []
-        self.length = 0
-        self._hasher = hashlib.sha256()
-        #: Parts that are hashed, or being.
-        self._hashed = 0
-        self._hashing: asyncio.Task[None] | None = None
-
-    def take(self, chunk: transfer_pb2.DownloadChunk, data: memoryview) -> None:
-        """The next chunk.
-
-        Raises:
-            PeerViolation: larger than allowed, or out of order.
-        """
-        if self._size is None:
-            self._size = chunk.size
-        if self._size > self._largest or chunk.size != self._size or self.length + len(data) > self._size:
-            raise _violation("a download larger than allowed", f"at most {self._largest} bytes", self._digest)
-        if chunk.offset != self.length:
-            raise _violation("a download out of order", f"offset {self.length}", self._digest)
-        self._parts.append(data)
-        self.length += len(data)
-        if self.length < self._size and (self._hashing is None or self._hashing.done()):
-            self._hashing = asyncio.create_task(asyncio.to_thread(self._hash, self._parts[self._hashed :]))
-
-    async def whole(self) -> bytes:
-        """The bytes, if they are those asked for.
-
-        Raises:
-            PeerViolation: other bytes, or fewer.
-        """
-        if self._hashing is not None:
-            await self._hashing
-        if self.length <= _SMALL_BYTES:
-            content = self._join()
-        else:
-            content = await asyncio.to_thread(self._join)
-        if self._hasher.hexdigest() != self._digest or self.length != self._size:
-            raise _violation("other bytes than asked for", f"SHA-256 {self._digest}", self._digest)
-        return content
-
-    def _hash(self, parts: list[memoryview]) -> None:
-        for part in parts:
-            self._hasher.update(part)
-        self._hashed += len(parts)
-
-    def _join(self) -> bytes:
-        self._hash(self._parts[self._hashed :])
-        return b"".join(self._parts)
-
-
 def _split(raw: bytes, digest: Digest) -> tuple[transfer_pb2.DownloadChunk, memoryview]:
     try:
         return split_chunk(transfer_pb2.DownloadChunk, raw)
     except DecodeError:
-        raise _violation("a chunk that cannot be read", "protobuf", digest) from None
-
-
-async def _chunks(header: transfer_pb2.UploadHeader, payload: bytes, start: int) -> AsyncIterator[bytes]:
-    """The rest of the payload from `start`, serialized; the first chunk carries the header, even if nothing is left."""
-    view = memoryview(payload)
-    for offset in range(start, max(len(payload), start + 1), CHUNK_BYTES):
-        head = transfer_pb2.UploadChunk(header=header if offset == start else None, offset=offset)
-        yield encode_chunk(head, view[offset : offset + CHUNK_BYTES])
+        raise bad_download("a chunk that cannot be read", "protobuf", digest) from None

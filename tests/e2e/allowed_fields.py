@@ -40,7 +40,7 @@ REQUESTS: dict[str, type[Message]] = {
     "/lepton.v1.Knowledge/Get": kg_pb2.GetOntologyRequest,
     "/lepton.v1.Transfer/Download": transfer_pb2.DownloadRequest,
     "/lepton.v1.Transfer/Status": transfer_pb2.UploadStatusRequest,
-    "/lepton.v1.Transfer/Upload": transfer_pb2.UploadChunk,
+    "/lepton.v1.Transfer/Put": transfer_pb2.UploadChunk,
 }
 #: A salt and two shares of 32 bytes each, and the tag of ChaCha20-Poly1305.
 CIPHERTEXT_BYTES = 112

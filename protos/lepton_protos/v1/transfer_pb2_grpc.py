@@ -39,6 +39,11 @@ class TransferStub(object):
                 request_serializer=lepton_dot_v1_dot_transfer__pb2.UploadChunk.SerializeToString,
                 response_deserializer=lepton_dot_v1_dot_transfer__pb2.UploadReceipt.FromString,
                 _registered_method=True)
+        self.Put = channel.stream_stream(
+                '/lepton.v1.Transfer/Put',
+                request_serializer=lepton_dot_v1_dot_transfer__pb2.UploadChunk.SerializeToString,
+                response_deserializer=lepton_dot_v1_dot_transfer__pb2.UploadStatus.FromString,
+                _registered_method=True)
         self.Download = channel.unary_stream(
                 '/lepton.v1.Transfer/Download',
                 request_serializer=lepton_dot_v1_dot_transfer__pb2.DownloadRequest.SerializeToString,
@@ -56,6 +61,13 @@ class TransferServicer(object):
 
     def Upload(self, request_iterator, context):
         """The first chunk carries the header; an upload of bytes already there is answered at once.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Put(self, request_iterator, context):
+        """The same, and each chunk is acknowledged when it is written; the last answer is `complete`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -81,6 +93,11 @@ def add_TransferServicer_to_server(servicer, server):
                     servicer.Upload,
                     request_deserializer=lepton_dot_v1_dot_transfer__pb2.UploadChunk.FromString,
                     response_serializer=lepton_dot_v1_dot_transfer__pb2.UploadReceipt.SerializeToString,
+            ),
+            'Put': grpc.stream_stream_rpc_method_handler(
+                    servicer.Put,
+                    request_deserializer=lepton_dot_v1_dot_transfer__pb2.UploadChunk.FromString,
+                    response_serializer=lepton_dot_v1_dot_transfer__pb2.UploadStatus.SerializeToString,
             ),
             'Download': grpc.unary_stream_rpc_method_handler(
                     servicer.Download,
@@ -120,6 +137,33 @@ class Transfer(object):
             '/lepton.v1.Transfer/Upload',
             lepton_dot_v1_dot_transfer__pb2.UploadChunk.SerializeToString,
             lepton_dot_v1_dot_transfer__pb2.UploadReceipt.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Put(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/lepton.v1.Transfer/Put',
+            lepton_dot_v1_dot_transfer__pb2.UploadChunk.SerializeToString,
+            lepton_dot_v1_dot_transfer__pb2.UploadStatus.FromString,
             options,
             channel_credentials,
             insecure,

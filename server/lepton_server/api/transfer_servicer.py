@@ -6,11 +6,13 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
+from functools import partial
 
 from lepton_core.errors import ConflictError, IdentityError, InputError, PeerViolation
 from lepton_core.ids import Digest, JobId, MemberId, RoundNumber, digest_of, require_digest, require_name
 from lepton_protos.channel import CHUNK_BYTES
 from lepton_protos.chunks import encode_chunk
+from lepton_protos.spooling import Spooling
 from lepton_protos.v1 import transfer_pb2 as pb
 from lepton_server.api.guard import Call
 from lepton_server.coordinator import Coordinator
@@ -22,8 +24,6 @@ from lepton_server.store.artifacts import Spool
 LARGEST_ARTIFACT = 256 * 2**20
 #: A chunk without its bytes, and these.
 Chunk = tuple[pb.UploadChunk, memoryview]
-#: Bytes after which an upload is synced in the background, so that its end has not all of it to wait for.
-_SYNC_BYTES = 16 * 2**20
 #: Chunks of a download that are read at once, while those before are on their way.
 _READ_AHEAD = 4
 #: Members of running jobs whose inputs are remembered.
@@ -68,6 +68,16 @@ class TransferService:
 
     async def upload(self, chunks: AsyncIterator[Chunk], call: Call) -> pb.UploadReceipt:
         """The receipt, when the bytes are durable and their hash is the one announced."""
+        ends = [upload async for upload, received in self._put(chunks, call) if received is None]
+        return pb.UploadReceipt(digest=ends[0].digest, size=ends[0].size)
+
+    async def put(self, chunks: AsyncIterator[Chunk], call: Call) -> AsyncIterator[pb.UploadStatus]:
+        """How far the upload is written, whenever it has come further; `complete` when `upload` would answer."""
+        async for upload, received in self._put(chunks, call):
+            yield pb.UploadStatus(received=upload.size if received is None else received, complete=received is None)
+
+    async def _put(self, chunks: AsyncIterator[Chunk], call: Call) -> AsyncIterator[tuple[_Upload, int | None]]:
+        """The upload and the bytes of it that are written, again and again; None instead when it is an artifact."""
         first = await anext(chunks, None)
         if first is None or not first[0].HasField("header"):
             raise InputError("an upload begins with a header", where="UploadChunk.header", reason="NO_HEADER")
@@ -75,12 +85,22 @@ class TransferService:
         await self._require_first(upload)
         if not await asyncio.to_thread(self._artifacts.has, upload.digest):
             writer = self._writers[upload.slot] = object()
+            spooling = Spooling(
+                partial(self._artifacts.write_at, upload.slot),
+                partial(self._artifacts.sync, upload.slot, upload.size),
+                first[0].offset,
+            )
+            receiving = asyncio.create_task(self._receive(upload, first, chunks, writer, spooling))
+            receiving.add_done_callback(lambda _: spooling.wake())
             try:
-                await self._receive(upload, first, chunks, writer)
+                async for received in spooling.progress(receiving):
+                    yield upload, received
+                await receiving
             finally:
+                await _ended(receiving)
                 if self._writers.get(upload.slot) is writer:
                     del self._writers[upload.slot]
-        return pb.UploadReceipt(digest=upload.digest, size=upload.size)
+        yield upload, None
 
     async def status(self, request: pb.UploadStatusRequest, call: Call) -> pb.UploadStatus:
         """How far an upload has come, so that it can go on there."""
@@ -185,9 +205,10 @@ class TransferService:
         if known is not None and known.brought and known.digest != upload.digest:
             await asyncio.to_thread(self._artifacts.delete, known.digest)
 
-    async def _receive(self, upload: _Upload, first: Chunk, chunks: AsyncIterator[Chunk], writer: object) -> None:
-        """Hand each chunk to a thread that writes and hashes it while the next one comes in."""
-        spooling = _Spooling(self._artifacts, upload.slot, first[0].offset)
+    async def _receive(
+        self, upload: _Upload, first: Chunk, chunks: AsyncIterator[Chunk], writer: object, spooling: Spooling
+    ) -> None:
+        """Hand the chunks to a thread that writes and hashes them while the next ones come in."""
         try:
             chunk: Chunk | None = first
             while chunk is not None:
@@ -247,47 +268,12 @@ class _TooLong(InputError):
         return cls(told.message, where=told.where, expected=told.expected, got=told.got, reason=told.reason)
 
 
-class _Spooling:
-    """Writes an upload's chunks in order, one at a time in a thread, and syncs them now and then beside it."""
-
-    def __init__(self, artifacts: Spool, slot: Digest, start: int) -> None:
-        self._artifacts = artifacts
-        self._slot = slot
-        #: Where the next chunk begins.
-        self.end = start
-        self._synced = start
-        self._writing: asyncio.Task[None] | None = None
-        self._syncing: asyncio.Task[None] | None = None
-
-    async def take(self, data: memoryview) -> None:
-        """Have the next chunk written; waits while the one before is, so that flow control holds the sender back.
-
-        Raises:
-            FaultError: the one before could not be written.
-        """
-        if self._writing is not None:
-            await self._writing
-        self._writing = asyncio.create_task(asyncio.to_thread(self._artifacts.write_at, self._slot, self.end, data))
-        self.end += len(data)
-        if self.end - self._synced >= _SYNC_BYTES and (self._syncing is None or self._syncing.done()):
-            self._synced = self.end
-            self._syncing = asyncio.create_task(asyncio.to_thread(self._artifacts.sync, self._slot))
-
-    async def ended(self) -> None:
-        """Wait until nothing is under way, however it ends."""
-        under_way = [task for task in (self._writing, self._syncing) if task is not None]
-        if under_way:
-            await asyncio.wait(under_way)
-
-    def require_written(self) -> None:
-        """Return if the last chunk was written and all syncs succeeded.
-
-        Raises:
-            FaultError: not.
-        """
-        for task in (self._writing, self._syncing):
-            if task is not None:
-                task.result()
+async def _ended(task: asyncio.Task[None]) -> None:
+    """Cancel the task, if it still runs, and wait for its end."""
+    task.cancel()
+    await asyncio.wait([task])
+    if not task.cancelled():
+        task.exception()  # what it raised was told already, or the caller is gone
 
 
 def _wrong_length(upload: _Upload, got: str) -> InputError:

@@ -40,6 +40,7 @@ ALLOWED: Mapping[str, frozenset[Role]] = MappingProxyType(
         "/lepton.v1.Control/Poll": _OWNER,
         "/lepton.v1.Control/Links": _OWNER,
         "/lepton.v1.Transfer/Upload": _OWNER | _RESEARCHER,
+        "/lepton.v1.Transfer/Put": _OWNER | _RESEARCHER,
         "/lepton.v1.Transfer/Status": _OWNER | _RESEARCHER,
         "/lepton.v1.Transfer/Download": _OWNER | _LOOKERS,
         "/lepton.v1.Enrolment/Enrol": frozenset({Role.ENROL}),

@@ -20,14 +20,13 @@ from typing import Any, Protocol
 from lepton_core.errors import FaultError, InputError, NotFoundError
 from lepton_core.ids import Digest, digest_of, require_digest
 from lepton_core.ports import Clock
+from lepton_protos.durable import sync_data, sync_folder, write_all
+from lepton_protos.spooling import Piece
 from lepton_server.store.port import Artifacts
 
 _PIECE = 2**20
 #: Unfinished uploads whose hash is kept; of any other it is worked out from the disk at its end.
 _MOST_HASHES = 1_024
-
-#: Bytes of an upload.
-Piece = bytes | memoryview
 
 
 class Spool(Artifacts, Protocol):
@@ -49,8 +48,8 @@ class Spool(Artifacts, Protocol):
         """Make the upload an artifact. InputError, and the upload forgotten, if size or hash is another."""
         ...
 
-    def sync(self, slot: Digest) -> None:
-        """Have what has come so far on disk, while more comes, so that `finish` finds little left to wait for."""
+    def sync(self, slot: Digest, size: int) -> None:
+        """Have on disk what has come of `size` bytes, while more comes, so that `finish` has little to wait for."""
         ...
 
     def discard(self, slot: Digest) -> None:
@@ -108,7 +107,7 @@ class MemoryArtifacts:
         _require_whole(digest, size, digest_of(data), len(data))
         self._whole[digest] = data
 
-    def sync(self, slot: Digest) -> None:
+    def sync(self, slot: Digest, size: int) -> None:
         """Nothing to do: memory has no disk."""
 
     def discard(self, slot: Digest) -> None:
@@ -213,7 +212,7 @@ class FolderArtifacts:
                 _require_no_gap(offset, there)
                 if there > offset:
                     os.ftruncate(descriptor, offset)
-                _write_all(descriptor, data, offset)
+                write_all(descriptor, data, offset)
             finally:
                 os.close(descriptor)
         if offset == 0:
@@ -244,15 +243,15 @@ class FolderArtifacts:
                 except InputError:
                     path.unlink(missing_ok=True)
                     raise
-                os.fdatasync(file.fileno())
+                sync_data(file.fileno(), size=size)
             self._publish(path, digest)
 
-    def sync(self, slot: Digest) -> None:
-        """Have what has come so far on disk, while more comes, so that `finish` finds little left to wait for."""
+    def sync(self, slot: Digest, size: int) -> None:
+        """Have on disk what has come of `size` bytes, while more comes, so that `finish` has little to wait for."""
         with _typed_errors(self._root), contextlib.suppress(FileNotFoundError):
             descriptor = os.open(self._slot(slot), os.O_RDWR | os.O_CLOEXEC)
             try:
-                os.fdatasync(descriptor)
+                sync_data(descriptor, size=size)
             finally:
                 os.close(descriptor)
 
@@ -277,7 +276,7 @@ class FolderArtifacts:
         """Rename to the artifact's name and sync its folder, so that the name is durable too."""
         path = self._path(digest)
         temporary.replace(path)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
 
     def _path(self, digest: Digest) -> Path:
         require_digest(digest, "digest")
@@ -293,30 +292,15 @@ def _make_shelves(root: Path) -> None:
     for name in (f"{first:02x}" for first in range(256)):
         if name not in there:
             (root / name).mkdir(exist_ok=True, mode=0o700)
-    _sync_folder(root)  # also for those that an interrupted start has made
+    sync_folder(root)  # also for those that an interrupted start has made
 
 
 def _write_durably(path: Path, data: bytes) -> None:
     """A new file with these bytes. Its data and its length are synced; nobody reads its times."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
-        _write_all(descriptor, data, 0)
+        write_all(descriptor, data, 0)
         os.fdatasync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _write_all(descriptor: int, data: Piece, offset: int) -> None:
-    rest = memoryview(data)
-    while rest:
-        written = os.pwrite(descriptor, rest, offset)
-        rest, offset = rest[written:], offset + written
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
     finally:
         os.close(descriptor)
 

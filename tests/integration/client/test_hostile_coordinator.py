@@ -115,7 +115,7 @@ class Takes(transfer_pb2_grpc.TransferServicer):
         complete = hashlib.sha256(self.held).hexdigest() == request.header.digest
         return transfer_pb2.UploadStatus(received=len(self.held), complete=complete)
 
-    async def Upload(self, request_iterator, context):  # noqa: N802 - its name on the wire
+    async def Put(self, request_iterator, context):  # noqa: N802 - its name on the wire
         if self.refuses is not None:
             code, details, metadata = to_status(self.refuses)
             await context.abort(code, details, metadata)
@@ -124,10 +124,11 @@ class Takes(transfer_pb2_grpc.TransferServicer):
             assert len(chunk.data) <= CHUNK_BYTES
             self.held += chunk.data
             self.sent += 1
+            yield transfer_pb2.UploadStatus(received=len(self.held))
             if self.breaks:
                 self.breaks = False
                 await context.abort(grpc.StatusCode.UNAVAILABLE, "lost")
-        return transfer_pb2.UploadReceipt(digest=DIGEST, size=len(self.held))
+        yield transfer_pb2.UploadStatus(received=len(self.held), complete=True)
 
 
 async def upload(servicer: Takes, times: int = 1) -> None:
