@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lepton_core.errors import ConflictError, FaultError, InputError
+from lepton_protos.durable import sync_folder
 
 
 def read_bytes(path: Path, what: str) -> bytes:
@@ -81,13 +82,37 @@ def write_public(path: Path, data: bytes, *, replace: bool = False) -> None:
     _write(path, data, mode=0o644, replace=replace)
 
 
+def require_absent(path: Path) -> None:
+    """Return if nothing would be overwritten.
+
+    Raises:
+        ConflictError: the file exists.
+    """
+    if path.exists():
+        raise ConflictError("the file exists already", where=str(path), hint="name another file, or move this one away")
+
+
+def publish(written: Path, path: Path) -> None:
+    """Give a file that was written and synced its name, and let everybody on the machine read it.
+
+    Raises:
+        ConflictError: there is one of that name.
+        FaultError: the disk refuses.
+    """
+    try:
+        require_absent(path)
+        written.chmod(0o644)
+        written.replace(path)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise FaultError("the file cannot be written", where=str(path), got=error.strerror or "") from None
+
+
 def _write(path: Path, data: bytes, *, mode: int, replace: bool) -> None:
     beside = path.with_name(f".{path.name}.partial")
     try:
-        if path.exists() and not replace:
-            raise ConflictError(
-                "the file exists already", where=str(path), hint="name another file, or move this one away"
-            )
+        if not replace:
+            require_absent(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         beside.unlink(missing_ok=True)
         descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)

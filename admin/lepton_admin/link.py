@@ -11,11 +11,13 @@ from typing import Any, Self
 
 import grpc
 
+from lepton_admin.artifact_link import ArtifactTransfers
 from lepton_core.errors import FaultError
 from lepton_core.ids import Digest, JobId, digest_of, require_digest
 from lepton_core.views import HealthView, Invitation, JobEvent, JobView, ModelView, OwnerView, RoundView
 from lepton_protos import convert
-from lepton_protos.channel import CHUNK_BYTES, Endpoint, load_endpoint, open_channel
+from lepton_protos.channel import Endpoint, load_endpoint, open_channel
+from lepton_protos.incoming import Progress, tell_nobody
 from lepton_protos.status import error_from_rpc
 from lepton_protos.v1 import (
     identity_pb2,
@@ -24,16 +26,14 @@ from lepton_protos.v1 import (
     job_pb2_grpc,
     kg_pb2,
     kg_pb2_grpc,
-    transfer_pb2,
-    transfer_pb2_grpc,
 )
 
 #: Longest a single call may take; the coordinator answers all of them from its store.
 CALL_TIMEOUT_S = 30.0
-#: Longest a transfer of one artifact may take.
-TRANSFER_TIMEOUT_S = 600.0
-#: Largest artifact taken in; a job's evaluation set or a model.
-LARGEST_ARTIFACT = 4 * 2**30
+#: Largest artifact written to a file.
+LARGEST_ARTIFACT = 16 * 2**30
+#: Largest artifact taken into memory, unless the caller knows better.
+LARGEST_IN_MEMORY = 4 * 2**30
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,8 @@ class CoordinatorLink:
     def __init__(self, endpoint: Endpoint) -> None:
         #: host:port, for messages.
         self.address: str = endpoint.address
+        #: Is told of transfers: bytes done, bytes in all.
+        self.progress: Progress = tell_nobody
         self._endpoint = endpoint
         self._connect()
 
@@ -85,7 +87,6 @@ class CoordinatorLink:
         self._health: Any = _stub(identity_pb2_grpc.HealthStub, self._channel)
         self._jobs: Any = _stub(job_pb2_grpc.JobsStub, self._channel)
         self._knowledge: Any = _stub(kg_pb2_grpc.KnowledgeStub, self._channel)
-        self._transfer: Any = _stub(transfer_pb2_grpc.TransferStub, self._channel)
 
     @contextmanager
     def _typed_errors(self) -> Iterator[None]:
@@ -201,30 +202,38 @@ class CoordinatorLink:
     def upload(self, data: bytes) -> Digest:
         """Store an artifact under its SHA-256, going on where an interrupted upload ended; gives the digest."""
         digest = digest_of(data)
-        header = transfer_pb2.UploadHeader(digest=digest, size=len(data))
-        with self._typed_errors():
-            status = self._transfer.Status(transfer_pb2.UploadStatusRequest(header=header), timeout=CALL_TIMEOUT_S)
-            if not status.complete:
-                self._transfer.Upload(_chunks(header, data, status.received), timeout=TRANSFER_TIMEOUT_S)
+        self._transfers().upload(data, digest)
         return digest
 
-    def download(self, digest: str) -> bytes:
-        """The artifact's bytes, checked against their digest.
+    def upload_from(self, path: Path) -> Digest:
+        """`upload` of a file's content, which is never whole in memory."""
+        return self._transfers().upload_from(path)
+
+    def download(self, digest: str, *, largest: int = LARGEST_IN_MEMORY) -> bytes:
+        """The artifact's bytes, checked against their digest, at most `largest` of them.
 
         Raises:
-            FaultError: the bytes that came are not those asked for.
+            PeerViolation: the bytes that came are not those asked for.
         """
-        wanted = require_digest(digest, "artifact digest")
-        data = bytearray()
-        request = transfer_pb2.DownloadRequest(digest=wanted, offset=0)
-        with self._typed_errors():
-            for chunk in self._transfer.Download(request, timeout=TRANSFER_TIMEOUT_S):
-                if chunk.size > LARGEST_ARTIFACT or chunk.offset != len(data):
-                    raise FaultError("the download is out of order or too large", where=wanted)
-                data += chunk.data
-        if digest_of(bytes(data)) != wanted:
-            raise FaultError("the bytes that came have another digest", where=wanted, hint="try again")
-        return bytes(data)
+        return self._transfers().download(require_digest(digest, "artifact digest"), largest=largest)
+
+    def download_to(self, path: Path, digest: str) -> None:
+        """Download to a file, which appears whole and durable; a second call goes on where a first one was killed.
+
+        Raises:
+            PeerViolation: the bytes that came are not those asked for.
+            FaultError: the disk refuses.
+        """
+        self._transfers().download_to(path, require_digest(digest, "artifact digest"), largest=LARGEST_ARTIFACT)
+
+    def _transfers(self) -> ArtifactTransfers:
+        return ArtifactTransfers(self._reconnected, self.progress)
+
+    def _reconnected(self) -> grpc.Channel:
+        """A channel that has not failed."""
+        self._channel.close()
+        self._connect()
+        return self._channel
 
 
 def _stub(kind: Any, channel: grpc.Channel) -> Any:
@@ -236,10 +245,3 @@ def _version(message: kg_pb2.OntologyVersion) -> OntologyVersion:
     return OntologyVersion(
         require_digest(message.digest, "ontology digest"), message.label, message.concepts, message.published
     )
-
-
-def _chunks(header: transfer_pb2.UploadHeader, data: bytes, start: int) -> Iterator[transfer_pb2.UploadChunk]:
-    """The rest of the data from `start`; the first chunk carries the header, even if nothing is left."""
-    yield transfer_pb2.UploadChunk(header=header, offset=start, data=data[start : start + CHUNK_BYTES])
-    for offset in range(start + CHUNK_BYTES, len(data), CHUNK_BYTES):
-        yield transfer_pb2.UploadChunk(offset=offset, data=data[offset : offset + CHUNK_BYTES])

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lepton_admin.files import read_bytes, read_text, write_private, write_public
+from lepton_admin.files import publish, read_bytes, read_text, require_absent, write_private, write_public
 from lepton_core.errors import InputError, NotFoundError
 from lepton_core.ids import Digest, digest_of, require_name
 from lepton_core.job import Job, Task, parse_job
@@ -102,14 +102,21 @@ def export_model(link: CoordinatorLink, job: Job, view: JobView, version: int | 
         ConflictError: `file` exists.
     """
     from lepton_pool.models import architecture_of, model_layout
-    from lepton_pool.weights import decode_weights
+    from lepton_pool.weights import require_weights
 
+    require_absent(file)
     model = _chosen(link.models(view.job), version, view.job)
     layout = model_layout(architecture_of(job))
-    data = link.download(model.digest)
-    decode_weights(layout, data)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    unchecked = file.with_name(f".{file.name}.unchecked")
+    link.download_to(unchecked, model.digest)
+    try:
+        require_weights(layout, unchecked)
+        publish(unchecked, file)
+    finally:
+        unchecked.unlink(missing_ok=True)
     sidecar = Sidecar(
-        digest=digest_of(data),
+        digest=model.digest,
         job_id=view.job,
         version=model.version,
         parent=model.parent,
@@ -120,7 +127,6 @@ def export_model(link: CoordinatorLink, job: Job, view: JobView, version: int | 
         layout=tuple((place.name, place.shape) for place in layout.places),
         job=job,
     )
-    write_public(file, data)
     write_public(sidecar_of(file), (sidecar.model_dump_json(indent=2) + "\n").encode(), replace=True)
     return sidecar
 

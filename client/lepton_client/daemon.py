@@ -18,6 +18,7 @@ from lepton_client.membership import watch_accepted
 from lepton_client.participant import Participant
 from lepton_client.pausing import paused, require_running
 from lepton_client.policy import Policy
+from lepton_client.progress_log import progress_log
 from lepton_client.pump import Pump
 from lepton_client.records import FileRecords
 from lepton_client.residuals import FileResiduals
@@ -77,7 +78,7 @@ async def run(
 
         # 4. Dial out.
         channel = await stack.enter_async_context(open_aio_channel(endpoint))
-        session, transfers = ControlSession(channel, identity.member, log), Transfers(channel)
+        session, transfers = ControlSession(channel, identity.member, log), Transfers(channel, progress_log(log))
 
         # 5. The owner's part in every job, and the pump that runs it.
         participant = Participant(

@@ -18,10 +18,8 @@ from lepton_core.ids import Digest, JobId, ModelVersion, digest_of
 from lepton_core.layout import Layout, Vector
 from lepton_core.session import Lineage
 from lepton_pool.downlink import follow_delta, is_stepwise, largest_snapshot, prefers_deltas, read_snapshot
-from lepton_pool.weights import decode_weights, encode_weights
+from lepton_pool.weights import decode_weights, encode_weights, largest_weights
 
-#: A model file is its parameters and a header; a header larger than this is no model's.
-_MODEL_HEADER_BYTES = 2**20
 #: A difference is a byte a value, its padding and a header.
 _DELTA_HEADER_BYTES = 2**10
 
@@ -77,7 +75,7 @@ class Descents:
 
     async def whole(self, layout: Layout, digest: Digest, deadline_s: float) -> Vector:
         """The model of this file, shape (layout.length,), float32."""
-        largest = 4 * layout.length + _MODEL_HEADER_BYTES
+        largest = largest_weights(layout)
         content = await self._transfers.download(digest, largest=largest, deadline_s=deadline_s)
         return await asyncio.to_thread(decode_weights, layout, content)
 

@@ -11,8 +11,8 @@ from collections import deque
 
 #: What waking up both ends may take beyond the round trip; a chunk that takes longer to send is alone on its way.
 SLACK_S = 0.03
-#: At most so many chunks; with 1 MiB chunks, 1 Gbit/s at 130 ms.
-MOST_CHUNKS = 16
+#: At most so many chunks; with 1 MiB chunks, 1 Gbit/s over a round trip of 65 ms.
+MOST_CHUNKS = 8
 #: Weight of the newest chunk in what a chunk takes.
 _NEWEST = 0.25
 #: No chunk takes less: clocks are coarse.
@@ -56,7 +56,8 @@ class SendWindow:
         self.acknowledged = max(self.acknowledged, received)
         while self._sent and self._sent[0][0] <= received:
             _, sent_s = self._sent.popleft()
-            # With what it waited for the line, the time since the one before is what a chunk takes in the long run.
-            took_s = max(_LEAST_S, now_s - max(sent_s, self._last_s))
+            self._round_trip_s = min(self._round_trip_s, now_s - sent_s)
+            # A chunk begins to take the line when it was sent, or when the one before was through.
+            took_s = max(_LEAST_S, now_s - max(sent_s + self._round_trip_s, self._last_s))
             self._chunk_s = took_s if self._chunk_s is None else self._chunk_s + _NEWEST * (took_s - self._chunk_s)
             self._last_s = now_s

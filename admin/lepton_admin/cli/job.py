@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lepton_admin.cli.answer import answer_record, answer_rows, moment, score, write_line
+from lepton_admin.cli.bar import transfer_bar
 from lepton_admin.cli.options import Output, OutputFormat, Profile, noun_app, verb
 
 if TYPE_CHECKING:
@@ -71,7 +72,8 @@ def submit(file: JobFileArgument, *, profile: Profile, output: Output = OutputFo
 
     with CoordinatorLink.of_profile(profile) as link:
         ready = resolve_job(load_job_file(file, link), file.resolve().parent, link)
-        job = submit_job(ready, link)
+        with transfer_bar(link, output, "job's data"):
+            job = submit_job(ready, link)
     remember_job(profile, job, ready.job)
     answer_record(
         output,

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from lepton_admin.cli.answer import answer_record, answer_rows, moment, score, write_line
+from lepton_admin.cli.bar import transfer_bar
 from lepton_admin.cli.options import Output, OutputFormat, Profile, noun_app, verb
 
 app = noun_app("List, export and apply models.")
@@ -62,7 +63,9 @@ def export(
 
     with CoordinatorLink.of_profile(profile) as link:
         view = link.job(job)
-        sidecar = export_model(link, recall_job(profile, view, job_file), view, version, file)
+        job_of_model = recall_job(profile, view, job_file)
+        with transfer_bar(link, output, file.name):
+            sidecar = export_model(link, job_of_model, view, version, file)
     answer_record(
         output,
         sidecar.model_dump(mode="json"),

@@ -20,8 +20,9 @@ from lepton_server.identity.roles import Role
 from lepton_server.pump import Pump
 from lepton_server.store.artifacts import Spool
 
-#: Largest artifact of a researcher, such as a public evaluation set.
-LARGEST_ARTIFACT = 256 * 2**20
+#: Largest artifact of a researcher: a model's first weights. It lies on disk; what a job takes of it into memory is
+#: bounded by the job.
+LARGEST_ARTIFACT = 16 * 2**30
 #: A chunk without its bytes, and these.
 Chunk = tuple[pb.UploadChunk, memoryview]
 #: Chunks of a download that are read at once, while those before are on their way.

@@ -18,7 +18,12 @@ from lepton_pool.engine import Engine
 from lepton_pool.models import architecture_of, model_layout
 from lepton_pool.weights import decode_weights
 from lepton_server.jobs.events import EvaluateDone, EvaluateFailed, RunEvaluate
-from lepton_server.store.port import Artifacts
+from lepton_server.store.port import Artifacts, get_bounded
+
+#: Largest evaluation set; it is in memory whenever a model is evaluated.
+_LARGEST_EVALUATION = 256 * 2**20
+#: The names and shapes of two tensors.
+_HEADER_BYTES = 2**10
 
 
 async def run(effect: RunEvaluate, artifacts: Artifacts, engine: Engine) -> EvaluateDone | EvaluateFailed:
@@ -35,12 +40,16 @@ async def _metrics(effect: RunEvaluate, artifacts: Artifacts, engine: Engine) ->
     job = effect.job
     if job.evaluation is None:
         return -1.0, -1.0
-    tensors = await asyncio.to_thread(lambda digest: load(artifacts.get(digest)), Digest(job.evaluation.digest))
+    architecture = architecture_of(job)
+    largest = min(_LARGEST_EVALUATION, 4 * job.evaluation.rows * (architecture.features + 1) + _HEADER_BYTES)
+    tensors = await asyncio.to_thread(
+        lambda digest: load(get_bounded(artifacts, digest, largest)), Digest(job.evaluation.digest)
+    )
     if sorted(tensors) != ["features", "target"] or any(t.dtype != np.float32 for t in tensors.values()):
         raise InputError("an evaluation set of another form", expected="float32 tensors features and target")
-    layout = model_layout(architecture_of(job))
+    layout = model_layout(architecture)
     vector = decode_weights(layout, await asyncio.to_thread(artifacts.get, effect.digest))
-    metrics = await kinds.evaluate(engine, architecture_of(job), vector, tensors["features"], tensors["target"])
+    metrics = await kinds.evaluate(engine, architecture, vector, tensors["features"], tensors["target"])
     return metrics.accuracy, -1.0 if metrics.auc is None else metrics.auc
 
 

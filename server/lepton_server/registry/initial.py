@@ -6,9 +6,9 @@ from lepton_core.errors import CodecError, LeptonError
 from lepton_core.ids import Digest
 from lepton_core.layout import Layout
 from lepton_pool.models import architecture_of, initial_vector, model_layout
-from lepton_pool.weights import decode_weights, encode_weights
+from lepton_pool.weights import decode_weights, encode_weights, largest_weights
 from lepton_server.jobs.events import InitialModelFailed, InitialModelReady, RunInitialModel
-from lepton_server.store.port import Artifacts
+from lepton_server.store.port import Artifacts, get_bounded
 
 
 def run(effect: RunInitialModel, artifacts: Artifacts) -> InitialModelReady | InitialModelFailed:
@@ -18,7 +18,7 @@ def run(effect: RunInitialModel, artifacts: Artifacts) -> InitialModelReady | In
         layout = model_layout(architecture)
         if effect.job.model.initial is not None:
             digest = Digest(effect.job.model.initial)
-            _require_canonical(layout, artifacts.get(digest))
+            _require_canonical(layout, get_bounded(artifacts, digest, largest_weights(layout)))
             return InitialModelReady(effect.job_id, digest)
         data = encode_weights(layout, initial_vector(architecture))
         return InitialModelReady(effect.job_id, artifacts.put(data))

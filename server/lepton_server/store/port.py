@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
+from lepton_core.errors import InputError
 from lepton_core.ids import Digest, JobId, MemberId, ModelVersion, OwnerName, RoundNumber
 from lepton_core.views import JobEvent, JobState, JobView, ModelView, RoundView
 
@@ -199,3 +200,23 @@ class Artifacts(Protocol):
 
     def delete(self, digest: Digest) -> None:
         """Forget the bytes; nothing happens if they are not there."""
+
+
+def get_bounded(artifacts: Artifacts, digest: Digest, largest: int) -> bytes:
+    """The bytes, if there are at most so many; looked up before memory is taken.
+
+    Raises:
+        NotFoundError: not there.
+        InputError: more bytes than that.
+    """
+    size = artifacts.size(digest)
+    if size > largest:
+        raise InputError(
+            "an artifact larger than what the job needs",
+            where=f"artifact {digest}",
+            expected=f"at most {largest} bytes",
+            got=f"{size} bytes",
+            hint="submit the job with `lepton job submit`, which uploads what the job names",
+            reason="TOO_LARGE",
+        )
+    return artifacts.get(digest)

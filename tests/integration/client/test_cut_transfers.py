@@ -3,120 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import random
 import signal
-import subprocess
 import sys
-import time
-from collections.abc import AsyncIterator, Iterator
-from dataclasses import replace
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Self
 
 import pytest
 
-from lepton_client.transfer_link import Transfers
+from lepton_client import upload_link
 from lepton_core.errors import FaultError, PeerViolation
 from lepton_core.ids import Digest, JobId, RoundNumber, digest_of
-from lepton_protos.channel import CHUNK_BYTES, load_endpoint, open_aio_channel
+from lepton_protos.channel import CHUNK_BYTES, load_endpoint
+from lepton_protos.incoming import partial_of
 from lepton_server.store.artifacts import FolderArtifacts
+from tests.integration.client.cable import Cable, serving, transfers_of
 
 SIZE = 12 * CHUNK_BYTES + 12_345
 DEADLINE_S = 40.0
-#: Bytes in flight when a cable is cut, in sockets and HTTP/2 windows.
+#: Bytes in flight when a fast cable is cut, in sockets and HTTP/2 windows.
 LOST_AT_MOST = 6 * CHUNK_BYTES
-
-
-@contextlib.contextmanager
-def serving(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """The production servicer and artifact folder, in a process of its own that shows the same certificate again."""
-    (folder / "ready").unlink(missing_ok=True)
-    command = [sys.executable, "-m", "benchmarks.transfer_server", str(folder)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
-        try:
-            deadline = time.monotonic() + 30.0
-            while not (folder / "ready").exists():
-                assert process.poll() is None
-                assert time.monotonic() < deadline
-                time.sleep(0.02)
-            yield process
-        finally:
-            if process.stdin is not None:
-                process.stdin.close()
-            process.kill()
-
-
-class Cable:
-    """A TCP relay that is cut when so many bytes have gone one way; pulled out once, it is put back at once."""
-
-    def __init__(self, target: str, cut_at: int, *, upward: bool) -> None:
-        self._host, _, port = target.rpartition(":")
-        self._port = int(port)
-        self._left = cut_at
-        self._upward = upward
-        self._open: set[asyncio.Task[None]] = set()
-        self.cuts = 0
-        #: Bytes that went up and down.
-        self.up = self.down = 0
-
-    async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.address = f"127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self._server.close()
-        for task in self._open:
-            task.cancel()
-        await asyncio.gather(*self._open, return_exceptions=True)
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._open.add(task)
-        up_reader, up_writer = await asyncio.open_connection(self._host, self._port)
-        ways = [
-            asyncio.create_task(self._carry(reader, up_writer, upward=True)),
-            asyncio.create_task(self._carry(up_reader, writer, upward=False)),
-        ]
-        with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-        for way in ways:
-            way.cancel()
-        await asyncio.gather(*ways, return_exceptions=True)
-        for end in (writer, up_writer):
-            end.transport.abort()
-            with contextlib.suppress(OSError):
-                await end.wait_closed()
-        self._open.discard(task)
-
-    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, upward: bool) -> None:
-        while data := await reader.read(2**16):
-            if upward == self._upward and not self.cuts:
-                if len(data) >= self._left:
-                    self.cuts += 1
-                    writer.write(data[: self._left])
-                    await writer.drain()
-                    return
-                self._left -= len(data)
-            if upward:
-                self.up += len(data)
-            else:
-                self.down += len(data)
-            writer.write(data)
-            await writer.drain()
-
-
-@contextlib.asynccontextmanager
-async def transfers_of(folder: Path, address: str | None = None) -> AsyncIterator[Transfers]:
-    endpoint = load_endpoint(folder / "client")
-    channel = open_aio_channel(endpoint if address is None else replace(endpoint, address=address))
-    try:
-        yield Transfers(channel)
-    finally:
-        await channel.close(None)
+#: A line on which a chunk takes far longer than a round trip: 0.1 s.
+SLOW_BYTES_S = 10 * CHUNK_BYTES
+#: TLS, HTTP/2 and what is beside the chunks, for so many of them.
+OVERHEAD = 128 * 1024
 
 
 @pytest.fixture(scope="module")
@@ -140,6 +51,39 @@ async def test_an_upload_cut_at_any_byte_sends_only_what_was_in_flight_again(fol
     assert FolderArtifacts(folder / "artifacts").get(digest_of(payload)) == payload
     # What was in the buffers of both ends is lost with the connection: the chunk under way and some behind it.
     assert cable.up <= SIZE + LOST_AT_MOST
+
+
+@pytest.fixture
+def handed_over(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The bytes of every chunk that an upload hands to gRPC, whether they arrive or not."""
+    sizes: list[int] = []
+    encode = upload_link.encode_chunk
+
+    def counting(head, data):
+        sizes.append(len(data))
+        return encode(head, data)
+
+    monkeypatch.setattr(upload_link, "encode_chunk", counting)
+    return sizes
+
+
+@pytest.mark.parametrize("number", range(4))
+async def test_an_upload_over_a_slow_line_cut_at_any_byte_sends_at_most_one_chunk_again(
+    folder: Path, handed_over: list[int], number: int
+) -> None:
+    payload = random.Random(300 + number).randbytes(5 * CHUNK_BYTES + 4_321)
+    cut_at = random.Random(400 + number).randrange(CHUNK_BYTES // 2, len(payload))
+    target = load_endpoint(folder / "client").address
+    async with (
+        Cable(target, cut_at, upward=True, bytes_per_s=SLOW_BYTES_S) as cable,
+        transfers_of(folder, cable.address) as transfers,
+    ):
+        job = JobId(f"slow-{number}")
+        await transfers.upload(job, RoundNumber(1), payload, digest_of(payload), deadline_s=DEADLINE_S)
+    assert cable.cuts == 1
+    assert FolderArtifacts(folder / "artifacts").get(digest_of(payload)) == payload
+    assert sum(handed_over) <= len(payload) + CHUNK_BYTES
+    assert cable.up <= len(payload) + CHUNK_BYTES + OVERHEAD
 
 
 @pytest.mark.parametrize("number", range(3))
@@ -178,17 +122,57 @@ async def test_an_upload_goes_on_after_the_server_was_killed(tmp_path: Path) -> 
     assert FolderArtifacts(tmp_path / "artifacts").get(digest) == payload
 
 
-async def test_several_uploads_at_once_all_arrive(folder: Path) -> None:
-    payloads = [random.Random(50 + number).randbytes(3 * CHUNK_BYTES + number) for number in range(12)]
-    async with transfers_of(folder) as transfers:
-        await asyncio.gather(
-            *(
-                transfers.upload(JobId(f"many-{n}"), RoundNumber(1), one, digest_of(one), deadline_s=DEADLINE_S)
-                for n, one in enumerate(payloads)
-            )
-        )
-    for one in payloads:
-        assert FolderArtifacts(folder / "artifacts").get(digest_of(one)) == one
+async def killed_at(way: str, folder: Path, address: str, file: Path, digest: Digest, growing: Path) -> int:
+    """Have a process transfer this file, and kill it when what grows has four chunks; gives the bytes that it has."""
+    command = [sys.executable, "-m", "tests.integration.client.transferring", way, str(folder), address]
+    process = await asyncio.create_subprocess_exec(*command, str(file), digest)
+    try:
+        async with asyncio.timeout(DEADLINE_S):
+            while not growing.exists() or growing.stat().st_size < 4 * CHUNK_BYTES:
+                assert process.returncode is None
+                await asyncio.sleep(0.01)
+    finally:
+        process.kill()
+        await process.wait()
+    assert process.returncode == -signal.SIGKILL
+    return growing.stat().st_size
+
+
+async def test_a_download_to_a_file_goes_on_after_the_client_was_killed(folder: Path, tmp_path: Path) -> None:
+    payload = random.Random(77).randbytes(SIZE)
+    digest = FolderArtifacts(folder / "artifacts").put(payload)
+    target, file = load_endpoint(folder / "client").address, tmp_path / "model"
+    async with Cable(target, float("inf"), upward=False, bytes_per_s=SLOW_BYTES_S) as slow:
+        kept = await killed_at("down", folder, slow.address, file, digest, partial_of(file, digest))
+    async with (
+        Cable(target, float("inf"), upward=False) as cable,
+        transfers_of(folder, cable.address) as transfers,
+    ):
+        await transfers.download_to(file, digest, largest=SIZE, deadline_s=DEADLINE_S)
+    assert kept >= 4 * CHUNK_BYTES
+    assert file.read_bytes() == payload
+    assert list(tmp_path.iterdir()) == [file]
+    assert cable.down <= SIZE - kept + OVERHEAD
+
+
+async def test_an_upload_from_a_file_goes_on_after_the_client_was_killed(tmp_path: Path) -> None:
+    payload = random.Random(78).randbytes(SIZE)
+    file, digest = tmp_path / "model", digest_of(payload)
+    file.write_bytes(payload)
+    with serving(tmp_path / "server"):
+        folder = tmp_path / "server"
+        target, partial = load_endpoint(folder / "client").address, folder / "artifacts" / "partial"
+        async with Cable(target, float("inf"), upward=True, bytes_per_s=SLOW_BYTES_S) as slow:
+            slot = partial / digest_of(f"bench/{digest}".encode())
+            kept = await killed_at("up", folder, slow.address, file, digest, slot)
+        async with (
+            Cable(target, float("inf"), upward=True) as cable,
+            transfers_of(folder, cable.address) as transfers,
+        ):
+            await transfers.upload_from(file, digest, job=JobId("file"), number=RoundNumber(1), deadline_s=DEADLINE_S)
+        assert FolderArtifacts(folder / "artifacts").get(digest) == payload
+    assert kept >= 4 * CHUNK_BYTES
+    assert cable.up <= SIZE - kept + OVERHEAD
 
 
 async def test_a_download_larger_than_allowed_or_not_there_is_refused(folder: Path) -> None:

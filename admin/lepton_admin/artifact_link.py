@@ -1,0 +1,209 @@
+"""Bulk bytes to and from the coordinator for people: up from memory or a file, down to memory or a file."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from threading import Condition
+from typing import Any
+
+import grpc
+from google.protobuf.message import DecodeError
+
+from lepton_core.errors import FaultError, LeptonError, PeerViolation
+from lepton_core.ids import Digest
+from lepton_core.send_window import SendWindow
+from lepton_protos.channel import CHUNK_BYTES
+from lepton_protos.chunks import encode_chunk, split_chunk
+from lepton_protos.incoming import IncomingBytes, IncomingFile, Progress, bad_download
+from lepton_protos.outgoing import open_outgoing
+from lepton_protos.spooling import SYNC_BYTES, Piece
+from lepton_protos.status import error_from_rpc
+from lepton_protos.v1 import transfer_pb2, transfer_pb2_grpc
+
+#: Longest a question about an upload may take.
+_CALL_TIMEOUT_S = 30.0
+#: Longest a transfer may take: this, and a second for each so many bytes.
+_LEAST_TIMEOUT_S, _SLOWEST_BYTES_S = 600.0, 2**20
+#: Connections in a row that break within this time; then a transfer is given up, and what has come is kept.
+_MOST_BREAKS, _BREAK_S = 5, 30.0
+
+
+class ArtifactTransfers:
+    """Uploads and downloads, each going on where it broke; `connect` opens a new channel after a transport failure."""
+
+    def __init__(self, connect: Callable[[], grpc.Channel], progress: Progress) -> None:
+        self._connect = connect
+        self._progress = progress
+
+    def upload(self, data: bytes, digest: Digest) -> None:
+        """Store these bytes under their digest; what is there already is not sent again."""
+        view = memoryview(data)
+        self._upload(digest, len(data), lambda offset: view[offset : offset + CHUNK_BYTES])
+
+    def upload_from(self, path: Path) -> Digest:
+        """Store a file's content, which is never whole in memory; gives its digest.
+
+        Raises:
+            InputError: the file cannot be opened.
+            FaultError: it cannot be read, or becomes shorter meanwhile.
+        """
+        with open_outgoing(path) as outgoing:
+            digest = outgoing.digest()
+            self._upload(digest, outgoing.size, outgoing.read)
+        return digest
+
+    def download(self, digest: Digest, *, largest: int) -> bytes:
+        """The bytes of this digest, at most `largest` of them.
+
+        Raises:
+            PeerViolation: larger, out of order, or other bytes than asked for.
+        """
+        incoming = IncomingBytes(digest, largest)
+        self._receive(incoming, lambda: None, largest)
+        return incoming.whole()
+
+    def download_to(self, path: Path, digest: Digest, *, largest: int) -> None:
+        """Write the bytes to a file, in place of any other, going on with what an earlier command had received.
+
+        Raises:
+            ConflictError: another process downloads to here.
+            PeerViolation: as `download`.
+            FaultError: the disk refuses.
+        """
+        with contextlib.closing(IncomingFile.open(path, digest, largest=largest)) as incoming:
+            self._receive(incoming, incoming.sync, largest)
+            incoming.finish()
+
+    # ---- inside ----------------------------------------------------------------------------------------------------
+
+    def _upload(self, digest: Digest, size: int, read: Callable[[int], Piece]) -> None:
+        header = transfer_pb2.UploadHeader(digest=digest, size=size)
+        request = transfer_pb2.UploadStatusRequest(header=header)
+
+        def once(channel: grpc.Channel) -> None:
+            stub: Any = transfer_pb2_grpc.TransferStub  # generated without annotations
+            stub(channel).Status(request, timeout=_CALL_TIMEOUT_S)  # a connection stands now
+            started_s = time.monotonic()
+            status = stub(channel).Status(request, timeout=_CALL_TIMEOUT_S)
+            if not status.complete:
+                window = SendWindow(status.received, time.monotonic() - started_s)
+                _Sending(header, read, window, self._progress).over(channel, timeout_s=_timeout_s(size))
+
+        self._again(once)
+
+    def _receive(self, incoming: IncomingBytes | IncomingFile, sync: Callable[[], None], largest: int) -> None:
+        def once(channel: grpc.Channel) -> None:
+            method: Any = channel.unary_stream(
+                "/lepton.v1.Transfer/Download", transfer_pb2.DownloadRequest.SerializeToString, None
+            )
+            request = transfer_pb2.DownloadRequest(digest=incoming.digest, offset=incoming.length)
+            stream, synced = method(request, timeout=_timeout_s(largest)), incoming.length
+            try:
+                for raw in stream:
+                    chunk, data = _split(raw, incoming.digest)
+                    incoming.require_next(chunk, len(data), at=incoming.length)
+                    incoming.write(incoming.length, data)
+                    if incoming.length - synced >= SYNC_BYTES:
+                        synced = incoming.length
+                        sync()
+                    self._progress(incoming.length, chunk.size)
+            finally:
+                stream.cancel()
+
+        self._again(once)
+
+    def _again(self, once: Callable[[grpc.Channel], None]) -> None:
+        """Try until it is done, as long as the connection holds for a while each time."""
+        channel = self._connect()
+        breaks, began_s = 0, time.monotonic()
+        while True:
+            try:
+                once(channel)
+            except grpc.RpcError as failure:
+                error = error_from_rpc(failure)
+                breaks = breaks + 1 if time.monotonic() - began_s < _BREAK_S else 1
+                if not error.retryable or breaks >= _MOST_BREAKS:
+                    raise error from None
+                time.sleep(0.2 * 2**breaks)
+                channel, began_s = self._connect(), time.monotonic()
+            else:
+                return
+
+
+class _Sending:
+    """One try of an upload: gRPC's thread takes chunks while the window is open; this one hears acknowledgements."""
+
+    def __init__(
+        self,
+        header: transfer_pb2.UploadHeader,
+        read: Callable[[int], Piece],
+        window: SendWindow,
+        progress: Progress,
+    ) -> None:
+        self._header = header
+        self._read = read
+        self._window = window
+        self._progress = progress
+        self._moved = Condition()
+        self._over = False
+        self._unreadable: LeptonError | None = None
+
+    def over(self, channel: grpc.Channel, *, timeout_s: float) -> None:
+        """Send over this channel; return when the bytes are durable at the coordinator."""
+        method: Any = channel.stream_stream(
+            "/lepton.v1.Transfer/Put", None, response_deserializer=transfer_pb2.UploadStatus.FromString
+        )
+        complete = False
+        try:
+            for status in method(self._chunks(), timeout=timeout_s):
+                with self._moved:
+                    self._window.acknowledge(status.received, time.monotonic())
+                    self._moved.notify()
+                self._progress(status.received, self._header.size)
+                complete = status.complete
+        except grpc.RpcError:
+            if self._unreadable is not None:
+                raise self._unreadable from None
+            raise
+        finally:
+            with self._moved:
+                self._over = True
+                self._moved.notify()
+        if not complete:
+            raise PeerViolation(
+                "an upload ended early",
+                where="coordinator",
+                expected=f"{self._header.size} bytes acknowledged",
+                got=f"{self._window.acknowledged} bytes",
+                reason="BAD_UPLOAD",
+            )
+
+    def _chunks(self) -> Iterator[bytes]:
+        start, size = self._window.acknowledged, self._header.size
+        for offset in range(start, max(size, start + 1), CHUNK_BYTES):
+            try:
+                data = self._read(offset)
+            except FaultError as error:
+                self._unreadable = error
+                raise
+            with self._moved:
+                self._moved.wait_for(lambda: self._window.is_open or self._over)
+                if self._over:
+                    return
+                self._window.sent(offset + len(data), time.monotonic())
+            head = transfer_pb2.UploadChunk(header=self._header if offset == start else None, offset=offset)
+            yield encode_chunk(head, data)
+
+
+def _split(raw: bytes, digest: Digest) -> tuple[transfer_pb2.DownloadChunk, memoryview]:
+    try:
+        return split_chunk(transfer_pb2.DownloadChunk, raw)
+    except DecodeError:
+        raise bad_download("a chunk that cannot be read", "protobuf", digest) from None
+
+
+def _timeout_s(size: int) -> float:
+    return _LEAST_TIMEOUT_S + size / _SLOWEST_BYTES_S

@@ -1,0 +1,114 @@
+"""A serving process of its own, and a cable to it that can be slow and can be cut."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Self
+
+from lepton_client.transfer_link import Transfers
+from lepton_protos.channel import load_endpoint, open_aio_channel
+
+
+@contextlib.contextmanager
+def serving(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """The production servicer and artifact folder, in a process of its own that shows the same certificate again."""
+    (folder / "ready").unlink(missing_ok=True)
+    command = [sys.executable, "-m", "benchmarks.transfer_server", str(folder)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
+        try:
+            deadline = time.monotonic() + 30.0
+            while not (folder / "ready").exists():
+                assert process.poll() is None
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+            yield process
+        finally:
+            if process.stdin is not None:
+                process.stdin.close()
+            process.kill()
+
+
+class Cable:
+    """A TCP relay that is cut when so many bytes have gone one way; pulled out once, it is put back at once.
+
+    With `bytes_per_s`, no more than so many go through in a second, each way.
+    """
+
+    def __init__(self, target: str, cut_at: float, *, upward: bool, bytes_per_s: float = float("inf")) -> None:
+        self._host, _, port = target.rpartition(":")
+        self._port = int(port)
+        self._left = cut_at
+        self._bytes_per_s = bytes_per_s
+        self._upward = upward
+        self._open: set[asyncio.Task[None]] = set()
+        self.cuts = 0
+        #: Bytes that went up and down.
+        self.up = self.down = 0
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.address = f"127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+        for task in self._open:
+            task.cancel()
+        await asyncio.gather(*self._open, return_exceptions=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._open.add(task)
+        up_reader, up_writer = await asyncio.open_connection(self._host, self._port)
+        ways = [
+            asyncio.create_task(self._carry(reader, up_writer, upward=True)),
+            asyncio.create_task(self._carry(up_reader, writer, upward=False)),
+        ]
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+        for way in ways:
+            way.cancel()
+        await asyncio.gather(*ways, return_exceptions=True)
+        for end in (writer, up_writer):
+            end.transport.abort()
+            with contextlib.suppress(OSError):
+                await end.wait_closed()
+        self._open.discard(task)
+
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, upward: bool) -> None:
+        free_s = 0.0
+        while data := await reader.read(2**16):
+            if upward == self._upward and not self.cuts:
+                if len(data) >= self._left:
+                    self.cuts += 1
+                    writer.write(data[: int(self._left)])
+                    await writer.drain()
+                    return
+                self._left -= len(data)
+            if upward:
+                self.up += len(data)
+            else:
+                self.down += len(data)
+            writer.write(data)
+            await writer.drain()
+            if self._bytes_per_s < float("inf"):
+                free_s = max(free_s, time.monotonic()) + len(data) / self._bytes_per_s
+                await asyncio.sleep(free_s - time.monotonic())
+
+
+@contextlib.asynccontextmanager
+async def transfers_of(folder: Path, address: str | None = None) -> AsyncIterator[Transfers]:
+    endpoint = load_endpoint(folder / "client")
+    channel = open_aio_channel(endpoint if address is None else replace(endpoint, address=address))
+    try:
+        yield Transfers(channel)
+    finally:
+        await channel.close(None)
