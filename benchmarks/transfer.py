@@ -1,7 +1,8 @@
 """Bulk bytes through the production transfer layer, against a bare gRPC stream of the same chunks in the same run.
 
 Two processes over mutual TLS on loopback. Bare and real transfers alternate, the best of each counts; the bare stream
-carries such bytes in the same chunks over the same options, and neither looks at them nor keeps them. `round_mb_s`
+carries such bytes in the same chunks over the same options, and neither looks at them nor keeps them. Downloads go to a
+file, durably; `download_memory_*` are those of the same bytes into memory. `round_mb_s`
 is `--members` uploads of `--round-mb` each, eight at a time, validated, made durable and added up. `rss_mb` is the most
 memory the serving process ever had.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -26,10 +28,14 @@ from lepton_core.errors import FaultError
 from lepton_core.ids import JobId, RoundNumber, digest_of
 from lepton_pool.memory import keep_freed_memory
 from lepton_protos.channel import CHUNK_BYTES, load_endpoint, open_aio_channel
+from lepton_protos.outgoing import open_outgoing
 
 _MB = 1e6
 _DEADLINE_S = 300.0
 _AT_ONCE = 8
+#: A file whose size does not fit 31 bits, made of blocks that differ.
+_LARGE, _BLOCK = 2**31 + 64 * 2**20, 2**20
+_LARGE_DEADLINE_S = 600.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--mb", type=int, default=256, help="MiB of the single transfers")
     parser.add_argument("--members", type=int, default=100, help="members of the round")
     parser.add_argument("--round-mb", type=int, default=10, help="MB of a member's upload in the round")
+    parser.add_argument("--large", action="store_true", help="a file of more than 2 GiB, up and down, as well")
     parser.add_argument("--repeats", type=int, default=4, help="transfers of each kind, of which the best counts")
 
 
@@ -48,15 +55,15 @@ def run(args: argparse.Namespace) -> dict[str, object]:
         with subprocess.Popen(command, stdin=subprocess.PIPE) as server:
             try:
                 _wait_for(Path(folder) / "ready", server)
-                return asyncio.run(_measure(Path(folder) / "client", args))
+                return asyncio.run(_measure(Path(folder), args))
             finally:
                 if server.stdin is not None:
                     server.stdin.close()
                 server.wait(30.0)
 
 
-async def _measure(endpoint: Path, args: argparse.Namespace) -> dict[str, object]:
-    channel = open_aio_channel(load_endpoint(endpoint))
+async def _measure(folder: Path, args: argparse.Namespace) -> dict[str, object]:
+    channel = open_aio_channel(load_endpoint(folder / "client"))
     transfers = Transfers(channel)
     size = args.mb * CHUNK_BYTES
     best: dict[str, float] = {}
@@ -66,6 +73,7 @@ async def _measure(endpoint: Path, args: argparse.Namespace) -> dict[str, object
         await call()
         best[kind] = max(best.get(kind, 0.0), size / _MB / (time.perf_counter() - started))
 
+    large = await _large(folder, channel, transfers) if args.large else {}
     bare_up: Any = channel.stream_unary("/bench.Bare/Up", None, None)
     bare_down: Any = channel.unary_stream("/bench.Bare/Down", None, None)
     for repeat in range(args.repeats):
@@ -80,8 +88,14 @@ async def _measure(endpoint: Path, args: argparse.Namespace) -> dict[str, object
         )
         await timed("bare_down", lambda: _drain(bare_down(str(args.mb).encode(), timeout=_DEADLINE_S)))
         await timed(
-            "down",
+            "down_memory",
             lambda digest=digest: transfers.download(digest, largest=size, deadline_s=_DEADLINE_S),  # type: ignore[misc]
+        )
+        await timed(
+            "down",
+            lambda digest=digest: transfers.download_to(  # type: ignore[misc]
+                folder / "model", digest, largest=size, deadline_s=_DEADLINE_S
+            ),
         )
     round_mb_s = await _round(channel, transfers, args)
     memory: Any = channel.unary_unary("/bench.Bare/Memory", None, None)
@@ -94,6 +108,9 @@ async def _measure(endpoint: Path, args: argparse.Namespace) -> dict[str, object
         "download_ratio": best["down"] / best["bare_down"],
         "round_mb_s": round_mb_s,
         "rss_mb": peak_kib * 1024 / _MB,
+        "download_memory_mb_s": best["down_memory"],
+        "download_memory_ratio": best["down_memory"] / best["bare_down"],
+        **large,
         "bare_upload_mb_s": best["bare_up"],
         "bare_download_mb_s": best["bare_down"],
     }
@@ -123,6 +140,41 @@ async def _round(channel: Any, transfers: Transfers, args: argparse.Namespace) -
     if found != digest_of(expected.tobytes()):
         raise FaultError("the sum is not that of the uploads", where="benchmark")
     return float(args.members * 8 * words / _MB / elapsed)
+
+
+async def _large(folder: Path, channel: Any, transfers: Transfers) -> dict[str, object]:
+    """A file of more than 2 GiB from disk to disk, and the most memory that this process and the server took for it."""
+    memory: Any = channel.unary_unary("/bench.Bare/Memory", None, None)
+    block, source, copy = os.urandom(_BLOCK), folder / "large", folder / "large-copy"
+    with source.open("wb") as file:
+        for number in range(_LARGE // _BLOCK):
+            file.write(number.to_bytes(8, "little") + block[8:])
+        file.write(b"end")
+    with open_outgoing(source) as outgoing:
+        digest, size = outgoing.digest(), outgoing.size
+    before = _peak_mb(), int(await memory(b"", timeout=_DEADLINE_S)) * 1024 / _MB
+    started = time.perf_counter()
+    await transfers.upload_from(source, digest, job=JobId("large"), number=RoundNumber(1), deadline_s=_LARGE_DEADLINE_S)
+    uploaded = time.perf_counter()
+    await transfers.download_to(copy, digest, largest=size, deadline_s=_LARGE_DEADLINE_S)
+    ended = time.perf_counter()
+    with open_outgoing(copy) as outgoing:
+        if outgoing.digest() != digest:
+            raise FaultError("the file that came back is another", where="benchmark")
+    after = _peak_mb(), int(await memory(b"", timeout=_DEADLINE_S)) * 1024 / _MB
+    source.unlink()
+    copy.unlink()
+    return {
+        "large_bytes": size,
+        "large_upload_mb_s": size / _MB / (uploaded - started),
+        "large_download_mb_s": size / _MB / (ended - uploaded),
+        "large_client_rss_growth_mb": after[0] - before[0],
+        "large_server_rss_growth_mb": after[1] - before[1],
+    }
+
+
+def _peak_mb() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / _MB
 
 
 async def _slices(payload: bytes) -> AsyncIterator[bytes]:

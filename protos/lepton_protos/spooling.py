@@ -15,6 +15,8 @@ SYNC_BYTES = 16 * 2**20
 MOST_WAITING = 4
 #: Chunks that a thread writes for one transfer before it serves another.
 _IN_ONE_GO = 8
+#: Written chunks that the event loop is told of at once while more wait; waking it costs as much as hashing 64 KiB.
+_AT_ONCE = 2
 #: So long a thread waits for the next chunk: on a fast line, less than what handing it to another costs.
 _LINGER_S = 0.005
 
@@ -37,6 +39,8 @@ class Spooling:
         self._waiting: queue.SimpleQueue[Piece | None] = queue.SimpleQueue()
         #: Chunks that came, and that are written.
         self._taken = self._done = 0
+        #: Of those written, the ones that the event loop was told of.
+        self._told = 0
         self._writing: asyncio.Task[None] | None = None
         self._syncing: asyncio.Task[None] | None = None
         #: Set when `written` has grown, or the transfer has ended.
@@ -117,7 +121,9 @@ class Spooling:
                 self.written += len(piece)
                 self._done += 1
                 del piece  # its memory is free as soon as it is written
-                loop.call_soon_threadsafe(self._advanced)
+                if self._waiting.empty() or self._done - self._told >= _AT_ONCE:
+                    self._told = self._done
+                    loop.call_soon_threadsafe(self._advanced)
 
     def _advanced(self) -> None:
         self._moved.set()
