@@ -86,7 +86,7 @@ def test_an_upload_of_the_wrong_length_loses_its_round_and_the_next_one_is_whole
         return [report for report in reports if report.job == job and report.HasField("input_trailer")]
 
     def shorten(method, message):
-        if not method.endswith("/Upload") or cut:
+        if not method.endswith("/Put") or cut:
             return message
         chunk = transfer_pb2.UploadChunk.FromString(message)
         if chunk.header.job != job:

@@ -80,7 +80,7 @@ def payloads(record, job):
     """Owner -> the masked words that left it, by round."""
     uploads = defaultdict(dict)
     for owner in LEARNING:
-        for call in calls_of(record[owner], "Upload"):
+        for call in calls_of(record[owner], "Put"):
             header = transfer_pb2.UploadChunk.FromString(call.sent[0]).header
             if header.job == job:
                 data = b"".join(transfer_pb2.UploadChunk.FromString(chunk).data for chunk in call.sent)
@@ -209,7 +209,7 @@ def test_the_digests_that_left_are_those_of_the_masked_words(record, payloads, j
         }
         headers = {
             parse(call, call.sent[0]).header.round: bytes.fromhex(parse(call, call.sent[0]).header.digest)
-            for name in ("Status", "Upload")
+            for name in ("Status", "Put")
             for call in calls_of(record[owner], name)
             if parse(call, call.sent[0]).header.job == job
         }
@@ -260,7 +260,7 @@ def test_a_message_is_as_long_in_every_round_and_at_owners_of_different_size(rec
             kind = type(report.message).__name__
             sizes[kind].add(len(raw))
             numbers[kind] += 1
-        for name in ("Status", "Upload", "Download", "Get") if job == learnt.view.job else ():
+        for name in ("Status", "Put", "Download", "Get") if job == learnt.view.job else ():
             sizes[name] = {len(message) for call in calls_of(record[owner], name) for message in call.sent}
         assert numbers == dict.fromkeys(
             ("Advert", "ShareMessage", "InputTrailer", "ConsistencySignature", "Unmasking"), ROUNDS
