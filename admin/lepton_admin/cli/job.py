@@ -139,6 +139,58 @@ def watch(job: JobName, *, profile: Profile, output: Output = OutputFormat.TABLE
         )
 
 
+@verb(app, "card", example="lepton job card hospitals-3f9a --file privacy.md --profile researcher")
+def card(
+    job: JobName,
+    *,
+    file: Annotated[
+        Path | None, typer.Option("--file", help="A new file for the card: Markdown, or JSON if it ends in .json.")
+    ] = None,
+    job_file: Annotated[
+        Path | None, typer.Option("--job-file", help="The canonical job, if another profile handed it in.")
+    ] = None,
+    profile: Profile,
+    output: Output = OutputFormat.TABLE,
+) -> None:
+    """Show the privacy card: what the models may have learnt, against whom that holds, and what it leaves open."""
+    import json
+
+    from lepton_admin.card import card_markdown, privacy_card
+    from lepton_admin.files import write_public
+    from lepton_admin.link import CoordinatorLink
+    from lepton_admin.models import recall_job
+
+    with CoordinatorLink.of_profile(profile) as link:
+        view = link.job(job)
+    told = privacy_card(recall_job(profile, view, job_file), view)
+    if file is not None:
+        as_json = json.dumps(told.document(), indent=2) + "\n"
+        write_public(file, (as_json if file.suffix == ".json" else card_markdown(told)).encode())
+    private = told.mode != "none"
+    answer_record(
+        output,
+        told.document(),
+        title=f"privacy card of {job}",
+        fields={
+            "mode": told.mode,
+            "protects": f"{told.unit}: {told.neighbours}" if private else "nobody",
+            "against": told.protects_against,
+            "epsilon of what is released": f"{told.epsilon_released:.3f} at delta {told.delta:g}"
+            if private
+            else "none",
+            "epsilon promised": f"{told.epsilon_promised:g}" if private else "none",
+            "epsilon at most, aborted rounds included": f"{told.epsilon_at_most:.3f}" if private else "none",
+            "epsilon if all others collude": f"{told.epsilon_under_collusion:.3f}" if private else "none",
+            "mechanism": told.mechanism,
+            "steps": told.steps,
+            "accounting": told.accountant,
+            "secrecy of single updates": f"sums of at least {told.least_cohort} owners" if told.masked else "none",
+            "not covered": list(told.beyond),
+            **({"written to": str(file)} if file is not None else {}),
+        },
+    )
+
+
 @verb(app, "abort", example="lepton job abort hospitals-3f9a --reason 'wrong concepts' --profile researcher")
 def abort(
     job: JobName,

@@ -26,7 +26,7 @@ def test_every_noun_of_the_issue_has_its_verbs():
         "client pause", "client resume",
         "ontology publish", "ontology show", "ontology list",
         "mapping suggest", "mapping check", "mapping approve",
-        "job plan", "job submit", "job list", "job show", "job watch", "job abort",
+        "job plan", "job submit", "job list", "job show", "job watch", "job abort", "job card",
         "round show",
         "privacy show", "privacy plan", "privacy verify", "privacy export",
         "federation create", "federation add", "federation sign", "federation list", "federation publish",
