@@ -72,7 +72,11 @@ async def run(
         residuals = FileResiduals(home.residuals, open_jobs)
 
         # 3. The training worker loads its libraries while the daemon connects and matches.
-        trainer = Trainer(threads=settings.training_threads, deadline_s=settings.training_deadline_s)
+        trainer = Trainer(
+            threads=settings.training_threads,
+            memory_mib=settings.training_memory_mib,
+            deadline_s=settings.training_deadline_s,
+        )
         stack.push_async_callback(trainer.close)
         await trainer.start()
 

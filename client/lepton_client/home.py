@@ -41,6 +41,8 @@ class ClientSettings(Settings):
     policy: str = "policy.toml"
     #: Threads that training may use.
     training_threads: int = Field(default=1, ge=1, le=256)
+    #: Memory that training may take, in MiB, of which torch itself needs about 250; None sets no bound.
+    training_memory_mib: int | None = Field(default=None, ge=512, le=2**24)
     #: Longest that one round's training may take.
     training_deadline_s: float = Field(default=600.0, gt=0.0)
 

@@ -31,6 +31,8 @@ from lepton_pool.memory import keep_freed_memory
 Handler: TypeAlias = Callable[[Frame], Frame]
 
 _PR_SET_PDEATHSIG = 1
+#: What torch's allocator says, in an exception that has no type of its own.
+_TORCH_NO_MEMORY = "can't allocate memory"
 #: Bytes that a pipe holds: at Linux' own 64 KiB a model of a million values wakes both sides 64 times.
 _PIPE_BYTES = 1 << 20
 
@@ -66,7 +68,11 @@ def _answer(handlers: Mapping[str, Handler], request: Frame) -> Frame:
         return Frame({**result.values, "number": number, "status": "done"}, result.arrays)
     except LeptonError as error:
         return Frame({"number": number, "status": "error", "error": error.as_dict()})
+    except MemoryError:
+        return Frame({"number": number, "status": "error", "error": _no_memory(kind).as_dict()})
     except Exception as error:  # noqa: BLE001 (the process boundary: one bad request must not end the worker)
+        if isinstance(error, RuntimeError) and _TORCH_NO_MEMORY in str(error):
+            return Frame({"number": number, "status": "error", "error": _no_memory(kind).as_dict()})
         place = traceback.extract_tb(error.__traceback__)[-1]
         fault = FaultError(
             f"work of kind {kind} failed with {type(error).__name__}",
@@ -74,6 +80,15 @@ def _answer(handlers: Mapping[str, Handler], request: Frame) -> Frame:
             reason="WORKER_EXCEPTION",
         )
         return Frame({"number": number, "status": "error", "error": fault.as_dict()})
+
+
+def _no_memory(kind: str) -> FaultError:
+    return FaultError(
+        f"work of kind {kind} needs more memory than it may take",
+        where="worker",
+        hint="allow it more memory (training_memory_mib in client.toml), or give it a smaller model or batch",
+        reason="MEMORY",
+    )
 
 
 def _receive(requests: BinaryIO, arrived: queue.SimpleQueue[Frame]) -> None:

@@ -1,8 +1,9 @@
-"""How a process that works on model vectors round after round keeps its memory."""
+"""How a process that works on model vectors round after round keeps its memory, and how much it may take."""
 
 from __future__ import annotations
 
 import ctypes
+import resource
 import sys
 
 # Parameters of glibc's mallopt(3), from <malloc.h>.
@@ -34,3 +35,16 @@ def keep_freed_memory() -> None:
         (_TRIM_THRESHOLD, _KEPT_BYTES),
     ):
         mallopt(parameter, value)
+
+
+def cap_memory(mib: int) -> None:
+    """Let this process take at most so many MiB of data; an allocation beyond it fails, and nothing else is disturbed.
+
+    What counts is private memory that can be written to (RLIMIT_DATA); torch itself takes about 200 MiB of it. Only on
+    Linux; elsewhere nothing happens.
+    """
+    if sys.platform == "linux":
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        wanted = mib * 2**20
+        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_DATA, (most, most))

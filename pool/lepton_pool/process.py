@@ -24,9 +24,11 @@ class WorkerProcess:
     thread that lives as long as it should: on Linux the kernel ends it with the thread that started it.
     """
 
-    def __init__(self, module: str, *, threads: int = 1) -> None:
+    def __init__(self, module: str, *, threads: int = 1, memory_mib: int | None = None) -> None:
+        """`memory_mib` is the most memory that the process may take; None sets no bound."""
         self._module = module
         self._threads = threads
+        self._memory_mib = memory_mib
         self._process: asyncio.subprocess.Process | None = None
         self._turn = asyncio.Lock()
         self._number = 0
@@ -129,6 +131,7 @@ class WorkerProcess:
                 "-m",
                 self._module,
                 threads,
+                *([str(self._memory_mib)] if self._memory_mib is not None else []),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 limit=_READ_AHEAD_BYTES,

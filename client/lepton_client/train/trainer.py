@@ -27,8 +27,8 @@ class Trainer:
     The rows are kept here as well, and given to a new process before it trains. One call runs at a time; others wait.
     """
 
-    def __init__(self, *, threads: int = 1, deadline_s: float = DEADLINE_S) -> None:
-        self._worker = WorkerProcess(_MODULE, threads=threads)
+    def __init__(self, *, threads: int = 1, memory_mib: int | None = None, deadline_s: float = DEADLINE_S) -> None:
+        self._worker = WorkerProcess(_MODULE, threads=threads, memory_mib=memory_mib)
         self._deadline_s = deadline_s
         self._turn = asyncio.Lock()
         #: The owner's rows; dropped by `close`.

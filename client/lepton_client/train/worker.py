@@ -1,4 +1,4 @@
-"""The daemon's training process: `python -m lepton_client.train.worker [threads]`, owned by `trainer.Trainer`.
+"""The daemon's training process: `python -m lepton_client.train.worker [threads [MiB]]`, owned by `trainer.Trainer`.
 
 | request | takes | gives |
 |---|---|---|
@@ -22,6 +22,7 @@ from lepton_core.errors import ConflictError, InputError
 from lepton_core.job import Job, parse_job
 from lepton_pool.child import Handler, serve
 from lepton_pool.frames import Frame
+from lepton_pool.memory import cap_memory
 
 if TYPE_CHECKING:
     from lepton_client.train.learner import Learner
@@ -99,6 +100,8 @@ def _job_of(request: Frame) -> Job:
 
 
 def _load_handlers() -> Mapping[str, Handler]:
+    if len(sys.argv) > 2:
+        cap_memory(int(sys.argv[2]))
     import torch
 
     from lepton_client.train.opacus_parts import load_parts

@@ -85,3 +85,21 @@ def test_the_daemon_does_not_import_torch_with_the_trainer():
         "import sys, lepton_client.train.trainer; sys.exit(any(n in sys.modules for n in ('torch', 'opacus', 'scipy')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+async def test_work_that_needs_more_memory_than_the_owner_allows_is_told_and_the_next_is_done():
+    trainer = Trainer(memory_mib=512)
+    huge = JOB.model_copy(update={"model": JOB.model.model_copy(update={"hidden": (60_000, 4_000)})})  # 1 GB of weights
+    try:
+        await trainer.start()
+        await trainer.load(FEATURES, TARGET)
+        await trainer.train(JOB, MODEL, KEPT, 30.0)
+        first = trainer.pid
+        with pytest.raises(FaultError, match="more memory") as refused:
+            await trainer.first_weights(huge)
+        assert refused.value.reason == "MEMORY"
+        update = await trainer.train(JOB, MODEL, KEPT, 30.0)
+        assert np.flatnonzero(update).tolist() == KEPT.tolist()
+        assert trainer.pid == first
+    finally:
+        await trainer.close()
