@@ -45,9 +45,22 @@ class Secrets:
     def found_in(self, record: bytes) -> list[str]:
         """What of it is in the record."""
         found = [what for what, needles in self.texts.items() for needle in needles if needle in record]
-        passing = {record[start : start + _WINDOW] for start in range(len(record) - _WINDOW + 1)}
-        found += [f"a number: {window.hex()}" for window in passing & self.windows]
+        found += [f"a number: {window.hex()}" for window in self._numbers_in(record)]
         return [*found, *(f"labels: {label.hex()}" for label in self.labels if label in record)]
+
+    def _numbers_in(self, record: bytes) -> set[bytes]:
+        """The windows that are in the record, at any offset."""
+        wanted = np.unique(np.frombuffer(b"".join(self.windows), "<u8"))
+        found: set[bytes] = set()
+        for offset in range(_WINDOW if len(wanted) else 0):
+            whole = (len(record) - offset) // _WINDOW * _WINDOW
+            passing = np.frombuffer(record[offset : offset + max(0, whole)], "<u8")
+            place = np.searchsorted(wanted, passing)
+            hits = wanted[np.minimum(place, len(wanted) - 1)] == passing
+            found.update(
+                passing[hits].tobytes()[at : at + _WINDOW] for at in range(0, _WINDOW * int(hits.sum()), _WINDOW)
+            )
+        return found
 
 
 def secrets_of(home: Home, mapping_file: Path, task: Task, ontology: Ontology) -> Secrets:

@@ -9,6 +9,7 @@ import grpc
 import grpc.aio
 import pytest
 
+from lepton_client import link
 from lepton_client.link import ControlSession, _heartbeat_s
 from lepton_client.logs import open_log
 from lepton_core import __version__
@@ -50,7 +51,8 @@ class SlowlyEndingStream:
         """Nothing to end."""
 
 
-async def test_a_session_that_is_ended_while_its_stream_is_lost_ends() -> None:
+async def test_a_session_that_is_ended_while_its_stream_is_lost_ends(monkeypatch) -> None:
+    monkeypatch.setattr(link, "WELCOME_DEADLINE_S", 0.1)
     stream = SlowlyEndingStream()
     async with grpc.aio.insecure_channel("localhost:1") as channel:
         session = ControlSession(channel, MemberId(bytes(16)), open_log(io.StringIO()))

@@ -259,19 +259,19 @@ def test_a_job_over_the_budget_is_refused_before_the_data_are_looked_at() -> Non
 
 def test_many_small_jobs_cannot_together_overdraw_the_budget_of_a_population() -> None:
     # Each costs little by itself; none has charged a round yet. Names, seeds and sampling rates all differ.
-    federation = Federation(populations=[_population(epsilon=2.0)])
+    federation = Federation(populations=[_population(epsilon=1.2)])
     owner = federation.first()
     answers = []
-    for index in range(12):
+    for index in range(6):
         training = {"rounds": 8, "sampling_rate": 0.25 + index / 1000}
         job = make_job(name=f"drain-{index}", model={"seed": index}, training=training, privacy={"epsilon": 1.0})
         request = MatchRequest(JobId(f"drain-{index}"), job.canonical(), federation.signed.to_json())
         (answer,) = reports(owner.match(request))
         answers.append(answer.refusal.code if answer.refusal is not None else "can")
     accepted = [known.job for known in owner.records.jobs().values()]
-    assert 1 < answers.index("refused.budget") == len(accepted) < 12
+    assert 1 < answers.index("refused.budget") == len(accepted) < 6
     events = [event for job in accepted if (event := rounds_event(job, job.training.rounds)) is not None]
-    assert epsilon_of(events, 1e-3) <= 2.0
+    assert epsilon_of(events, 1e-3) <= 1.2
     # What is refused stays refused until a job ends; one that ended without a charge gives its part back.
     owner.participant.handle(JobClosed(JobId("drain-0"), "aborted", ""))
     again = MatchRequest(
