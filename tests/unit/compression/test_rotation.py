@@ -1,3 +1,4 @@
+import functools
 import hashlib
 
 import numpy as np
@@ -32,6 +33,7 @@ LENGTHS = [
 SEED = bytes(range(32))
 
 
+@functools.cache
 def sylvester(size):
     """(-1)^popcount(i & j) / sqrt(size), by definition."""
     index = np.arange(size)
@@ -86,7 +88,7 @@ def reference(vector, seed):
     return out
 
 
-@pytest.mark.parametrize("length", [16, 48, 1008, 2048, 4080, 4096, 4112, 12_304, 16_384, 20_496, 86_032, 143_376])
+@pytest.mark.parametrize("length", [16, 48, 1008, 2048, 4080, 4096, 4112, 12_304, 16_384, 20_496, 69_648])
 def test_rotation_is_what_its_definition_says(length):
     vector = np.random.default_rng(length).standard_normal(length)
     assert np.allclose(Rotation(SEED, length).forward(vector), reference(vector, SEED), atol=1e-12, rtol=0)
