@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from lepton_admin.files import read_bytes, read_text, read_toml
 from lepton_core.errors import CodecError, JobError, LeptonError, NotFoundError
 from lepton_core.ids import Digest, JobId, digest_of
-from lepton_core.job import Job, JobFile, Task
+from lepton_core.job import Job, JobFile, Task, parse_job
 from lepton_core.settings import parse_settings
 
 if TYPE_CHECKING:
@@ -51,6 +51,26 @@ def load_job_file(path: Path, link: CoordinatorLink) -> JobFile:
     return parse_settings(JobFile, document, source=str(path))
 
 
+def resolve_offline(path: Path) -> Job:
+    """The job of a file, for a look at what it asks: a canonical job as it is, a job file as far as it goes by itself.
+
+    Of a job file the noise and the encoding are derived; its ontology's concepts, its evaluation set and its first
+    weights, which bear on nobody's privacy or uploads, are left as they are.
+
+    Raises:
+        InputError, SettingsError: a file that is no job.
+        RefusedError, JobError: no noise or encoding does what it asks.
+    """
+    if path.suffix == ".json":
+        return parse_job(read_bytes(path, "canonical job"))
+    document = read_toml(path, "job file")
+    task: Any = document.get("task")
+    if isinstance(task, dict) and isinstance(task.get("ontology"), str) and not _HASH.fullmatch(task["ontology"]):
+        task["ontology"] = "0" * 64
+    file = parse_settings(JobFile, document, source=str(path))
+    return parse_settings(Job, _derived(file), source="job")
+
+
 def resolve_job(file: JobFile, folder: Path, link: CoordinatorLink) -> ReadyJob:
     """The job as it is hashed and run; relative paths of the file start at `folder`.
 
@@ -66,16 +86,7 @@ def resolve_job(file: JobFile, folder: Path, link: CoordinatorLink) -> ReadyJob:
 
     ontology = find_ontology(file.task.ontology, link)
     resolve_task(file.task, ontology)
-    document = file.document()
-    document["privacy"]["noise_multiplier"] = _noise_multiplier(file)
-    if file.aggregation.has_target:
-        wanted = file.aggregation
-        document["aggregation"] |= resolve_target(
-            parse_settings(Job, document, source="job"),
-            bytes_per_parameter=wanted.bytes_per_parameter,
-            error=wanted.error,
-            profile=wanted.profile if "profile" in wanted.model_fields_set else None,
-        )
+    document = _derived(file)
     evaluation = initial = None
     if file.evaluation is not None:
         prepared = prepare_rows(file.task, folder / file.evaluation.mapping, folder / file.evaluation.source, ontology)
@@ -160,6 +171,21 @@ def prepare_rows(task: Task, mapping_file: Path, source_file: Path, ontology: On
     plan = compile_plan(task, mapping, ontology)
     source = mapping.source.model_copy(update={"path": source_file.name})
     return plan.execute(read_columns(source, plan.columns, source_file.parent))
+
+
+def _derived(file: JobFile) -> dict[str, Any]:
+    """The job's document with its noise, and with the encoding that serves its target."""
+    document = file.document()
+    document["privacy"]["noise_multiplier"] = _noise_multiplier(file)
+    if file.aggregation.has_target:
+        wanted = file.aggregation
+        document["aggregation"] |= resolve_target(
+            parse_settings(Job, document, source="job"),
+            bytes_per_parameter=wanted.bytes_per_parameter,
+            error=wanted.error,
+            profile=wanted.profile if "profile" in wanted.model_fields_set else None,
+        )
+    return document
 
 
 def _newest_version(label: str, link: CoordinatorLink) -> str:

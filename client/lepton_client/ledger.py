@@ -132,6 +132,13 @@ class MemoryLedger(_Chain):
         super().__init__(identity, clock, ())
 
 
+class CopiedLedger(_Chain):
+    """The entries of a ledger, to be asked what they leave; nothing can be charged to a copy."""
+
+    def _keep(self, entry: LedgerEntry) -> None:
+        raise ConflictError("a copy of the ledger takes no charge", where=f"ledger entry {entry.sequence}")
+
+
 class FileLedger(_Chain):
     """A ledger in a file of JSON lines, one process at a time, verified whole when it is opened."""
 

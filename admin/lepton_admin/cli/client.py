@@ -125,6 +125,61 @@ def status(home: HomeFolder, *, output: Output = OutputFormat.TABLE) -> None:
     )
 
 
+@verb(app, "preview", example="lepton client preview aurora job.toml")
+def preview(
+    home: HomeFolder,
+    job: Annotated[Path, typer.Argument(metavar="JOB", help="A job file, or the canonical job of one handed in.")],
+    *,
+    output: Output = OutputFormat.TABLE,
+) -> None:
+    """Show what a job would do here: what would leave, at which epsilon, to whom. Nothing is charged or sent."""
+    from lepton_admin.submission import resolve_offline
+    from lepton_client.preview import preview as preview_of
+    from lepton_core.ports import SystemClock
+
+    told = preview_of(home, resolve_offline(job), SystemClock())
+    private = told.mode != "none"
+    refusal = told.refusal
+    answer_record(
+        output,
+        told,
+        title=f"{told.job} at {home}",
+        fields={
+            "would be": "let in by policy, peers and budget; the mapping is checked when the job comes"
+            if refusal is None
+            else f"refused: {refusal['message']} ({refusal.get('reason') or refusal['code']})",
+            **({"expected": refusal["expected"]} if refusal and refusal.get("expected") else {}),
+            **({"got": refusal["got"]} if refusal and refusal.get("got") else {}),
+            "purpose": told.purpose,
+            "reads": f"population {told.population}: {', '.join(told.concepts)}",
+            "leaves in each of the rounds": (
+                f"{told.payload_bytes:,} bytes of {'masked sums' if told.masked else 'the update itself'} "
+                f"({told.encoding}), keys, shares and signatures"
+            ),
+            "rounds": told.rounds,
+            "never leaves": "rows, their number, column names, losses, counts",
+            "epsilon of the job": f"{told.epsilon_of_job:.3f} at delta {told.delta:g} for one {told.unit}, {told.mode}"
+            if private
+            else "none: nothing is protected",
+            "epsilon spent, and with the job": (
+                f"{told.epsilon_spent:.3f}, {told.epsilon_after:.3f} of {told.epsilon_budget:g}"
+            ),
+            "to": f"the coordinator at {told.coordinator}, as sums of at least {told.least_cohort} owners"
+            if told.masked
+            else f"the coordinator at {told.coordinator}",
+        },
+    )
+    if output is OutputFormat.JSON:
+        return
+    answer_rows(
+        output,
+        None,
+        title="peers whose updates are added up with this owner's",
+        columns=("owner", "fingerprint"),
+        rows=told.peers,
+    )
+
+
 @verb(app, "pause", example="lepton client pause aurora --reason 'audit of the mapping'")
 def pause(
     home: HomeFolder,

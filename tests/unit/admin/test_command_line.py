@@ -23,7 +23,7 @@ def test_every_noun_of_the_issue_has_its_verbs():
         "owner invite", "owner list", "owner revoke",
         "researcher invite", "researcher enrol",
         "client enrol", "client accept", "client run", "client status", "client policy",
-        "client pause", "client resume",
+        "client pause", "client resume", "client preview",
         "ontology publish", "ontology show", "ontology list",
         "mapping suggest", "mapping check", "mapping approve",
         "job plan", "job submit", "job list", "job show", "job watch", "job abort", "job card",

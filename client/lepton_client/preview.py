@@ -1,0 +1,156 @@
+"""What would happen if a job were asked of this owner: what would leave, at which epsilon, to whom, and whether at all.
+
+Asks the same consent that the daemon asks, on a copy of what it knows; nothing is charged, written or sent. What only
+the data can tell, whether the mapping serves the job, is not looked at: `lepton mapping check` does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from lepton_client.consent import Consent
+from lepton_client.exported import verify_home
+from lepton_client.home import Home, load_home_policy, load_identity, load_settings
+from lepton_client.ledger import CopiedLedger, promised_epsilon, rounds_event
+from lepton_client.membership import load_accepted
+from lepton_client.pausing import paused
+from lepton_client.policy import Policy
+from lepton_client.records import AcceptedJob, MemoryRecords, read_jobs
+from lepton_core.errors import LeptonError, PolicyRefusal
+from lepton_core.identity import fingerprint
+from lepton_core.ids import JobId
+from lepton_core.job import Job
+from lepton_core.membership import SignedList
+from lepton_core.ports import Clock
+from lepton_core.privacy.accountant import epsilon_of
+from lepton_core.privacy.ledger import LedgerEntry, spent_events
+from lepton_pool.models import architecture_of, model_layout
+from lepton_pool.terms import expected_encoding
+from lepton_protos.channel import load_endpoint
+
+_PREVIEW = JobId("preview")
+
+
+@dataclass(frozen=True)
+class Preview:
+    """One screen for the person who answers for the data."""
+
+    #: The error with all its words, for this site only; None if policy, peers and budget would let the job in.
+    refusal: dict[str, str] | None
+    job: str
+    purpose: str
+    population: str
+    concepts: tuple[str, ...]
+    mode: str
+    unit: str
+    #: Upper bounds at `delta`: what the job costs alone, what is spent, and what would be with all of the job.
+    epsilon_of_job: float
+    epsilon_spent: float
+    epsilon_after: float
+    epsilon_budget: float
+    delta: float
+    rounds: int
+    #: Masked words, or in a job without masks the update itself, that leave in a round.
+    payload_bytes: int
+    masked: bool
+    encoding: str
+    coordinator: str
+    #: (owner, fingerprint) of everybody on the accepted list.
+    peers: tuple[tuple[str, str], ...]
+    least_cohort: int
+
+
+def preview(folder: Path, job: Job, clock: Clock) -> Preview:
+    """What the job would do here.
+
+    Raises:
+        InputError, SettingsError: the folder is not a client's, or a file in it is wrong.
+        ConflictError, IdentityError: the ledger's chain does not hold.
+        CodecError, JobError: the job's model or encoding cannot be built.
+    """
+    home = Home(folder)
+    policy, accepted = load_home_policy(home, load_settings(home)), load_accepted(home)
+    entries = verify_home(home).entries
+    encoding = expected_encoding(job)
+    population = next((known for known in policy.populations if known.name == job.population), None)
+    delta = population.delta if population is not None else job.privacy.delta
+    spent = spent_events(entries, job.population)
+    event = rounds_event(job, job.training.rounds)
+    parameters = model_layout(architecture_of(job)).length
+    return Preview(
+        refusal=_refusal(home, job, policy=policy, accepted=accepted, entries=entries, clock=clock),
+        job=job.name,
+        purpose=job.purpose,
+        population=job.population,
+        concepts=(*(job.task.iri(one.concept) for one in job.task.features), job.task.iri(job.task.target.concept)),
+        mode=job.privacy.mode,
+        unit=job.privacy.unit,
+        epsilon_of_job=promised_epsilon(job),
+        epsilon_spent=epsilon_of(spent, delta),
+        epsilon_after=epsilon_of([*spent, *([event] if event is not None else [])], delta),
+        epsilon_budget=population.epsilon if population is not None else 0.0,
+        delta=delta,
+        rounds=job.training.rounds,
+        payload_bytes=round(encoding.bits_per_parameter / 8 * parameters),
+        masked=job.aggregation.secure,
+        encoding=encoding.codec,
+        coordinator=load_endpoint(home.tls).address if home.tls.is_dir() else "not enrolled",
+        peers=_peers(policy, accepted),
+        least_cohort=max(job.aggregation.min_cohort, policy.peers.minimum_cohort),
+    )
+
+
+def _refusal(
+    home: Home,
+    job: Job,
+    *,
+    policy: Policy,
+    accepted: SignedList | None,
+    entries: tuple[LedgerEntry, ...],
+    clock: Clock,
+) -> dict[str, str] | None:
+    """Why the daemon would say no, from everything but the data; with pinned members their list is not known yet."""
+    identity = load_identity(home)
+    try:
+        if paused(home) is not None:
+            raise PolicyRefusal("the client is paused", hint="lepton client resume", reason="PAUSED")
+        if accepted is None and policy.peers.members is None:
+            raise PolicyRefusal(
+                "no membership list has been accepted", hint="lepton client accept", reason="NO_ACCEPTED_LIST"
+            )
+        copy = CopiedLedger(identity, clock, entries)
+        consent = Consent(
+            identity=identity,
+            policy=lambda: policy,
+            accepted_list=lambda: accepted,
+            ledger=copy,
+            records=_records(read_jobs(home.jobs)),
+            clock=clock,
+        )
+        if accepted is None:
+            allowed, event = consent.population(job), rounds_event(job, job.training.rounds)
+            if event is not None:
+                copy.require(allowed.name, [event], allowed.epsilon, allowed.delta)
+        else:
+            consent.require_job(_PREVIEW, job, accepted)
+    except LeptonError as error:
+        return {name: str(value) for name, value in error.as_dict().items()}
+    return None
+
+
+def _records(known: Mapping[JobId, AcceptedJob]) -> MemoryRecords:
+    records = MemoryRecords()
+    for job_id, accepted in known.items():
+        records.accept(accepted)
+        if accepted.closed:
+            records.close_job(job_id, accepted.closed)
+    return records
+
+
+def _peers(policy: Policy, accepted: SignedList | None) -> tuple[tuple[str, str], ...]:
+    if accepted is not None:
+        listed = accepted.members
+        return tuple((listed.owner_of(member) or "", fingerprint(key)) for member, key in listed.admitted().items())
+    return tuple(("pinned", fingerprint(bytes.fromhex(identity))) for identity in policy.peers.members or ())
