@@ -1,10 +1,10 @@
-"""Opacus' per-sample gradients without the rest of Opacus.
+"""Opacus' rules for per-sample gradients without the rest of Opacus.
 
-`import opacus` loads scipy and torch.distributed.tensor, which takes longer than all a small job trains. The module
-that computes per-sample gradients needs neither: its packages are made without running their `__init__`, the rules
-for Linear and convolutions register themselves with a small stand-in for `opacus.grad_sample.utils`, and what was
-made is taken out of `sys.modules` again, so that a later `import opacus` finds nothing half loaded. If Opacus is
-loaded already, or its parts have moved, the plain import is used.
+`import opacus` loads scipy and torch.distributed.tensor, which takes longer than all a small job trains. The rules
+need neither: their packages are made without running their `__init__`, the rules register themselves with a small
+stand-in for `opacus.grad_sample.utils`, and what was made is taken out of `sys.modules` again, so that a later
+`import opacus` finds nothing half loaded. If Opacus is loaded already, or its parts have moved, the plain import is
+used.
 """
 
 from __future__ import annotations
@@ -13,27 +13,29 @@ import functools
 import importlib
 import importlib.util
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import torch
 from torch import nn
 
+#: A rule: layer, its inputs in a list, the gradients for its outputs; gives each trainable parameter's, (rows, ...).
+Sampler = Callable[[nn.Module, list[torch.Tensor], torch.Tensor], Mapping[nn.Parameter, torch.Tensor]]
+
 _BARE_PACKAGES = ("opacus", "opacus.grad_sample", "opacus.layers", "opacus.utils")
-_RULES = ("linear", "conv")
+_RULES = ("conv", "embedding", "group_norm", "layer_norm")
 
 
 @dataclass(frozen=True)
 class OpacusParts:
     """What training needs of Opacus."""
 
-    #: `opacus.grad_sample.grad_sample_module.GradSampleModule`.
-    grad_sample_module: Callable[..., nn.Module]
-    #: Layer types that Opacus has a rule of its own for.
-    rules: frozenset[type[nn.Module]]
+    #: Opacus' rules, by the type of layer.
+    samplers: Mapping[type[nn.Module], Sampler]
 
 
 @functools.cache
@@ -48,9 +50,9 @@ def load_parts() -> OpacusParts:
             return _load_bare()
         except (ImportError, AttributeError):
             pass  # another version of Opacus: its own import is slower, and right
-    modules = importlib.import_module("opacus.grad_sample.grad_sample_module")
     importlib.import_module("opacus.grad_sample")
-    return _parts_of(modules)
+    module: Any = importlib.import_module("opacus.grad_sample.grad_sample_module")
+    return OpacusParts(dict(module.GradSampleModule.GRAD_SAMPLERS))
 
 
 def prepare_convolutions(module: nn.Module) -> None:
@@ -64,11 +66,11 @@ def _load_bare() -> OpacusParts:
     if found is None or not found.submodule_search_locations:
         raise ImportError("opacus")
     with _bare_packages(Path(found.submodule_search_locations[0])):
-        modules = importlib.import_module("opacus.grad_sample.grad_sample_module")
-        sys.modules["opacus.grad_sample.utils"] = _registration_into(modules.GradSampleModule.GRAD_SAMPLERS)
+        samplers: dict[type[nn.Module], Sampler] = {}
+        sys.modules["opacus.grad_sample.utils"] = _registration_into(samplers)
         for rule in _RULES:
             importlib.import_module(f"opacus.grad_sample.{rule}")
-        return _parts_of(modules)
+        return OpacusParts(samplers)
 
 
 @contextmanager
@@ -84,11 +86,11 @@ def _bare_packages(root: Path) -> Iterator[None]:
             del sys.modules[name]
 
 
-def _registration_into(samplers: dict[type[nn.Module], Any]) -> ModuleType:
+def _registration_into(samplers: dict[type[nn.Module], Sampler]) -> ModuleType:
     """Stands in for `opacus.grad_sample.utils`, which imports every flavour of gradient clipping there is."""
 
     def register_grad_sampler(kinds: Any) -> Callable[[Any], Any]:
-        def register(sampler: Any) -> Any:
+        def register(sampler: Sampler) -> Sampler:
             samplers.update(dict.fromkeys(kinds if isinstance(kinds, Sequence) else [kinds], sampler))
             return sampler
 
@@ -101,9 +103,3 @@ def _registration_into(samplers: dict[type[nn.Module], Any]) -> ModuleType:
     module = ModuleType("opacus.grad_sample.utils")
     vars(module).update(register_grad_sampler=register_grad_sampler, register_norm_sampler=register_norm_sampler)
     return module
-
-
-def _parts_of(modules: Any) -> OpacusParts:
-    return OpacusParts(
-        grad_sample_module=modules.GradSampleModule, rules=frozenset(modules.GradSampleModule.GRAD_SAMPLERS)
-    )

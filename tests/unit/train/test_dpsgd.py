@@ -7,7 +7,7 @@ from scipy import stats
 from torch import nn
 
 from lepton_client.train.alone import train_alone
-from lepton_client.train.dpsgd import PrivateModule, clip_rows
+from lepton_client.train.dpsgd import PrivateModule
 from lepton_client.train.learner import train_round
 from lepton_client.train.rows import Rows, loss_of
 from lepton_core.errors import CodecError, InputError, RefusedError
@@ -72,14 +72,15 @@ def reference_gradients(job, vector, rows):
     return torch.stack(found).numpy()
 
 
-def gradient_sum(job, rows, *, clip_norm, kept=None):
-    return PrivateModule(job)._gradient_sum(
-        first(job).astype(np.float64),
-        rows,
-        np.arange(len(rows.target)),
-        every(job) if kept is None else kept,
-        clip_norm=clip_norm,
-    )
+def gradient_sum(job, rows, *, clip_norm, kept=None, vector=None):
+    """The clipped sum's kept coordinates, in float64."""
+    private = PrivateModule(job)
+    private._sums.flat.copy_(torch.from_numpy(first(job) if vector is None else vector))
+    kept = every(job) if kept is None else kept
+    mask = None if len(kept) == private.length else torch.zeros(private.length, dtype=torch.bool)
+    if mask is not None:
+        mask[torch.from_numpy(kept)] = True
+    return private._clipped_sum(rows, np.arange(len(rows.target)), mask, clip_norm=clip_norm).numpy()[kept].copy()
 
 
 THREE = {"classes": ["a", "b", "c"]}
@@ -95,8 +96,7 @@ def test_clipped_gradients_are_those_of_plain_autograd_row_by_row(model, feature
     expected = reference_gradients(job, vector, rows)
     factors = np.minimum(1.0, 0.7 / np.linalg.norm(expected, axis=1, keepdims=True))
     assert (factors < 1.0).any()
-    module = PrivateModule(job)
-    found = module._gradient_sum(vector.astype(np.float64), rows, np.arange(30), every(job), clip_norm=0.7)
+    found = gradient_sum(job, rows, clip_norm=0.7, vector=vector)
     assert np.allclose(found, (factors * expected).sum(axis=0), atol=1e-5)
 
 
@@ -143,7 +143,7 @@ def test_gradients_in_chunks_are_those_of_the_whole_batch(monkeypatch):
     job = make_job()
     rows = make_rows(30)
     whole = gradient_sum(job, rows, clip_norm=0.7)
-    monkeypatch.setattr("lepton_client.train.dpsgd._MOST_GRADIENT_VALUES", 7 * len(whole))
+    monkeypatch.setattr("lepton_client.train.dpsgd._MOST_HELD_VALUES", 7 * PrivateModule(job)._sums.held_per_row)
     assert np.allclose(gradient_sum(job, rows, clip_norm=0.7), whole, atol=1e-7)
 
 
@@ -158,27 +158,14 @@ def test_global_seeds_do_not_repeat_an_update():
     assert not np.array_equal(*updates)
 
 
-def test_clipped_rows_obey_the_bound_and_short_rows_are_left_alone():
-    gradients = torch.tensor(
-        [[3.0, 4.0], [0.3, 0.4], [0.0, 0.0], [1e30, 1e30], [float("inf"), 1.0], [float("nan"), 0.0]]
-    )
-    clipped = clip_rows(gradients, 1.0)
-    assert torch.allclose(clipped[0], torch.tensor([0.6, 0.8]))
-    assert torch.equal(clipped[1:3], gradients[1:3])
-    many = clip_rows(torch.from_numpy(RNG.standard_normal((5000, 300)).astype(np.float32)), 0.7)
-    assert float(torch.linalg.vector_norm(many, dim=1, dtype=torch.float64).max()) <= 0.7
-    assert float(torch.linalg.vector_norm(clipped, dim=1, dtype=torch.float64).max()) <= 1.0
-    assert torch.equal(clipped[4:], torch.zeros(2, 2))
-
-
-@pytest.mark.parametrize("norm", [1e-6, 1.0, 1e6])
-def test_no_row_is_longer_than_the_bound_even_where_float32_rounds_coarsely(norm: float):
-    # Weights that a hostile coordinator sends can make gradients of any size; below 1e-38 a factor keeps few bits.
-    exponents = torch.linspace(-44.0, 38.0, 400, dtype=torch.float64).unsqueeze(1)
-    directions = torch.from_numpy(RNG.uniform(0.5, 1.0, (400, 50)))
-    gradients = (directions * 10.0**exponents).to(torch.float32)
-    clipped = clip_rows(gradients, norm)
-    assert float(torch.linalg.vector_norm(clipped, dim=1, dtype=torch.float64).max()) <= norm
+def test_a_job_tells_how_each_layer_is_clipped():
+    assert {str(way.value) for way in PrivateModule(make_job({"kind": "logistic"})).methods.values()} == {"closed form"}
+    assert {name: way.value for name, way in PrivateModule(make_job(CNN, features=16)).methods.items()} == {
+        "1": "per-row gradients by Opacus",
+        "4": "per-row gradients by Opacus",
+        "9": "book-keeping",
+        "11": "book-keeping",
+    }
 
 
 def build_with(layer):

@@ -1,0 +1,249 @@
+"""The sum of a batch's clipped per-row gradients, from one forward and one backward pass.
+
+Book-keeping (Bu, Wang, Zha and Karypis 2023, "Differentially Private Optimization on Large Model at Small Cost",
+sections 3.1 and 3.2), over all parameters together:
+1. Forward: each trained layer's inputs a_i are kept, for every row i.
+2. Backward: the loss's gradients g_i for each layer's outputs are kept; no parameter's gradient is computed.
+3. A Linear layer's squared norm of row i is ||g_i||^2 (||a_i||^2 + 1), the 1 for its bias. Where only some
+   coordinates are kept it is sum_jk M_jk g_ij^2 a_ik^2, M being 1 on kept weights, which is as exact (the row's
+   gradient is the outer product g_i a_i^T, Goodfellow 2015, "Efficient Per-Example Gradient Computations").
+   Other layers compute their own rows' gradients (`layers`), hold them, and sum their squares.
+4. The clipping factor of row i is min(1, C / norm_i), the norm being over all layers.
+5. A Linear layer's clipped sum is sum_i f_i g_i a_i^T, one matrix product; other layers add up f_i times
+   what they hold.
+
+Guarantees, for clipping norms C that a job may ask for, whatever the rows and the weights hold:
+| row | what it adds to the sum |
+|---|---|
+| of norm at most C (1 - 2^-22) | its gradient |
+| longer | its gradient at norm C (1 - 2^-22), so that rounding never brings it above C |
+| not finite, in a kept coordinate or on the way to it | nothing, and no other row is touched |
+| so long that the factor is below 2^-126 | nothing |
+Norms, products with factors and sums are float64: squares of float32 neither overflow nor vanish there, and what
+rounding adds over a million coordinates or rows is far below the 2^-22 left for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from lepton_client.train.layers import (
+    Calls,
+    Method,
+    TrainedLayer,
+    method_of,
+    refuse_layer,
+    row_gradients,
+    trained_layers,
+)
+from lepton_client.train.recording import Recorder
+from lepton_client.train.row_by_row import gradients_row_by_row
+
+#: Float64 roundings of norms and products stay far below this, relative.
+_ROUNDING_SLACK = 2.0**-22
+#: The least factor: float32's smallest normal number, as below it a crafted model could do what it likes.
+_LEAST_FACTOR = torch.finfo(torch.float32).tiny
+#: Rows that are turned to float64 at once.
+_ROWS_WIDENED = 64
+#: Values of a mask that are turned to float64 at once.
+_MASK_WIDENED = 1 << 18
+#: The rows that a model is tried on.
+_MADE_UP_ROWS = 2
+#: How far gradients of made-up rows may be apart, relative: a ReLU near its kink may fall on the other side.
+_MOST_MISMATCH = 0.02
+
+
+@dataclass
+class _Held:
+    """What is held of a layer between the backward pass and the sum."""
+
+    trained: TrainedLayer
+    #: Inputs (rows, d) and gradients (rows, outputs) of a Linear layer, or None.
+    outer: tuple[torch.Tensor, torch.Tensor] | None
+    #: Each row's gradient, (rows, values), of every other layer, or None.
+    rows: torch.Tensor | None
+
+    def only(self, which: torch.Tensor) -> _Held:
+        """The same of these rows alone."""
+        outer = None if self.outer is None else (self.outer[0][which], self.outer[1][which])
+        return _Held(self.trained, outer, None if self.rows is None else self.rows[which])
+
+
+class ClippedSums:
+    """A model of so many features whose batches' clipped gradient sums can be taken.
+
+    Its parameters become views of one flat vector, and two made-up rows are tried, together and alone, so that a model
+    that mixes rows, or a rule that does not fit it, is found before a record is.
+
+    Raises:
+        RefusedError: running statistics, layers without a rule or that mix rows; told with what to use instead.
+    """
+
+    def __init__(self, module: nn.Module, features: int) -> None:
+        self._layers = trained_layers(module)
+        parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        #: The weights, (length,), float32; every trainable parameter is a view of its part.
+        self.flat = torch.cat([parameter.detach().reshape(-1) for parameter in parameters] or [torch.zeros(0)])
+        start = 0
+        for parameter in parameters:
+            parameter.data = self.flat[start : start + parameter.numel()].view(parameter.shape)
+            start += parameter.numel()
+        self._recorder = Recorder(module, self._layers)
+        #: How each layer of that name is clipped.
+        self.methods: dict[str, Method] = {}
+        #: Values that are held of a row between the passes and the sum.
+        self.held_per_row = 1
+        module.eval()  # dropout would tell a row from itself
+        self._try(module, parameters, features)
+        module.train()
+
+    @property
+    def length(self) -> int:
+        """Values of the flat model."""
+        return len(self.flat)
+
+    def add(
+        self,
+        total: torch.Tensor,
+        features: torch.Tensor,
+        target: torch.Tensor,
+        *,
+        clip_norm: float,
+        kept: torch.Tensor | None = None,
+    ) -> None:
+        """Adds the rows' clipped gradients to `total`, (length,), float64; see the module for what is guaranteed.
+
+        features: (rows, d), target: (rows,), float32. `kept` is true on the coordinates that norms are over, (length,),
+        bool, None for all; what is added elsewhere means nothing, and may be anything.
+
+        Raises:
+            RefusedError: a layer that was not called, that mixes rows, or whose inputs or outputs were changed after.
+        """
+        if len(target) == 0:
+            return
+        held = self._held(self._recorder.record(features, target), kept)
+        with torch.no_grad():
+            squares = torch.zeros(len(target), dtype=torch.float64)
+            for one in held:
+                squares += _squares(one, kept)
+            factors = clipping_factors(squares, clip_norm)
+            used = factors > 0
+            if not bool(used.all()):
+                held, factors = [one.only(used) for one in held], factors[used]
+            for one in held:
+                _add_clipped(total, one, factors)
+
+    def _try(self, module: nn.Module, parameters: list[nn.Parameter], width: int) -> None:
+        """Takes two made-up rows, (2, width), together and alone; notes methods and sizes.
+
+        Raises:
+            RefusedError: a layer whose rows' gradients are not what they are alone.
+        """
+        generator = torch.Generator().manual_seed(0)
+        features, target = torch.rand(_MADE_UP_ROWS, width, generator=generator), torch.arange(float(_MADE_UP_ROWS))
+        recorded = self._recorder.record(features, target)
+        exact = gradients_row_by_row(module, parameters, features, target).double()
+        held = self._held(recorded, None)
+        found = torch.zeros_like(exact)
+        for one in held:
+            name, layer, calls = one.trained.name, one.trained.layer, recorded[one.trained.name]
+            self.methods[name] = Method.CLOSED_FORM if self._recorder.is_head else method_of(layer, calls)
+            values = sum(inputs.numel() + 2 * gradients.numel() for inputs, gradients in calls)
+            self.held_per_row += -(-(values + (0 if one.rows is None else one.rows.numel())) // _MADE_UP_ROWS)
+            for row in range(_MADE_UP_ROWS):
+                _add_clipped(found[row], one.only(torch.tensor([row])), torch.ones(1, dtype=torch.float64))
+            for place in one.trained.places.values():
+                apart = (found - exact)[:, place].norm()
+                if not bool(apart <= _MOST_MISMATCH * exact[:, place].norm() + _LEAST_FACTOR):
+                    what = "a layer whose rows' gradients are not what they are alone"
+                    refuse_layer(name, layer, what, "let no row depend on another, and call each layer by itself")
+
+    def _held(self, recorded: Mapping[str, Calls], kept: torch.Tensor | None) -> list[_Held]:
+        held = []
+        with torch.no_grad():
+            for trained in self._layers:
+                calls = recorded[trained.name]
+                if method_of(trained.layer, calls) is Method.BOOK_KEEPING:
+                    held.append(_Held(trained, calls[0], None))
+                    continue
+                rows = torch.empty(len(calls[0][0]), trained.values)
+                row_gradients(trained, calls, rows)
+                if kept is not None:
+                    rows.masked_fill_(~_joined(kept, trained), 0.0)
+                held.append(_Held(trained, None, rows))
+        return held
+
+
+def clipping_factors(squares: torch.Tensor, norm: float) -> torch.Tensor:
+    """What rows of these squared norms, (rows,), float64, are multiplied by to be no longer than `norm`.
+
+    0 for rows that are not finite, and for those whose factor would be below 2^-126.
+    """
+    bound = norm * (1.0 - _ROUNDING_SLACK)
+    norms = squares.sqrt()
+    factors = torch.where(norms > bound, bound / norms, torch.ones_like(norms))
+    return torch.where(torch.isfinite(norms) & (factors >= _LEAST_FACTOR), factors, torch.zeros_like(norms))
+
+
+def _squares(held: _Held, kept: torch.Tensor | None) -> torch.Tensor:
+    """Each row's squared norm over the layer's kept parameters, (rows,), float64."""
+    if held.outer is None:
+        assert held.rows is not None  # noqa: S101 (one of the two is there)
+        return _squared(held.rows)
+    inputs, gradients = held.outer
+    squares = torch.zeros(len(inputs), dtype=torch.float64)
+    for key, place in held.trained.places.items():
+        mask = None if kept is None else kept[place]
+        if mask is None or bool(mask.all()):
+            part = _squared(gradients)
+            squares += part * _squared(inputs) if key == "weight" else part
+        elif key == "weight":
+            squares += _masked_squares(inputs, gradients, mask.view(gradients.shape[1], inputs.shape[1]))
+        else:
+            squares += _squared(gradients[:, mask])
+    return squares
+
+
+def _squared(values: torch.Tensor) -> torch.Tensor:
+    """Squared norms of the rows of (rows, values), computed in float64."""
+    squares: torch.Tensor = torch.linalg.vector_norm(values, dim=1, dtype=torch.float64).square_()
+    return squares
+
+
+def _masked_squares(inputs: torch.Tensor, gradients: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """sum_jk M_jk g_ij^2 a_ik^2 of each row i, (rows,); inputs a (rows, d), gradients g (rows, outputs), mask M."""
+    squares = inputs.double().square_()
+    reached = torch.zeros_like(squares)  # (rows, d): sum_j M_jk g_ij^2
+    step = max(1, _MASK_WIDENED // max(1, mask.shape[1]))
+    for start in range(0, len(mask), step):
+        part = slice(start, start + step)
+        reached.addmm_(gradients[:, part].double().square_(), mask[part].double())
+    return reached.mul_(squares).sum(dim=1)
+
+
+def _add_clipped(total: torch.Tensor, held: _Held, factors: torch.Tensor) -> None:
+    """Adds the rows, each times its factor, to the layer's part of `total`; no row is unbounded here."""
+    for start in range(0, len(factors), _ROWS_WIDENED):
+        part = slice(start, start + _ROWS_WIDENED)
+        if held.outer is None:
+            assert held.rows is not None  # noqa: S101 (one of the two is there)
+            summed = torch.mv(held.rows[part].double().t(), factors[part])
+            place_start = 0
+            for place in held.trained.places.values():
+                total[place] += summed[place_start : (place_start := place_start + place.stop - place.start)]
+            continue
+        inputs, gradients = held.outer
+        scaled = gradients[part].double().mul_(factors[part].unsqueeze(1))  # (those rows, outputs)
+        for key, place in held.trained.places.items():
+            if key == "weight":
+                total[place].view(scaled.shape[1], -1).addmm_(scaled.t(), inputs[part].double())
+            else:
+                total[place] += scaled.sum(dim=0)
+
+
+def _joined(kept: torch.Tensor, trained: TrainedLayer) -> torch.Tensor:
+    return torch.cat([kept[place] for place in trained.places.values()])
