@@ -32,7 +32,7 @@ from lepton_pool.models import architecture_of, build_model
 #: Most values that are held of a batch's rows at once: 256 MiB of float32. Larger batches are taken in parts.
 _MOST_HELD_VALUES = 1 << 26
 #: Noise is drawn for so many coordinates at once.
-_NOISE_BLOCK = 1 << 16
+_NOISE_BLOCK = 1 << 15
 
 
 class PrivateModule:
@@ -111,8 +111,7 @@ class PrivateModule:
             part = slice(start, start + _NOISE_BLOCK)
             change = total[part]
             change += torch.from_numpy(self._stream.gaussian(len(change), noise))
-            change *= rate
             if index is None:
-                self._sums.flat[part] -= change
+                self._sums.flat[part].sub_(change, alpha=rate)
             else:
-                self._sums.flat[index[part]] -= change
+                self._sums.flat[index[part]] -= rate * change

@@ -1,4 +1,4 @@
-"""Compiled inner loops of rotation and rounding, where the installation had a C compiler.
+"""Compiled inner loops of rotation, rounding and noise, where the installation had a C compiler.
 
 `load_kernels` gives them, or None: then numpy computes the same, more slowly. They are built with the package by
 `build.py`, and are used only if they were built from the very sources that lie beside them.
@@ -20,13 +20,14 @@ from lepton_core.errors import CodecError
 _FOLDER = Path(__file__).parent
 _ROWS = 4096
 
-_POINTER, _INT, _FLOAT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
+_POINTER, _INT, _FLOAT, _DOUBLE = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float, ctypes.c_double
 _ARGUMENTS = {
     "lepton_transform": (_POINTER, _INT),
     "lepton_mix": (*[_POINTER] * 5, _INT, _INT),
     "lepton_unmix": (*[_POINTER] * 5, _INT, _INT),
     "lepton_quantize": (_POINTER, _POINTER, _INT, _INT, _INT, _INT, _FLOAT, _FLOAT, _INT, _POINTER, _POINTER),
     "lepton_dequantize": (_POINTER, _POINTER, _POINTER, _INT, _INT, _INT, _POINTER),
+    "lepton_gaussians": (_POINTER, _INT, _DOUBLE, _POINTER),
 }
 _SUFFIX = {np.dtype(np.float32): "f32", np.dtype(np.float64): "f64"}
 
@@ -103,6 +104,14 @@ class Kernels:
             middle,
             fraction_bits,
             _at(steps, np.float64, count),
+        )
+
+    def gaussians(self, words: Array, values: Array, deviation: float) -> None:
+        """Independent Gaussians from as many uniform words, an even number: `noise.SecretStream.gaussian`."""
+        if words.size % 2:
+            raise CodecError("Gaussians come in pairs", expected="an even number", got=str(words.size))
+        self._calls["lepton_gaussians"](
+            _at(words, np.uint64, words.size), words.size // 2, deviation, _at(values, np.float64, words.size)
         )
 
     def _call_mixing(self, name: str, arrays: tuple[Array, Array, Array, Array], side: int) -> None:

@@ -1,5 +1,5 @@
-/* The inner loops of rotation and rounding. `rotation.py` and `quantizer.py` say what they compute, and compute the
- * same without them; `__init__.py` checks every length before it calls one of these, which check nothing.
+/* The inner loops of rotation, rounding and Gaussian noise. `rotation.py`, `quantizer.py` and the client's `noise.py`
+ * say what they compute, and compute the same without them; `__init__.py` checks every length before it calls one of these, which check nothing.
  */
 #include <math.h>
 #include <stdint.h>
@@ -81,5 +81,66 @@ EXPORTED void lepton_dequantize(const int64_t *restrict total, const uint16_t *r
     for (int64_t k = 0; k < count; k++) {
         const int64_t exact = (int64_t)((uint64_t)(total[k] * 2 - middle) << fraction_bits);
         steps[k] = (double)(taken ? exact - taken[words[k]] : exact);
+    }
+}
+
+INLINE double as_double(uint64_t bits)
+{
+    double value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+INLINE uint64_t as_bits(double value)
+{
+    uint64_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    return bits;
+}
+
+/* Pairs of independent Gaussians (Box and Muller 1958) of two uniform words a pair, without a branch: logarithm, sine
+ * and cosine are their series where these converge fast, and right to 3e-14 of the radius. */
+EXPORTED void lepton_gaussians(const uint64_t *restrict words, int64_t pairs, double deviation, double *restrict values)
+{
+    const uint64_t one = 0x3ff0000000000000u, mantissa = 0x000fffffffffffffu, root_half = 0x3fe6a09e667f3bcdu;
+    const double to_integer = 0x1.8p52;
+    for (int64_t k = 0; k < pairs; k++) {
+        /* ln u of u in (0, 1]: u = 2^e m, m in [sqrt(1/2), sqrt(2)), and ln m = 2 artanh((m - 1) / (m + 1)). */
+        const uint64_t shifted = as_bits(2.0 - as_double(words[k] >> 12 | one)) - root_half + one;
+        const double e = as_double(shifted >> 52 | 0x4330000000000000u) - (0x1p52 + 1023.0);
+        const double m = as_double((shifted & mantissa) + root_half);
+        const double s = (m - 1.0) / (m + 1.0), z = s * s;
+        double p = 1.0 / 17;
+        p = p * z + 1.0 / 15;
+        p = p * z + 1.0 / 13;
+        p = p * z + 1.0 / 11;
+        p = p * z + 1.0 / 9;
+        p = p * z + 1.0 / 7;
+        p = p * z + 1.0 / 5;
+        p = p * z + 1.0 / 3;
+        const double radius = deviation * sqrt(-2.0 * (e * 0.69314718055994530942 + 2.0 * (s + s * z * p)));
+        /* The angle, in turns, is a number of quarters and at most an eighth either way. */
+        const double turns = as_double(words[pairs + k] >> 12 | one) - 1.0;
+        const double quarters = 4.0 * turns + to_integer;
+        const uint64_t quarter = as_bits(quarters);
+        const double t = (turns - 0.25 * (quarters - to_integer)) * 6.28318530717958647693, w = t * t;
+        double sine = 1.0 / 6227020800.0, cosine = -1.0 / 87178291200.0;
+        cosine = cosine * w + 1.0 / 479001600.0;
+        sine = sine * w - 1.0 / 39916800.0;
+        cosine = cosine * w - 1.0 / 3628800.0;
+        sine = sine * w + 1.0 / 362880.0;
+        cosine = cosine * w + 1.0 / 40320.0;
+        sine = sine * w - 1.0 / 5040.0;
+        cosine = cosine * w - 1.0 / 720.0;
+        sine = sine * w + 1.0 / 120.0;
+        cosine = cosine * w + 1.0 / 24.0;
+        sine = sine * w - 1.0 / 6.0;
+        cosine = cosine * w - 0.5;
+        const uint64_t sine_bits = as_bits(t + t * w * sine), cosine_bits = as_bits(1.0 + w * cosine);
+        const uint64_t swapped = 0 - (quarter & 1), sign = 0x8000000000000000u;
+        const uint64_t first = (sine_bits & swapped) | (cosine_bits & ~swapped);
+        const uint64_t second = (cosine_bits & swapped) | (sine_bits & ~swapped);
+        values[k] = radius * as_double(first ^ ((quarter + 1) << 62 & sign));
+        values[pairs + k] = radius * as_double(second ^ (quarter << 62 & sign));
     }
 }

@@ -152,6 +152,27 @@ def test_a_compiler_that_fails_leaves_nothing_behind(tmp_path, monkeypatch, comp
     assert list(tmp_path.iterdir()) == []
 
 
+def test_gaussians_are_those_of_box_and_muller_at_every_corner(kernels):
+    corners = np.array([0, 1, 2**12, 2**61, 2**62 - 1, 2**62, 2**63, 3 * 2**62, 7 * 2**61, 2**64 - 1], dtype=np.uint64)
+    random = np.random.default_rng(4).integers(0, 2**64, 20_000, dtype=np.uint64)
+    first = np.concatenate([np.repeat(corners, len(corners)), random[:10_000]])
+    second = np.concatenate([np.tile(corners, len(corners)), random[10_000:]])
+    for pairs in (1, 3, len(first)):
+        values = np.empty(2 * pairs)
+        kernels.gaussians(np.concatenate([first[:pairs], second[:pairs]]), values, 1.5)
+        above = 1.0 - (first[:pairs] >> np.uint64(12)) * 2.0**-52  # in (0, 1]
+        turns = (second[:pairs] >> np.uint64(12)) * 2.0**-52
+        radius = 1.5 * np.sqrt(-2.0 * np.log(above))
+        expected = np.concatenate([radius * np.cos(2 * np.pi * turns), radius * np.sin(2 * np.pi * turns)])
+        assert np.isfinite(values).all()
+        assert np.allclose(values, expected, rtol=0, atol=1e-12)
+
+
+def test_an_odd_number_of_gaussians_is_refused(kernels):
+    with pytest.raises(CodecError, match="pairs"):
+        kernels.gaussians(np.zeros(3, dtype=np.uint64), np.zeros(3), 1.0)
+
+
 def test_arrays_of_another_shape_never_reach_a_compiled_loop(kernels):
     grid, signs = np.zeros((4096, 16), dtype=np.float32), np.ones(4096 * 16, dtype=np.int8)
     with pytest.raises(CodecError, match="grid"):
