@@ -28,6 +28,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
@@ -43,12 +45,14 @@ from lepton_client.train.layers import (
 from lepton_client.train.recording import Recorder
 from lepton_client.train.row_by_row import gradients_row_by_row
 
+Doubles = npt.NDArray[np.float64]
+
 #: Float64 roundings of norms and products stay far below this, relative.
 _ROUNDING_SLACK = 2.0**-22
 #: The least factor: float32's smallest normal number, as below it a crafted model could do what it likes.
 _LEAST_FACTOR = torch.finfo(torch.float32).tiny
-#: Rows that are turned to float64 at once.
-_ROWS_WIDENED = 64
+#: Values of rows that are turned to float64 at once.
+_VALUES_WIDENED = 3 << 16
 #: Values of a mask that are turned to float64 at once.
 _MASK_WIDENED = 1 << 18
 #: The rows that a model is tried on.
@@ -67,7 +71,7 @@ class _Held:
     #: Each row's gradient, (rows, values), of every other layer, or None.
     rows: torch.Tensor | None
 
-    def only(self, which: torch.Tensor) -> _Held:
+    def only(self, which: torch.Tensor | slice) -> _Held:
         """The same of these rows alone."""
         outer = None if self.outer is None else (self.outer[0][which], self.outer[1][which])
         return _Held(self.trained, outer, None if self.rows is None else self.rows[which])
@@ -127,12 +131,13 @@ class ClippedSums:
             return
         held = self._held(self._recorder.record(features, target), kept)
         with torch.no_grad():
-            squares = torch.zeros(len(target), dtype=torch.float64)
+            squares = np.zeros(len(target))
             for one in held:
-                squares += _squares(one, kept)
-            factors = clipping_factors(squares, clip_norm)
-            used = factors > 0
-            if not bool(used.all()):
+                squares += _squares(one, kept).numpy()
+            found = clipping_factors(squares, clip_norm)
+            factors = torch.from_numpy(found)
+            if not found.all():
+                used = factors > 0.0
                 held, factors = [one.only(used) for one in held], factors[used]
             for one in held:
                 _add_clipped(total, one, factors)
@@ -178,15 +183,15 @@ class ClippedSums:
         return held
 
 
-def clipping_factors(squares: torch.Tensor, norm: float) -> torch.Tensor:
-    """What rows of these squared norms, (rows,), float64, are multiplied by to be no longer than `norm`.
+def clipping_factors(squares: Doubles, norm: float) -> Doubles:
+    """What rows of these squared norms, (rows,), are multiplied by to be no longer than `norm`; (rows,).
 
     0 for rows that are not finite, and for those whose factor would be below 2^-126.
     """
-    bound = norm * (1.0 - _ROUNDING_SLACK)
-    norms = squares.sqrt()
-    factors = torch.where(norms > bound, bound / norms, torch.ones_like(norms))
-    return torch.where(torch.isfinite(norms) & (factors >= _LEAST_FACTOR), factors, torch.zeros_like(norms))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        factors = np.minimum(norm * (1.0 - _ROUNDING_SLACK) / np.sqrt(squares), 1.0)  # 1 for rows of zeros
+        factors[~(factors >= _LEAST_FACTOR)] = 0.0  # nor is what is not a number
+    return factors
 
 
 def _squares(held: _Held, kept: torch.Tensor | None) -> torch.Tensor:
@@ -195,16 +200,17 @@ def _squares(held: _Held, kept: torch.Tensor | None) -> torch.Tensor:
         assert held.rows is not None  # noqa: S101 (one of the two is there)
         return _squared(held.rows)
     inputs, gradients = held.outer
-    squares = torch.zeros(len(inputs), dtype=torch.float64)
-    for key, place in held.trained.places.items():
-        mask = None if kept is None else kept[place]
-        if mask is None or bool(mask.all()):
-            part = _squared(gradients)
-            squares += part * _squared(inputs) if key == "weight" else part
-        elif key == "weight":
-            squares += _masked_squares(inputs, gradients, mask.view(gradients.shape[1], inputs.shape[1]))
-        else:
-            squares += _squared(gradients[:, mask])
+    places, of_gradients = held.trained.places, _squared(gradients)
+    masks = {} if kept is None else {key: kept[place] for key, place in places.items() if not bool(kept[place].all())}
+    squares = torch.zeros_like(of_gradients)
+    if "weight" in masks:
+        squares += _masked_squares(inputs, gradients, masks["weight"].view(gradients.shape[1], inputs.shape[1]))
+    elif "weight" in places:
+        squares.addcmul_(of_gradients, _squared(inputs))
+    if "bias" in masks:
+        squares += _squared(gradients[:, masks["bias"]])
+    elif "bias" in places:
+        squares += of_gradients
     return squares
 
 
@@ -227,22 +233,27 @@ def _masked_squares(inputs: torch.Tensor, gradients: torch.Tensor, mask: torch.T
 
 def _add_clipped(total: torch.Tensor, held: _Held, factors: torch.Tensor) -> None:
     """Adds the rows, each times its factor, to the layer's part of `total`; no row is unbounded here."""
-    for start in range(0, len(factors), _ROWS_WIDENED):
-        part = slice(start, start + _ROWS_WIDENED)
-        if held.outer is None:
-            assert held.rows is not None  # noqa: S101 (one of the two is there)
-            summed = torch.mv(held.rows[part].double().t(), factors[part])
-            place_start = 0
-            for place in held.trained.places.values():
-                total[place] += summed[place_start : (place_start := place_start + place.stop - place.start)]
-            continue
-        inputs, gradients = held.outer
-        scaled = gradients[part].double().mul_(factors[part].unsqueeze(1))  # (those rows, outputs)
-        for key, place in held.trained.places.items():
-            if key == "weight":
-                total[place].view(scaled.shape[1], -1).addmm_(scaled.t(), inputs[part].double())
-            else:
-                total[place] += scaled.sum(dim=0)
+    per_row = held.rows.shape[1] if held.rows is not None else sum(each.shape[1] for each in held.outer or ())
+    at_once = max(1, _VALUES_WIDENED // max(1, per_row))
+    if len(factors) > at_once:
+        for start in range(0, len(factors), at_once):
+            part = slice(start, start + at_once)
+            _add_clipped(total, held.only(part), factors[part])
+        return
+    places = held.trained.places
+    if held.outer is None:
+        assert held.rows is not None  # noqa: S101 (one of the two is there)
+        summed, start = held.rows.double().t().mv(factors), 0  # (values,)
+        for place in places.values():
+            total[place] += summed[start : (start := start + place.stop - place.start)]
+        return
+    inputs, gradients = held.outer
+    wide = gradients.double()
+    if "bias" in places:
+        total[places["bias"]].addmv_(wide.t(), factors)
+    if "weight" in places:
+        wide.mul_(factors.unsqueeze(1))
+        total[places["weight"]].view(wide.shape[1], -1).addmm_(wide.t(), inputs.double())
 
 
 def _joined(kept: torch.Tensor, trained: TrainedLayer) -> torch.Tensor:

@@ -32,7 +32,7 @@ from lepton_pool.models import architecture_of, build_model
 #: Most values that are held of a batch's rows at once: 256 MiB of float32. Larger batches are taken in parts.
 _MOST_HELD_VALUES = 1 << 26
 #: Noise is drawn for so many coordinates at once.
-_NOISE_BLOCK = 1 << 15
+_NOISE_BLOCK = 1 << 14
 
 
 class PrivateModule:
@@ -78,18 +78,16 @@ class PrivateModule:
         rows.require_fit(self._architecture.features, self._job.task.target.class_count)
         recipe, privacy = self._job.training, self._job.privacy
         noise = (privacy.noise_multiplier or 0.0) * privacy.clip_norm
-        index = None if kept is None or len(kept) == self.length else torch.from_numpy(kept)
-        mask = None if index is None else torch.zeros(self.length, dtype=torch.bool).index_fill_(0, index, value=True)
-        weights = self._sums.flat
-        weights.copy_(torch.from_numpy(model))
+        mask = None if kept is None or len(kept) == self.length else _mask_of(kept, self.length)
+        weights: Vector = self._sums.flat.numpy()
+        weights[:] = model
         for _ in range(recipe.local_steps):
             drawn = self._stream.chosen(len(rows.target), recipe.sampling_rate)
-            total = self._clipped_sum(rows, drawn, mask, clip_norm=privacy.clip_norm)
-            if index is not None:
-                total = total[index]
-            self._descend(total, index, noise, recipe.learning_rate / expected_batch)
-        trained: Vector = weights.numpy().copy()
-        return trained
+            total = self._clipped_sum(rows, drawn, mask, clip_norm=privacy.clip_norm).numpy()
+            self._descend(
+                weights, total, kept if mask is not None else None, noise, recipe.learning_rate / expected_batch
+            )
+        return weights.copy()
 
     def _clipped_sum(
         self, rows: Rows, drawn: npt.NDArray[np.int64], mask: torch.Tensor | None, *, clip_norm: float
@@ -105,13 +103,31 @@ class PrivateModule:
             self._sums.add(self._total, features, target, clip_norm=clip_norm, kept=mask)
         return self._total
 
-    def _descend(self, total: torch.Tensor, index: torch.Tensor | None, noise: float, rate: float) -> None:
-        """One step against the sum of the kept coordinates and noise of that standard deviation; `total` is spent."""
-        for start in range(0, len(total), _NOISE_BLOCK):
-            part = slice(start, start + _NOISE_BLOCK)
-            change = total[part]
-            change += torch.from_numpy(self._stream.gaussian(len(change), noise))
-            if index is None:
-                self._sums.flat[part].sub_(change, alpha=rate)
-            else:
-                self._sums.flat[index[part]] -= rate * change
+    def _descend(
+        self,
+        weights: Vector,
+        total: npt.NDArray[np.float64],
+        kept: npt.NDArray[np.int64] | None,
+        noise: float,
+        rate: float,
+    ) -> None:
+        """One step against the sum and noise of that standard deviation, at the kept coordinates; in place.
+
+        In numpy, whose calls take a tenth of torch's time to begin.
+        """
+        count = len(weights) if kept is None else len(kept)
+        with np.errstate(over="ignore", invalid="ignore"):  # weights that ran to infinity are told after the round
+            for start in range(0, count, _NOISE_BLOCK):
+                part = slice(start, min(start + _NOISE_BLOCK, count))
+                where = part if kept is None else kept[part]
+                change = self._stream.gaussian(part.stop - part.start, noise)
+                change += total[where]
+                change *= rate
+                weights[where] -= change.astype(np.float32)
+
+
+def _mask_of(kept: npt.NDArray[np.int64], length: int) -> torch.Tensor:
+    """True on the kept coordinates, (length,)."""
+    mask = np.zeros(length, dtype=np.bool_)
+    mask[kept] = True
+    return torch.from_numpy(mask)
