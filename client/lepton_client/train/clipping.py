@@ -19,8 +19,10 @@ Guarantees, for clipping norms C that a job may ask for, whatever the rows and t
 | longer | its gradient at norm C (1 - 2^-22), so that rounding never brings it above C |
 | not finite, in a kept coordinate or on the way to it | nothing, and no other row is touched |
 | so long that the factor is below 2^-126 | nothing |
-Norms, products with factors and sums are float64: squares of float32 neither overflow nor vanish there, and what
-rounding adds over a million coordinates or rows is far below the 2^-22 left for it.
+Norms are float64: squares of float32 neither overflow nor vanish there. A Linear layer's sums are float32 over at most
+192 rows, whose rounding moves the sum by at most 192 * 2^-24 C for every row drawn (and by far less, as it has no
+preferred direction), no more than the float32 passes before it, and float64 beyond; where a row is so large or a factor
+so small that float32 could lose bits at its ends, the sums are float64 from the start.
 """
 
 from __future__ import annotations
@@ -47,12 +49,16 @@ from lepton_client.train.row_by_row import gradients_row_by_row
 
 Doubles = npt.NDArray[np.float64]
 
-#: Float64 roundings of norms and products stay far below this, relative.
+#: More than rounding adds to a row's length, relative: factor, product with it and outer product in float32, 3 * 2^-24.
 _ROUNDING_SLACK = 2.0**-22
 #: The least factor: float32's smallest normal number, as below it a crafted model could do what it likes.
 _LEAST_FACTOR = torch.finfo(torch.float32).tiny
 #: Values of rows that are turned to float64 at once.
 _VALUES_WIDENED = 3 << 16
+#: Rows of a Linear layer that are summed in float32.
+_ROWS_SUMMED = 192
+#: Inputs up to 2^60 and factors from 2^-60 on are scaled in float32, where nothing near its ends comes of them.
+_TAME = 2.0**60
 #: Values of a mask that are turned to float64 at once.
 _MASK_WIDENED = 1 << 18
 #: The rows that a model is tried on.
@@ -70,11 +76,13 @@ class _Held:
     outer: tuple[torch.Tensor, torch.Tensor] | None
     #: Each row's gradient, (rows, values), of every other layer, or None.
     rows: torch.Tensor | None
+    #: Whether the inputs are far from float32's ends; noted with the norms.
+    is_tame: bool = False
 
     def only(self, which: torch.Tensor | slice) -> _Held:
         """The same of these rows alone."""
         outer = None if self.outer is None else (self.outer[0][which], self.outer[1][which])
-        return _Held(self.trained, outer, None if self.rows is None else self.rows[which])
+        return _Held(self.trained, outer, None if self.rows is None else self.rows[which], self.is_tame)
 
 
 class ClippedSums:
@@ -206,7 +214,9 @@ def _squares(held: _Held, kept: torch.Tensor | None) -> torch.Tensor:
     if "weight" in masks:
         squares += _masked_squares(inputs, gradients, masks["weight"].view(gradients.shape[1], inputs.shape[1]))
     elif "weight" in places:
-        squares.addcmul_(of_gradients, _squared(inputs))
+        of_inputs = _squared(inputs)
+        held.is_tame = bool(of_inputs.numpy().max() <= _TAME**2)  # not so what is not a number
+        squares.addcmul_(of_gradients, of_inputs)
     if "bias" in masks:
         squares += _squared(gradients[:, masks["bias"]])
     elif "bias" in places:
@@ -233,27 +243,38 @@ def _masked_squares(inputs: torch.Tensor, gradients: torch.Tensor, mask: torch.T
 
 def _add_clipped(total: torch.Tensor, held: _Held, factors: torch.Tensor) -> None:
     """Adds the rows, each times its factor, to the layer's part of `total`; no row is unbounded here."""
+    if held.outer is not None and held.is_tame and bool(factors.numpy().min(initial=1.0) >= 1.0 / _TAME):
+        _add_outer(total, held.trained.places, *held.outer, factors.float())
+        return
     per_row = held.rows.shape[1] if held.rows is not None else sum(each.shape[1] for each in held.outer or ())
     at_once = max(1, _VALUES_WIDENED // max(1, per_row))
-    if len(factors) > at_once:
-        for start in range(0, len(factors), at_once):
-            part = slice(start, start + at_once)
-            _add_clipped(total, held.only(part), factors[part])
-        return
-    places = held.trained.places
-    if held.outer is None:
-        assert held.rows is not None  # noqa: S101 (one of the two is there)
-        summed, start = held.rows.double().t().mv(factors), 0  # (values,)
-        for place in places.values():
-            total[place] += summed[start : (start := start + place.stop - place.start)]
-        return
-    inputs, gradients = held.outer
-    wide = gradients.double()
-    if "bias" in places:
-        total[places["bias"]].addmv_(wide.t(), factors)
-    if "weight" in places:
-        wide.mul_(factors.unsqueeze(1))
-        total[places["weight"]].view(wide.shape[1], -1).addmm_(wide.t(), inputs.double())
+    for start in range(0, len(factors), at_once):
+        part = slice(start, start + at_once)
+        piece, of_piece = held.only(part), factors[part]
+        if piece.outer is not None:
+            inputs, gradients = piece.outer
+            _add_outer(total, held.trained.places, inputs.double(), gradients.double(), of_piece)
+        elif piece.rows is not None:
+            summed, at = piece.rows.double().t().mv(of_piece), 0  # (values,)
+            for place in held.trained.places.values():
+                total[place] += summed[at : (at := at + place.stop - place.start)]
+
+
+def _add_outer(
+    total: torch.Tensor,
+    places: Mapping[str, slice],
+    inputs: torch.Tensor,
+    gradients: torch.Tensor,
+    factors: torch.Tensor,
+) -> None:
+    """Adds sum_i f_i g_i a_i^T and sum_i f_i g_i of inputs a (rows, d) and gradients g (rows, outputs), of one type."""
+    scaled = gradients * factors.unsqueeze(1)
+    for start in range(0, len(factors), _ROWS_SUMMED):
+        part = slice(start, start + _ROWS_SUMMED)
+        if "weight" in places:
+            total[places["weight"]].view(scaled.shape[1], -1).add_(scaled[part].t() @ inputs[part])
+        if "bias" in places:
+            total[places["bias"]] += scaled[part].sum(dim=0)
 
 
 def _joined(kept: torch.Tensor, trained: TrainedLayer) -> torch.Tensor:

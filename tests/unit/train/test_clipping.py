@@ -147,7 +147,7 @@ def test_the_sum_is_that_of_the_naive_loop(name, share):
     assert list(sums.methods.values()) == methods
     classes = 2 if name in {"binary head", "twice"} else 3
     kept = None if share == 1.0 else torch.rand(sums.length, generator=torch.Generator().manual_seed(2)) < share
-    for count in (1, 90):  # 90: more than what is widened or unfolded at once
+    for count in (1, 230):  # 230: more than what is unfolded or summed at once
         rows = made_rows(count, features, words=name == "words", classes=classes)
         norm = 0.7 if share == 1.0 else 0.2
         expected, cut = naive(sums, *rows, kept, norm)
