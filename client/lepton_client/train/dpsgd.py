@@ -47,7 +47,7 @@ class PrivateModule:
         self._job = job
         self._architecture = architecture_of(job)
         self._sums = ClippedSums(build_model(self._architecture), self._architecture.features)
-        self._total = torch.zeros(self._sums.length, dtype=torch.float64)
+        self._total = np.zeros(self._sums.length)
         self._stream = SecretStream()
 
     @property
@@ -83,7 +83,7 @@ class PrivateModule:
         weights[:] = model
         for _ in range(recipe.local_steps):
             drawn = self._stream.chosen(len(rows.target), recipe.sampling_rate)
-            total = self._clipped_sum(rows, drawn, mask, clip_norm=privacy.clip_norm).numpy()
+            total = self._clipped_sum(rows, drawn, mask, clip_norm=privacy.clip_norm)
             self._descend(
                 weights, total, kept if mask is not None else None, noise, recipe.learning_rate / expected_batch
             )
@@ -91,12 +91,12 @@ class PrivateModule:
 
     def _clipped_sum(
         self, rows: Rows, drawn: npt.NDArray[np.int64], mask: torch.Tensor | None, *, clip_norm: float
-    ) -> torch.Tensor:
+    ) -> npt.NDArray[np.float64]:
         """Sum of the drawn rows' clipped gradients, (length,), float64; overwritten by the next call.
 
         Where `mask`, (length,), is false, values mean nothing.
         """
-        self._total.zero_()
+        self._total[:] = 0.0
         for start in range(0, len(drawn), step := max(1, _MOST_HELD_VALUES // self._sums.held_per_row)):
             part = drawn[start : start + step]
             features, target = torch.from_numpy(rows.features[part]), torch.from_numpy(rows.target[part])

@@ -121,8 +121,9 @@ def made_rows(count, features, *, words=False, classes=3, seed=0):
 
 
 def clipped(sums, features, target, kept=None, norm=NORM):
-    total = torch.zeros(sums.length, dtype=torch.float64)
-    sums.add(total, features, target, clip_norm=norm, kept=kept)
+    into = np.zeros(sums.length)
+    sums.add(into, features, target, clip_norm=norm, kept=kept)
+    total = torch.from_numpy(into)
     return total if kept is None else total.masked_fill(~kept, 0.0)
 
 

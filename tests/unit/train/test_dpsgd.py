@@ -80,7 +80,7 @@ def gradient_sum(job, rows, *, clip_norm, kept=None, vector=None):
     mask = None if len(kept) == private.length else torch.zeros(private.length, dtype=torch.bool)
     if mask is not None:
         mask[torch.from_numpy(kept)] = True
-    return private._clipped_sum(rows, np.arange(len(rows.target)), mask, clip_norm=clip_norm).numpy()[kept].copy()
+    return private._clipped_sum(rows, np.arange(len(rows.target)), mask, clip_norm=clip_norm)[kept].copy()
 
 
 THREE = {"classes": ["a", "b", "c"]}
