@@ -44,7 +44,7 @@ def build_learner(job: Job) -> Learner:
 
     Raises:
         JobError, NotFoundError: the model cannot be built.
-        RefusedError: running statistics, or in a private job a layer that Opacus has no rule for.
+        RefusedError: running statistics, or in a private job a layer without a rule for per-sample gradients.
     """
     if job.privacy.mode == "none":
         from lepton_client.train.plain import PlainModule
