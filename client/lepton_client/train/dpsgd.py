@@ -32,7 +32,7 @@ from lepton_pool.models import architecture_of, build_model
 #: Most values that are held of a batch's rows at once: 256 MiB of float32. Larger batches are taken in parts.
 _MOST_HELD_VALUES = 1 << 26
 #: Noise is drawn for so many coordinates at once.
-_NOISE_BLOCK = 1 << 14
+_NOISE_BLOCK = 1 << 16
 
 
 class PrivateModule:

@@ -20,7 +20,7 @@ Doubles = npt.NDArray[np.float64]
 _KEY_BYTES = 32
 _COUNTER_BYTES = 16
 #: Gaussians are made from so many pairs of words at once, which stay in the processor's cache.
-_PAIRS_AT_ONCE = 1 << 13
+_PAIRS_AT_ONCE = 1 << 14
 #: What is enciphered to get the key stream; as many bytes as are asked for at once most often.
 _ZEROS = memoryview(bytes(16 * _PAIRS_AT_ONCE))
 #: The bits of the double 1.
