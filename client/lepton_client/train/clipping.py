@@ -19,17 +19,14 @@ Guarantees, for clipping norms C that a job may ask for, whatever the rows and t
 | longer | its gradient at norm C (1 - 2^-22), so that rounding never brings it above C |
 | not finite, in a kept coordinate or on the way to it | nothing, and no other row is touched |
 | so long that the factor is below 2^-126 | nothing |
-Norms are float64: squares of float32 neither overflow nor vanish there. A Linear layer's sums are float32 over at most
-192 rows, whose rounding moves the sum by at most 192 * 2^-24 C for every row drawn (and by far less, as it has no
-preferred direction), no more than the float32 passes before it, and float64 beyond; where a row is so large or a factor
-so small that float32 could lose bits at its ends, the sums are float64 from the start.
+Norms and sums are float64: squares of float32 neither overflow nor vanish there, and what rounding a sum moves it by is
+far below anything that noise is measured in, however many rows there are.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -55,11 +52,7 @@ _ROUNDING_SLACK = 2.0**-22
 #: The least factor: float32's smallest normal number, as below it a crafted model could do what it likes.
 _LEAST_FACTOR = torch.finfo(torch.float32).tiny
 #: Values of rows that are turned to float64 at once.
-_VALUES_WIDENED = 3 << 16
-#: Rows of a Linear layer that are summed in float32.
-_ROWS_SUMMED = 192
-#: Inputs up to 2^60 and factors from 2^-60 on are scaled in float32, where nothing near its ends comes of them.
-_TAME = 2.0**60
+_VALUES_WIDENED = 1 << 16
 #: Values of a mask that are turned to float64 at once.
 _MASK_WIDENED = 1 << 18
 #: The rows that a model is tried on.
@@ -77,13 +70,11 @@ class _Held:
     outer: tuple[torch.Tensor, torch.Tensor] | None
     #: Each row's gradient, (rows, values), of every other layer, or None.
     rows: torch.Tensor | None
-    #: Whether the inputs are far from float32's ends; noted with the norms.
-    is_tame: bool = False
 
     def only(self, which: torch.Tensor) -> _Held:
         """The same of these rows alone."""
         outer = None if self.outer is None else (self.outer[0][which], self.outer[1][which])
-        return _Held(self.trained, outer, None if self.rows is None else self.rows[which], self.is_tame)
+        return _Held(self.trained, outer, None if self.rows is None else self.rows[which])
 
 
 class ClippedSums:
@@ -214,9 +205,7 @@ def _squares(held: _Held, kept: torch.Tensor | None) -> torch.Tensor:
     if "weight" in masks:
         squares += _masked_squares(inputs, gradients, masks["weight"].view(gradients.shape[1], inputs.shape[1]))
     elif "weight" in places:
-        of_inputs = _squared(inputs)
-        held.is_tame = bool(of_inputs.numpy().max() <= _TAME**2)  # not so what is not a number
-        squares.addcmul_(of_gradients, of_inputs)
+        squares.addcmul_(of_gradients, _squared(inputs))
     if "bias" in masks:
         squares += _squared(gradients[:, masks["bias"]])
     elif "bias" in places:
@@ -243,10 +232,6 @@ def _masked_squares(inputs: torch.Tensor, gradients: torch.Tensor, mask: torch.T
 
 def _add_clipped(total: Doubles, held: _Held, factors: Doubles) -> None:
     """Adds the rows, each times its factor, to the layer's part of `total`; no row is unbounded here."""
-    if held.outer is not None and held.is_tame and bool(factors.min(initial=1.0) >= 1.0 / _TAME):
-        inputs, gradients = held.outer
-        _add_outer(total, held.trained.places, inputs, gradients.numpy() * factors.astype(np.float32)[:, np.newaxis])
-        return
     per_row = held.rows.shape[1] if held.rows is not None else sum(each.shape[1] for each in held.outer or ())
     at_once = max(1, _VALUES_WIDENED // max(1, per_row))
     for start in range(0, len(factors), at_once):
@@ -261,19 +246,15 @@ def _add_clipped(total: Doubles, held: _Held, factors: Doubles) -> None:
                 total[place] += summed[at : (at := at + place.stop - place.start)]
 
 
-def _add_outer(
-    total: Doubles, places: Mapping[str, slice], inputs: torch.Tensor, scaled: npt.NDArray[np.floating[Any]]
-) -> None:
-    """Adds sum_i s_i a_i^T and sum_i s_i of inputs a (rows, d) and scaled gradients s (rows, outputs), of one type.
+def _add_outer(total: Doubles, places: Mapping[str, slice], inputs: torch.Tensor, scaled: Doubles) -> None:
+    """Adds sum_i s_i a_i^T and sum_i s_i of inputs a (rows, d) and scaled gradients s (rows, outputs), float64.
 
     Only the matrix product is torch's: numpy's calls take a tenth of its time to begin.
     """
-    for start in range(0, len(scaled), _ROWS_SUMMED):
-        part = slice(start, start + _ROWS_SUMMED)
-        if "weight" in places:
-            total[places["weight"]] += (torch.from_numpy(scaled[part]).t() @ inputs[part]).numpy().reshape(-1)
-        if "bias" in places:
-            total[places["bias"]] += scaled[part].sum(axis=0)
+    if "weight" in places:
+        total[places["weight"]] += (torch.from_numpy(scaled).t() @ inputs).numpy().reshape(-1)
+    if "bias" in places:
+        total[places["bias"]] += scaled.sum(axis=0)
 
 
 def _joined(kept: torch.Tensor, trained: TrainedLayer) -> torch.Tensor:
