@@ -1,5 +1,6 @@
 /* The inner loops of rotation, rounding and Gaussian noise. `rotation.py`, `quantizer.py` and the client's `noise.py`
- * say what they compute, and compute the same without them; `__init__.py` checks every length before it calls one of these, which check nothing.
+ * say what they compute, and compute the same without them; `__init__.py` checks every length before it calls one of
+ * these, which check nothing.
  */
 #include <math.h>
 #include <stdint.h>
