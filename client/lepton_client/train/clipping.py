@@ -44,6 +44,7 @@ from lepton_client.train.layers import (
 )
 from lepton_client.train.recording import Recorder
 from lepton_client.train.row_by_row import gradients_row_by_row
+from lepton_core.errors import RefusedError
 
 Doubles = npt.NDArray[np.float64]
 
@@ -84,7 +85,8 @@ class ClippedSums:
     that mixes rows, or a rule that does not fit it, is found before a record is.
 
     Raises:
-        RefusedError: running statistics, layers without a rule or that mix rows; told with what to use instead.
+        RefusedError: running statistics, layers without a rule or that mix rows, or a model that cannot be run; told
+            with what to use instead.
     """
 
     def __init__(self, module: nn.Module, features: int) -> None:
@@ -102,7 +104,17 @@ class ClippedSums:
         #: Values that are held of a row between the passes and the sum.
         self.held_per_row = 1
         module.eval()  # dropout would tell a row from itself
-        self._try(module, parameters, features)
+        try:
+            self._try(module, parameters, features)
+        except RuntimeError as error:  # torch's own; no record has been seen
+            raise RefusedError(
+                "the model cannot be run row by row",
+                where=f"model layer {self._layers[0].name or 'itself'}" if self._layers else "model",
+                expected="layers that take rows, and compute new tensors in place of changing old ones",
+                got=str(error).split("\n", maxsplit=1)[0],
+                hint="use relu in place of relu_, and check the shapes between layers",
+                reason="NO_GRADIENT_RULE",
+            ) from None
         module.train()
 
     @property

@@ -280,6 +280,13 @@ class Changing(Bypassed):
         return self.head(hidden).relu_() + hidden.sum()
 
 
+class ChangingTheFirst(Bypassed):
+    """The first layer's output is changed in place by a function, which torch itself refuses."""
+
+    def forward(self, features):
+        return self.head(F.relu_(self.first(features)))
+
+
 class Sequences(nn.Module):
     """Steps, not rows, in the first dimension."""
 
@@ -329,6 +336,8 @@ REFUSED = {
     "bypassed": (Bypassed, "call it"),
     "partly bypassed": (PartlyBypassed, "call each layer by itself"),
     "changing": (Changing, "in place of changing"),
+    "changing the first": (ChangingTheFirst, "relu in place of relu_"),
+    "other widths": (lambda: nn.Sequential(nn.Linear(6, 4), nn.Linear(5, 3)), "shapes between layers"),
     "sequences": (Sequences, "first dimension"),
 }
 
