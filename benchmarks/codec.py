@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.secure_round.plot import Line, draw_plot
+from lepton_compression.native import load_kernels
 from lepton_compression.update import (
     Eden,
     Float16,
@@ -83,7 +84,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, object]:
-    """One row a codec and cohort, and the time of a bare rotation."""
+    """One row a codec and cohort, the time of a bare rotation, and whether the loops were compiled ones."""
     keep_freed_memory()  # as daemon and coordinator do
     seed = hashlib.sha256(f"lepton/benchmark/codec {args.seed}".encode()).digest()
     rows = [row for members in args.members for row in _measure_cohort(members, seed, args)]
@@ -95,7 +96,13 @@ def run(args: argparse.Namespace) -> dict[str, object]:
     masked = [_measure_masked(profile, fraction, seed, args) for profile, fraction in MASKED]
     if args.plot is not None:
         args.plot.write_text(_plot(rows, masked, args.members[0]), encoding="utf-8")
-    return {"rows": rows, "masked": masked, "length": args.length, "rotate_ms": 1e3 * rotate_s}
+    return {
+        "rows": rows,
+        "masked": masked,
+        "length": args.length,
+        "rotate_ms": 1e3 * rotate_s,
+        "compiled": load_kernels() is not None,
+    }
 
 
 def _plot(rows: list[dict[str, Any]], masked: list[dict[str, Any]], members: int) -> str:

@@ -10,15 +10,14 @@ from threading import Condition
 from typing import Any
 
 import grpc
-from google.protobuf.message import DecodeError
 
-from lepton_core.errors import FaultError, LeptonError, PeerViolation
+from lepton_core.errors import FaultError, LeptonError
 from lepton_core.ids import Digest
 from lepton_core.send_window import SendWindow
 from lepton_protos.channel import CHUNK_BYTES
-from lepton_protos.chunks import encode_chunk, split_chunk
-from lepton_protos.incoming import IncomingBytes, IncomingFile, Progress, bad_download
-from lepton_protos.outgoing import open_outgoing
+from lepton_protos.chunks import encode_chunk
+from lepton_protos.incoming import IncomingBytes, IncomingFile, Progress, read_chunk
+from lepton_protos.outgoing import open_outgoing, require_complete
 from lepton_protos.spooling import SYNC_BYTES, Piece
 from lepton_protos.status import error_from_rpc
 from lepton_protos.v1 import transfer_pb2, transfer_pb2_grpc
@@ -103,7 +102,7 @@ class ArtifactTransfers:
             stream, synced = method(request, timeout=_timeout_s(largest)), incoming.length
             try:
                 for raw in stream:
-                    chunk, data = _split(raw, incoming.digest)
+                    chunk, data = read_chunk(raw, incoming.digest)
                     incoming.require_next(chunk, len(data), at=incoming.length)
                     incoming.write(incoming.length, data)
                     if incoming.length - synced >= SYNC_BYTES:
@@ -172,14 +171,7 @@ class _Sending:
             with self._moved:
                 self._over = True
                 self._moved.notify()
-        if not complete:
-            raise PeerViolation(
-                "an upload ended early",
-                where="coordinator",
-                expected=f"{self._header.size} bytes acknowledged",
-                got=f"{self._window.acknowledged} bytes",
-                reason="BAD_UPLOAD",
-            )
+        require_complete(complete=complete, acknowledged=self._window.acknowledged, size=self._header.size)
 
     def _chunks(self) -> Iterator[bytes]:
         start, size = self._window.acknowledged, self._header.size
@@ -196,13 +188,6 @@ class _Sending:
                 self._window.sent(offset + len(data), time.monotonic())
             head = transfer_pb2.UploadChunk(header=self._header if offset == start else None, offset=offset)
             yield encode_chunk(head, data)
-
-
-def _split(raw: bytes, digest: Digest) -> tuple[transfer_pb2.DownloadChunk, memoryview]:
-    try:
-        return split_chunk(transfer_pb2.DownloadChunk, raw)
-    except DecodeError:
-        raise bad_download("a chunk that cannot be read", "protobuf", digest) from None
 
 
 def _timeout_s(size: int) -> float:

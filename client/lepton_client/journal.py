@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Self
 
 from lepton_core.errors import ConflictError, FaultError
+from lepton_protos.durable import sync_folder
 
 
 class Journal:
@@ -118,19 +119,6 @@ def write_private(path: Path, content: bytes) -> None:
     except OSError as error:
         draft.unlink(missing_ok=True)
         raise _fault("write", path, error) from None
-
-
-def sync_folder(folder: Path) -> None:
-    """Make durable which files the folder has.
-
-    Raises:
-        OSError: the disk.
-    """
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _open(path: Path) -> int:

@@ -11,9 +11,10 @@ import json
 from dataclasses import dataclass
 
 from lepton_client.home import Home, load_settings
-from lepton_client.journal import sync_folder, write_private
+from lepton_client.journal import write_private
 from lepton_core.errors import FaultError, PolicyRefusal
 from lepton_core.ports import Clock
+from lepton_protos.durable import sync_folder
 
 
 @dataclass(frozen=True)

@@ -17,12 +17,13 @@ from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 
-from lepton_client.journal import sync_folder, write_private
+from lepton_client.journal import write_private
 from lepton_core.canonical import canonical_json
 from lepton_core.errors import FaultError, InputError
 from lepton_core.ids import JobId, ModelVersion, RoundNumber, require_name
 from lepton_core.layout import Vector, require_finite
 from lepton_core.ring import Words
+from lepton_protos.durable import sync_folder
 
 _MAGIC = b"lepton/residual/1\n"
 #: The header is a short line of JSON.

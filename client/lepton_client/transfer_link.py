@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 
 import grpc
 import grpc.aio
-from google.protobuf.message import DecodeError
 
 from lepton_client.upload_link import Sending
 from lepton_core.errors import FaultError, LeptonError
@@ -19,8 +18,7 @@ from lepton_core.ids import Digest, JobId, ModelVersion, RoundNumber, require_di
 from lepton_core.send_window import SendWindow
 from lepton_core.session import Lineage
 from lepton_protos.channel import CHUNK_BYTES
-from lepton_protos.chunks import split_chunk
-from lepton_protos.incoming import IncomingBytes, IncomingFile, Progress, bad_download, tell_nobody
+from lepton_protos.incoming import IncomingBytes, IncomingFile, Progress, read_chunk, tell_nobody
 from lepton_protos.outgoing import open_outgoing
 from lepton_protos.spooling import Piece, Spooling
 from lepton_protos.status import error_from_rpc
@@ -167,7 +165,7 @@ class Transfers:
             stream = self._download(request, timeout=deadline_s)
             try:
                 async for raw in stream:
-                    chunk, data = _split(raw, incoming.digest)
+                    chunk, data = read_chunk(raw, incoming.digest)
                     incoming.require_next(chunk, len(data), at=spooling.end)
                     await spooling.take(data)
                     progress(spooling.end, chunk.size)
@@ -232,10 +230,3 @@ class Transfers:
                 got=last.message if last is not None else "no answer",
                 reason="DEADLINE",
             ) from None
-
-
-def _split(raw: bytes, digest: Digest) -> tuple[transfer_pb2.DownloadChunk, memoryview]:
-    try:
-        return split_chunk(transfer_pb2.DownloadChunk, raw)
-    except DecodeError:
-        raise bad_download("a chunk that cannot be read", "protobuf", digest) from None

@@ -9,11 +9,12 @@ from typing import Any
 
 import grpc.aio
 
-from lepton_core.errors import LeptonError, PeerViolation
+from lepton_core.errors import LeptonError
 from lepton_core.send_window import SendWindow
 from lepton_protos.channel import CHUNK_BYTES
 from lepton_protos.chunks import encode_chunk
 from lepton_protos.incoming import Progress
+from lepton_protos.outgoing import require_complete
 from lepton_protos.spooling import Piece
 from lepton_protos.v1 import transfer_pb2
 
@@ -61,14 +62,7 @@ class Sending:
             await asyncio.wait([sending])
             if not sending.cancelled() and isinstance(error := sending.exception(), LeptonError):
                 raise error
-        if not complete:
-            raise PeerViolation(
-                "an upload ended early",
-                where="coordinator",
-                expected=f"{self._header.size} bytes acknowledged",
-                got=f"{self._window.acknowledged} bytes",
-                reason="BAD_UPLOAD",
-            )
+        require_complete(complete=complete, acknowledged=self._window.acknowledged, size=self._header.size)
 
     async def _send(self) -> None:
         """The rest of the bytes; the first chunk carries the header, even if nothing is left."""

@@ -15,8 +15,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
+from google.protobuf.message import DecodeError
+
 from lepton_core.errors import ConflictError, FaultError, PeerViolation
 from lepton_core.ids import Digest
+from lepton_protos.chunks import split_chunk
 from lepton_protos.durable import sync_data, sync_folder, write_all
 from lepton_protos.spooling import Piece
 from lepton_protos.v1 import transfer_pb2
@@ -181,6 +184,18 @@ class IncomingFile(Incoming):
 def partial_of(path: Path, digest: Digest) -> Path:
     """Where an unfinished download to `path` lies."""
     return path.parent / f".{digest}.partial"
+
+
+def read_chunk(raw: bytes, digest: Digest) -> tuple[transfer_pb2.DownloadChunk, memoryview]:
+    """A chunk of the download of this digest, and its bytes as a view of `raw`.
+
+    Raises:
+        PeerViolation: no such message.
+    """
+    try:
+        return split_chunk(transfer_pb2.DownloadChunk, raw)
+    except DecodeError:
+        raise bad_download("a chunk that cannot be read", "protobuf", digest) from None
 
 
 def bad_download(message: str, expected: str, digest: Digest) -> PeerViolation:

@@ -1,4 +1,4 @@
-"""A file that is uploaded: read chunk by chunk, and refused if it changes its length meanwhile."""
+"""A file that is uploaded: read chunk by chunk, and refused if it changes its length meanwhile; and an upload's end."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from lepton_core.errors import FaultError, InputError
+from lepton_core.errors import FaultError, InputError, PeerViolation
 from lepton_core.ids import Digest
 from lepton_protos.channel import CHUNK_BYTES
 
@@ -65,6 +65,22 @@ def open_outgoing(path: Path) -> Iterator[Outgoing]:
         yield Outgoing(path, descriptor)
     finally:
         os.close(descriptor)
+
+
+def require_complete(*, complete: bool, acknowledged: int, size: int) -> None:
+    """Return if the coordinator has said that an upload is durable.
+
+    Raises:
+        PeerViolation: it ended the call early.
+    """
+    if not complete:
+        raise PeerViolation(
+            "an upload ended early",
+            where="coordinator",
+            expected=f"{size} bytes acknowledged",
+            got=f"{acknowledged} bytes",
+            reason="BAD_UPLOAD",
+        )
 
 
 def _unreadable(path: Path, got: str) -> FaultError:

@@ -9,7 +9,7 @@ import typer
 
 from lepton_admin.cli.answer import answer_record, answer_rows, moment, score, write_line
 from lepton_admin.cli.bar import transfer_bar
-from lepton_admin.cli.options import Output, OutputFormat, Profile, noun_app, verb
+from lepton_admin.cli.options import CanonicalJob, Output, OutputFormat, Profile, noun_app, verb
 
 if TYPE_CHECKING:
     from lepton_core.views import JobView, RoundView
@@ -146,9 +146,7 @@ def card(
     file: Annotated[
         Path | None, typer.Option("--file", help="A new file for the card: Markdown, or JSON if it ends in .json.")
     ] = None,
-    job_file: Annotated[
-        Path | None, typer.Option("--job-file", help="The canonical job, if another profile handed it in.")
-    ] = None,
+    job_file: CanonicalJob = None,
     profile: Profile,
     output: Output = OutputFormat.TABLE,
 ) -> None:

@@ -9,7 +9,7 @@ import typer
 
 from lepton_admin.cli.answer import answer_record, answer_rows, moment, score, write_line
 from lepton_admin.cli.bar import transfer_bar
-from lepton_admin.cli.options import Output, OutputFormat, Profile, noun_app, verb
+from lepton_admin.cli.options import CanonicalJob, Output, OutputFormat, Profile, noun_app, verb
 
 app = noun_app("List, export and apply models.")
 
@@ -51,9 +51,7 @@ def export(
     *,
     file: Annotated[Path, typer.Option("--file", help="Where to write it; its sidecar ends in .json.")],
     version: Annotated[int | None, typer.Option("--version", help="The newest by default.", min=0)] = None,
-    job_file: Annotated[
-        Path | None, typer.Option("--job-file", help="The canonical job, if another profile handed it in.")
-    ] = None,
+    job_file: CanonicalJob = None,
     profile: Profile,
     output: Output = OutputFormat.TABLE,
 ) -> None:

@@ -32,6 +32,10 @@ Profile = Annotated[
     ),
 ]
 
+CanonicalJob = Annotated[
+    Path | None, typer.Option("--job-file", help="The canonical job, if another profile handed it in.")
+]
+
 
 def noun_app(about: str) -> typer.Typer:
     """An app for one noun; stays a group even with a single verb."""

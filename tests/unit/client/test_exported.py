@@ -7,7 +7,7 @@ import json
 import pytest
 
 from lepton_client.exported import export_ledger, verify_export, verify_home
-from lepton_client.home import Home, save_identity, save_settings
+from lepton_client.home import Home
 from lepton_client.ledger import FileLedger, derive_run, rounds_event
 from lepton_client.records import AcceptedJob, FileRecords
 from lepton_client.spending import spending
@@ -18,7 +18,7 @@ from lepton_core.privacy.accountant import epsilon_of
 from lepton_core.privacy.events import SampledGaussian, SummedDiscreteGaussian
 from lepton_core.privacy.ledger import ADD_OR_REMOVE, UNIT_RECORD, Charge
 from tests.unit.client.owners import JOB_ID, PLAN, FakeClock, Federation
-from tests.unit.client.test_home import POLICY
+from tests.unit.client.test_home import make_home
 
 LOCAL = SampledGaussian(4.0, 0.25, 10)
 SUM = SummedDiscreteGaussian(
@@ -34,11 +34,7 @@ def federation() -> Federation:
 @pytest.fixture
 def home(tmp_path, federation) -> Home:
     """Three rounds of one job, of which two have left, and two of another that nobody knows any more."""
-    home = Home(tmp_path / "aurora")
-    home.folder.mkdir()
-    save_settings(home, "aurora")
-    save_identity(home, federation.identities[0], "aurora")
-    (home.folder / "policy.toml").write_text(POLICY.format(key=federation.key.public.hex()))
+    home = make_home(tmp_path / "aurora", federation)
     records = FileRecords(home.jobs, home.answers)
     records.accept(AcceptedJob(JOB_ID, federation.job, federation.signed, PLAN))
     records.close()
@@ -167,10 +163,7 @@ def test_spending_tells_each_jobs_part_and_composes_the_whole(home) -> None:
 
 
 def test_a_ledger_without_entries_holds_and_has_spent_nothing(tmp_path, federation) -> None:
-    home = Home(tmp_path)
-    save_settings(home, "aurora")
-    save_identity(home, federation.identities[0], "aurora")
-    (tmp_path / "policy.toml").write_text(POLICY.format(key=federation.key.public.hex()))
+    home = make_home(tmp_path, federation)
     assert verify_home(home).summary()["entries"] == 0
     assert spending(tmp_path)["populations"][0]["epsilon_spent"] == 0.0
     export_ledger(home, tmp_path / "ledger.json", FakeClock())

@@ -40,13 +40,19 @@ def federation() -> Federation:
     return Federation()
 
 
-@pytest.fixture
-def home(tmp_path, federation) -> Home:
-    home = Home(tmp_path)
+def make_home(folder, federation) -> Home:
+    """The folder of the federation's first owner, without a list."""
+    home = Home(folder)
+    folder.mkdir(exist_ok=True)
     save_settings(home, "aurora")
     save_identity(home, federation.identities[0], "aurora")
-    (tmp_path / "policy.toml").write_text(POLICY.format(key=federation.key.public.hex()))
+    (folder / "policy.toml").write_text(POLICY.format(key=federation.key.public.hex()))
     return home
+
+
+@pytest.fixture
+def home(tmp_path, federation) -> Home:
+    return make_home(tmp_path, federation)
 
 
 def write_list(home: Home, signed) -> object:

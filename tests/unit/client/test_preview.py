@@ -8,7 +8,7 @@ from dataclasses import asdict
 import pytest
 
 from lepton_admin.submission import resolve_offline
-from lepton_client.home import Home, save_identity, save_settings
+from lepton_client.home import Home
 from lepton_client.ledger import CopiedLedger, FileLedger, derive_run, promised_epsilon, round_event
 from lepton_client.pausing import pause
 from lepton_client.preview import preview
@@ -18,7 +18,7 @@ from lepton_core.identity import fingerprint
 from lepton_core.ids import JobId
 from lepton_core.privacy.ledger import ADD_OR_REMOVE, UNIT_RECORD, Charge
 from tests.unit.client.owners import PLAN, VOCABULARY, FakeClock, Federation, make_job, make_list
-from tests.unit.client.test_home import POLICY
+from tests.unit.client.test_home import make_home
 
 
 @pytest.fixture
@@ -28,11 +28,7 @@ def federation() -> Federation:
 
 @pytest.fixture
 def home(tmp_path, federation) -> Home:
-    home = Home(tmp_path / "aurora")
-    home.folder.mkdir()
-    save_settings(home, "aurora")
-    save_identity(home, federation.identities[0], "aurora")
-    (home.folder / "policy.toml").write_text(POLICY.format(key=federation.key.public.hex()))
+    home = make_home(tmp_path / "aurora", federation)
     home.membership.write_bytes(federation.signed.to_json())
     return home
 
