@@ -59,29 +59,33 @@ class Cable:
 
     async def __aexit__(self, *_: object) -> None:
         self._server.close()
-        for task in self._open:
+        for task in tuple(self._open):
             task.cancel()
         await asyncio.gather(*self._open, return_exceptions=True)
+        await asyncio.sleep(0)  # aborted transports close their sockets in the loop's next turn
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
         self._open.add(task)
-        up_reader, up_writer = await asyncio.open_connection(self._host, self._port)
-        ways = [
-            asyncio.create_task(self._carry(reader, up_writer, upward=True)),
-            asyncio.create_task(self._carry(up_reader, writer, upward=False)),
-        ]
-        with contextlib.suppress(asyncio.CancelledError):
+        ends, ways = [writer], []
+        try:
+            up_reader, up_writer = await asyncio.open_connection(self._host, self._port)
+            ends.append(up_writer)
+            ways = [
+                asyncio.create_task(self._carry(reader, up_writer, upward=True)),
+                asyncio.create_task(self._carry(up_reader, writer, upward=False)),
+            ]
             await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-        for way in ways:
-            way.cancel()
+        except (OSError, asyncio.CancelledError):
+            pass  # the server is gone, or the cable is taken away
+        finally:
+            for way in ways:
+                way.cancel()
+            for end in ends:  # whatever comes in between, no socket stays open
+                end.transport.abort()
+            self._open.discard(task)
         await asyncio.gather(*ways, return_exceptions=True)
-        for end in (writer, up_writer):
-            end.transport.abort()
-            with contextlib.suppress(OSError):
-                await end.wait_closed()
-        self._open.discard(task)
 
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, upward: bool) -> None:
         free_s = 0.0
