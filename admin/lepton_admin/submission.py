@@ -205,14 +205,9 @@ def _newest_version(label: str, link: CoordinatorLink) -> str:
 def _noise_multiplier(file: JobFile) -> float | None:
     if file.privacy.mode == "none":
         return None
-    from lepton_core.privacy.accountant import noise_multiplier_for
+    from lepton_core.privacy.plan import required_noise
 
-    wanted = noise_multiplier_for(
-        file.privacy.epsilon,
-        file.privacy.delta,
-        file.training.sampling_rate,
-        file.training.rounds * file.training.local_steps,
-    )
+    wanted = required_noise(file.privacy, file.training)
     written = file.privacy.noise_multiplier
     if written is not None and written < wanted:
         raise JobError(

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from lepton_client import peers
 from lepton_client.feedback import require_everybody
-from lepton_client.ledger import Ledger, derive_run, promised_epsilon, round_event, rounds_event
+from lepton_client.ledger import Ledger, derive_run
 from lepton_client.policy import Policy, Population, admit, most_charges
 from lepton_client.records import AcceptedJob, Records
 from lepton_core.errors import ConflictError, PeerViolation, RefusedError
@@ -18,9 +18,10 @@ from lepton_core.ids import Digest, JobId, ModelVersion, RoundNumber
 from lepton_core.job import Job
 from lepton_core.membership import SignedList
 from lepton_core.ports import Clock
-from lepton_core.privacy.ledger import ADD_OR_REMOVE, UNIT_RECORD, Charge
+from lepton_core.privacy.ledger import ADD_OR_REMOVE, Charge
 from lepton_core.secagg.client_checks import Admission
 from lepton_core.secagg.terms import Setup
+from lepton_pool.promise import promised_epsilon, round_event, rounds_event
 from lepton_pool.terms import derive_terms
 
 
@@ -171,7 +172,7 @@ class Consent:
         self._ledger.require(population.name, [rest or event], population.epsilon, population.delta)
         charge = Charge(
             population=population.name,
-            unit=UNIT_RECORD,
+            unit=job.privacy.unit,
             relation=ADD_OR_REMOVE,
             job=run,
             round=number,

@@ -17,18 +17,19 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sized
 
+import numpy as np
+
 from lepton_client.residuals import Kept, Mark, Residuals, Slot
 from lepton_core.errors import LeptonError, RefusedError
 from lepton_core.ids import JobId, MemberId, RoundNumber
 from lepton_core.job import Job
-from lepton_core.layout import Vector
 from lepton_core.ports import Randomness
 from lepton_core.ring import Words
 from lepton_core.secagg.client_events import Train
 from lepton_core.secagg.terms import Setup
 from lepton_core.session import RoundOutcome
 from lepton_pool.plain import encode_fed_back
-from lepton_pool.steps import encode_update
+from lepton_pool.steps import Learnt, encode_update
 from lepton_pool.weighting import weight_of
 
 
@@ -59,8 +60,8 @@ class Feedback:
             self._residuals.drop(job_id)
         return None
 
-    def encode(self, job: Job, setup: Setup, train: Train, update: Vector, rows: int) -> Words:
-        """A member's update from so many rows, shape (model_length,), float32, as its words, shape (terms.words,).
+    def encode(self, job: Job, setup: Setup, train: Train, update: Learnt, rows: int) -> Words:
+        """What a member learnt from so many rows, shape (model_length,), as its words, shape (terms.words,).
 
         Raises:
             CodecError: an update of another length, or with a value that is not finite.
@@ -74,7 +75,8 @@ class Feedback:
         before = self._residuals.mark(job_id, Slot.SETTLED)
         follows = before is not None and before.version + 1 == train.model_version
         residual = self._residuals.read(job_id, Slot.SETTLED).residual if follows else None
-        sent = encode_fed_back(job, update, weight_of(job, rows), self._randomness, residual=residual)
+        change = update.astype(np.float32, copy=False)
+        sent = encode_fed_back(job, change, weight_of(job, rows), self._randomness, residual=residual)
         mark = Mark(setup.round, train.model_version, train.sid)
         self._residuals.stage(job_id, Kept(mark, sent.words, sent.residual))
         return sent.words

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -20,7 +19,7 @@ from lepton_core.job import Job
 from lepton_core.ports import Clock
 from lepton_core.privacy import ledger as chain
 from lepton_core.privacy.accountant import epsilon_of
-from lepton_core.privacy.events import Event, SampledGaussian
+from lepton_core.privacy.events import Event
 from lepton_core.privacy.ledger import Charge, ChargeState, LedgerEntry, LedgerHead
 
 
@@ -192,31 +191,6 @@ def verify_entries(entries: Sequence[LedgerEntry], public: bytes) -> LedgerHead:
 def derive_run(job_id: JobId, job: Job) -> Digest:
     """Names one run of a job in the ledger, so that the same job submitted again is charged again."""
     return Digest(hashlib.sha256(b"lepton/ledger-run/v1" + job_id.encode() + b"\0" + job.digest()).hexdigest())
-
-
-def round_event(job: Job) -> Event | None:
-    """What one round of the job does to a population's records; None if the job protects nothing."""
-    if job.privacy.noise_multiplier is None or job.privacy.mode == "none":
-        return None
-    return SampledGaussian(
-        noise_multiplier=job.privacy.noise_multiplier,
-        sampling_rate=job.training.sampling_rate,
-        steps=job.training.local_steps,
-    )
-
-
-def rounds_event(job: Job, rounds: int) -> Event | None:
-    """What that many rounds of the job do, as one event; None if that is nothing."""
-    one = round_event(job)
-    if one is None or rounds < 1:
-        return None
-    return replace(one, steps=one.steps * rounds)
-
-
-def promised_epsilon(job: Job) -> float:
-    """Epsilon that the job's noise really gives over its planned rounds, at the job's delta; 0 without privacy."""
-    event = rounds_event(job, job.training.rounds)
-    return 0.0 if event is None else epsilon_of([event], job.privacy.delta)
 
 
 def _key(charge: Charge) -> tuple[str, str, int]:

@@ -45,7 +45,6 @@ from lepton_core.errors import AbortedError, LeptonError
 from lepton_core.identity import IdentityKey
 from lepton_core.ids import Digest, JobId, RoundNumber, digest_of
 from lepton_core.job import Job, parse_job
-from lepton_core.layout import Vector
 from lepton_core.membership import SignedList
 from lepton_core.ports import Clock, Randomness
 from lepton_core.secagg import client_events as secagg
@@ -68,6 +67,7 @@ from lepton_core.session import (
     ServerCommand,
     Welcome,
 )
+from lepton_pool.steps import Learnt
 from lepton_pool.terms import derive_ring_plan
 
 #: A round has five steps; one that nothing moves for longer than all of them is over, told or not.
@@ -165,8 +165,8 @@ class Participant:
         answer = (SendReport(MatchAnswer(job_id, None)),) if waiting.request is not None else ()
         return (*answer, *(self._invited(waiting.invite) if waiting.invite is not None else ()))
 
-    def trained(self, job_id: JobId, number: RoundNumber, update: Vector, rows: int) -> Effects:
-        """Training on so many rows is done; `update` is the change of the flat model, shape (length,), float32."""
+    def trained(self, job_id: JobId, number: RoundNumber, update: Learnt, rows: int) -> Effects:
+        """Training on so many rows is done; `update` is what it gave, shape (length,)."""
         current = self._current(job_id, number)
         if current is None or current.train is None or not isinstance(current.phase, Training):
             return ()
@@ -365,7 +365,7 @@ class Participant:
             model_digest=current.model,
             ring_plan=derive_ring_plan(accepted.job),
             codec_seed=train.codec_seed,
-            expected_batch=population.declared_rows * accepted.job.training.sampling_rate,
+            expected_batch=population.declared_rows * accepted.job.training.record_rate,
             shuffle=accepted.shuffle_of(train.model_version, self._identity.member),
         )
         return (asked,)

@@ -30,16 +30,16 @@ import math
 import tomllib
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from lepton_core.errors import InputError, PolicyRefusal, SettingsError
 from lepton_core.ids import require_digest
 from lepton_core.job import Job
+from lepton_core.privacy.rules import PrivacyMode
 from lepton_core.settings import Settings, parse_settings
 
-PrivacyMode = Literal["record-local", "none"]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 
 #: A prefix must name at least a scheme and a host, so that `*` and `https://*` do not admit everything.
@@ -117,6 +117,8 @@ class AllowedJobs(Settings):
     max_rounds: int = Field(default=1_000, ge=1)
     #: Share of a job's rounds that may be charged beyond those planned, because rounds were aborted after training.
     max_unreleased_fraction: float = Field(default=0.05, ge=0.0, le=1.0)
+    #: Colluding members that distributed noise must withstand, at least; beyond them the job's epsilon is larger.
+    colluders: int = Field(default=0, ge=0, le=100_000)
     #: Permission for jobs without privacy (mode `none`); the population's modes must name it as well.
     allow_unprotected: bool = False
     #: Permission for jobs without secure aggregation, whose coordinator sees this owner's updates one by one.
@@ -255,6 +257,9 @@ def _require_privacy(allowed: AllowedJobs, population: Population, job: Job) -> 
         )
     if asked.mode == "none":
         return
+    if asked.distributed and asked.colluders < allowed.colluders:
+        floor = f"at least {allowed.colluders}"
+        raise _refusal("COLLUDERS", "jobs.colluders", "noise for too few colluders", floor, str(asked.colluders))
     if asked.epsilon > population.epsilon:
         ceiling = f"at most {population.epsilon:g}"
         raise _refusal("EPSILON", f"{key}.epsilon", "too large an epsilon", ceiling, f"{asked.epsilon:g}")

@@ -13,7 +13,7 @@ from pathlib import Path
 from lepton_client.consent import Consent
 from lepton_client.exported import verify_home
 from lepton_client.home import Home, load_home_policy, load_identity, load_settings
-from lepton_client.ledger import CopiedLedger, promised_epsilon, rounds_event
+from lepton_client.ledger import CopiedLedger
 from lepton_client.membership import load_accepted
 from lepton_client.pausing import paused
 from lepton_client.policy import Policy
@@ -27,6 +27,7 @@ from lepton_core.ports import Clock
 from lepton_core.privacy.accountant import epsilon_of
 from lepton_core.privacy.ledger import LedgerEntry, spent_events
 from lepton_pool.models import architecture_of, model_layout
+from lepton_pool.promise import promised_epsilon, rounds_event
 from lepton_pool.terms import expected_encoding
 from lepton_protos.channel import load_endpoint
 

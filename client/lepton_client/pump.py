@@ -27,8 +27,10 @@ from lepton_core.errors import AbortedError, FaultError, LeptonError
 from lepton_core.ids import Digest, JobId, RoundNumber
 from lepton_core.job import Job
 from lepton_core.layout import Vector
+from lepton_core.privacy.rules import RECORD_MODES
 from lepton_core.session import JobClosed, MatchAnswer, RoundClosed, RoundRefusal, ServerCommand
 from lepton_pool.models import BUILT_IN, architecture_of, initial_vector
+from lepton_pool.steps import Learnt
 
 #: How often the participant looks for rounds that the coordinator has forgotten, in seconds.
 _TICK_S = 5.0
@@ -200,11 +202,11 @@ class Pump:
         else:
             await self._step(lambda: self._participant.trained(effect.job_id, effect.round, update, rows))
 
-    async def _update(self, effect: Train, deadline_s: float) -> tuple[Vector, int]:
+    async def _update(self, effect: Train, deadline_s: float) -> tuple[Learnt, int]:
         job = effect.job
         model = await self._models.model(effect, deadline_s=deadline_s)
         kept = None
-        if job.privacy.mode != "none":
+        if job.privacy.mode in RECORD_MODES:
             kept = await compute(len(model), kept_indices, effect.ring_plan, effect.codec_seed)
         async with self._training:
             prepared = self._prepared.get(effect.job_id)
@@ -214,8 +216,11 @@ class Pump:
                 self._loaded = None
                 await self._trainer.load(prepared.features, prepared.target)
                 self._loaded = effect.job_id
-            update = await self._trainer.train(job, model, kept, effect.expected_batch, effect.shuffle)
-            return update, len(prepared.target)
+            if job.privacy.mode == "record-distributed":
+                learnt: Learnt = await self._trainer.clipped_sum(job, model, kept)
+            else:
+                learnt = await self._trainer.train(job, model, kept, effect.expected_batch, effect.shuffle)
+            return learnt, len(prepared.target)
 
     async def _first_weights(self, job: Job) -> Vector:
         if job.model.kind in BUILT_IN:

@@ -19,13 +19,11 @@ from lepton_core.aggregation import Aggregation, AggregationFile, AggregationKey
 from lepton_core.canonical import canonical_json
 from lepton_core.errors import JobError
 from lepton_core.ids import DIGEST_PATTERN, NAME_PATTERN, Digest
+from lepton_core.privacy.rules import Privacy, require_provable
 from lepton_core.settings import Fraction, Positive, Settings, parse_settings
 
 #: Version of the canonical form; a daemon refuses a job of a version it does not know.
 JOB_FORMAT: Literal[1] = 1
-
-#: Far inside what float32 holds exactly, so that no job can push clipping or noise into rounding that nobody counts.
-Scale = Annotated[float, Field(ge=1e-6, le=1e6)]
 
 
 class Feature(Settings):
@@ -158,8 +156,9 @@ class Training(Settings):
     """The recipe every member follows in each round."""
 
     rounds: int = Field(default=20, ge=1, le=100_000)
-    #: How records come into batches: drawn anew for each step, or all of them, epoch by epoch (mode `none` only).
-    batching: Literal["poisson", "epochs"] = "poisson"
+    #: How records come into batches: drawn anew for each step; all of them, epoch by epoch (modes `none` and
+    #: `client-distributed`); or all of them in one sum a round (mode `record-distributed`, where it is the default).
+    batching: Literal["poisson", "epochs", "all"] = "poisson"
     #: With `poisson`: SGD steps a member takes in a round.
     local_steps: int = Field(default=5, ge=1, le=10_000)
     #: With `poisson`: rate q; each record is in a step's batch with this probability. Public.
@@ -170,8 +169,15 @@ class Training(Settings):
     batch_size: int = Field(default=32, ge=1, le=2**31 - 1)
     #: With `epochs`: public seed of the order of records, so that a run can be compared; None draws it in secret.
     shuffle_seed: int | None = Field(default=None, ge=0, lt=2**53)
+    #: In mode `record-distributed`: about how many records a member has. Public; every member's sum is divided by it.
+    expected_rows: int | None = Field(default=None, ge=1, le=2**31 - 1)
     learning_rate: Positive = 0.5
     server: ServerOptimizer = ServerOptimizer()
+
+    @property
+    def record_rate(self) -> float:
+        """Chance of a record to be in a step's batch: `sampling_rate`, or 1 where all of them are."""
+        return self.sampling_rate if self.batching == "poisson" else 1.0
 
     def shuffle_of(self, version: int, member: int) -> int | None:
         """The seed of a member's order in the round on this model version; None if it is drawn in secret.
@@ -182,8 +188,7 @@ class Training(Settings):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        foreign = _POISSON_KEYS if self.batching == "epochs" else _EPOCH_KEYS
-        for key in foreign:
+        for key in _FOREIGN_KEYS[self.batching]:
             if getattr(self, key) != type(self).model_fields[key].default:
                 raise ValueError(f"{key} has no meaning with batching = {self.batching!r}; leave it out")
         return self
@@ -191,21 +196,7 @@ class Training(Settings):
 
 _POISSON_KEYS = ("local_steps", "sampling_rate")
 _EPOCH_KEYS = ("local_epochs", "batch_size", "shuffle_seed")
-
-
-class Privacy(Settings):
-    """What is promised, and the noise that keeps it."""
-
-    #: `none` needs the explicit permission of every owner's policy.
-    mode: Literal["record-local", "none"] = "record-local"
-    #: Upper bound on epsilon for the whole job, per record, add-or-remove neighbours.
-    epsilon: Positive = 8.0
-    delta: float = Field(default=1e-3, gt=0.0, lt=1.0)
-    unit: Literal["record"] = "record"
-    #: L2 norm each record's gradient is clipped to.
-    clip_norm: Scale = 1.0
-    #: Standard deviation of the noise over `clip_norm`; derived at submission, checked by every owner.
-    noise_multiplier: float | None = Field(default=None, ge=0.0)
+_FOREIGN_KEYS = {"poisson": _EPOCH_KEYS, "epochs": _POISSON_KEYS, "all": _POISSON_KEYS + _EPOCH_KEYS}
 
 
 class Evaluation(Settings):
@@ -236,20 +227,7 @@ class _JobBase(Settings):
 
     @model_validator(mode="after")
     def _check_recipe(self) -> Self:
-        if self.privacy.mode != "none" and self.training.batching != "poisson":
-            raise ValueError(
-                "training.batching: a private job draws its batches by poisson, which its epsilon is counted for; "
-                f"leave batching = {self.training.batching!r} out"
-            )
-        if self.privacy.mode != "none" and self.aggregation.weighting != "equal":
-            # The noise and the accountant's word are for updates that count alike.
-            raise ValueError("aggregation.weighting: in a private job all members count alike; leave it out")
-        if self.privacy.mode != "none" and self.aggregation.feeds_back:
-            # What is fed back depends on records of earlier updates, beyond any one update's noise.
-            raise ValueError(
-                f"aggregation.codec: {self.aggregation.codec} feeds back what earlier updates held, which no epsilon "
-                f"counts; expected privacy.mode = 'none', got {self.privacy.mode!r}; take codec = 'eden' in its place"
-            )
+        require_provable(self.privacy, self.training, self.aggregation)
         return self
 
 
@@ -259,6 +237,26 @@ class JobFile(_JobBase):
     aggregation: AggregationFile = AggregationFile()
     model: ModelFile = ModelFile()
     evaluation: EvaluationFile | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _follow_mode(cls, document: object) -> object:
+        """What a distributed mode leaves no choice about is filled in where the author has left it out."""
+        if not isinstance(document, dict):
+            return document
+        privacy, training = document.get("privacy"), document.get("training", {})
+        if not isinstance(privacy, dict):
+            return document
+        mode = privacy.get("mode")
+        if mode == "client-distributed":
+            return {**document, "privacy": {"unit": "member", **privacy}}
+        if (
+            mode == "record-distributed"
+            and isinstance(training, dict)
+            and not {*_POISSON_KEYS, "batching"} & {*training}
+        ):
+            return {**document, "training": {"batching": "all", **training}}
+        return document
 
     def document(self) -> dict[str, Any]:
         """The keys that a resolved job has as well; what is derived or becomes a digest is left out."""

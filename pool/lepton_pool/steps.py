@@ -4,10 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
-from lepton_compression.update import decode_and_test, decode_sum, derive_dither, encode_with_report
+from lepton_compression.update import (
+    SEED_BYTES,
+    SecretKeystream,
+    decode_and_test,
+    decode_noised,
+    decode_sum,
+    derive_dither,
+    encode_noised,
+    encode_with_report,
+)
 from lepton_core.errors import CodecError
 from lepton_core.ids import MemberId
 from lepton_core.job import Job
@@ -18,21 +29,30 @@ from lepton_core.ring import Words, pack, require_range, unpack
 from lepton_core.secagg.terms import LaneGroup
 from lepton_pool.measured import MEASURED_LANES, Measured, is_measured, measured_lanes, measured_of
 from lepton_pool.plain import encode_plain
-from lepton_pool.terms import derive_ring_plan, lane_groups
+from lepton_pool.terms import derive_noise_plan, derive_ring_plan, lane_groups
 from lepton_pool.weighting import FULL_WEIGHT, WEIGHT_LANES, is_weighted, require_weight_sum, weight_of
+
+#: What training gives: an update, float32; in mode `record-distributed` the sum of the clipped gradients, float64.
+Learnt: TypeAlias = Vector | npt.NDArray[np.float64]
 
 
 def encode_update(
-    job: Job, update: Vector, rows: int, *, member: MemberId, codec_seed: bytes, randomness: Randomness
+    job: Job, update: Learnt, rows: int, *, member: MemberId, codec_seed: bytes, randomness: Randomness
 ) -> Words:
     """A member's update, shape (model_length,), as packed words without masks, shape (terms.words,), uint64.
 
+    With distributed noise the member's share is in them, drawn anew at each call: its charge is due before.
     `rows` is how many rows it was learnt from; it counts only in a job whose members weigh by their rows.
 
     Raises:
         CodecError: an update of another length, or with a value that is not finite.
     """
-    weight = weight_of(job, rows)
+    if job.privacy.distributed:
+        rounding, noise = (SecretKeystream(randomness.token(SEED_BYTES)) for _ in range(2))
+        return encode_noised(
+            update.astype(np.float64, copy=False), derive_noise_plan(job), codec_seed, rounding=rounding, noise=noise
+        )
+    weight, update = weight_of(job, rows), update.astype(np.float32, copy=False)
     if not job.aggregation.secure:
         return encode_plain(job, update, weight, randomness)
     plan = derive_ring_plan(job)
@@ -68,9 +88,12 @@ def decode_mean(
         CodecError: words that no sum of so many members gives, or members without any weight.
         FaultError: the self-test, if asked for, shows that this machine computes wrongly.
     """
-    plan = derive_ring_plan(job)
     if not members:
         raise CodecError("a sum over nobody", expected="at least 1 member", got="0")
+    if job.privacy.distributed:
+        mean, residual = decode_noised(words, len(members), derive_noise_plan(job), codec_seed, self_test=self_test)
+        return Decoded(_step_of(job, mean), None, residual)
+    plan = derive_ring_plan(job)
     parts = iter(_unpacked(words, lane_groups(job)))
     lanes, shares, measured = next(parts), None, None
     if is_weighted(job):
@@ -83,6 +106,18 @@ def decode_mean(
     else:
         mean, residual = decode_sum(lanes, len(members), plan, codec_seed, dithers=dithers, weights=shares), 0.0
     return Decoded(mean, measured, residual)
+
+
+def _step_of(job: Job, mean: Vector) -> Vector:
+    """The update that a decoded mean stands for, shape (model_length,): where it is of gradients, a step against them.
+
+    Computed so that everybody gets the same bits.
+    """
+    recipe = job.training
+    if job.privacy.mode != "record-distributed" or recipe.expected_rows is None:
+        return mean
+    step = recipe.learning_rate / (recipe.expected_rows * recipe.record_rate)
+    return (mean.astype(np.float64) * -step).astype(np.float32)
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from lepton_compression.update import CODEC_VERSION, RingPlan, derive_plan
+from lepton_compression.update import CODEC_VERSION, Noise, NoisedPlan, RingPlan, derive_noised_plan, derive_plan
+from lepton_core.errors import JobError
 from lepton_core.job import Job
 from lepton_core.secagg.terms import LARGEST_COHORT, LEAST_SECURITY_BITS, LaneGroup, Terms
 from lepton_core.views import EncodingView
@@ -18,19 +19,20 @@ from lepton_pool.weighting import WEIGHT_LANES, is_weighted
 ASSUMED_DROPOUT = 0.1
 #: sigma: statistical security of graph and threshold.
 SECURITY_BITS = LEAST_SECURITY_BITS
-_DITHERED_MODES = ("none", "record-local")
 #: Jobs and lists are immutable, and each side asks for the same terms several times a round.
 _MOST_REMEMBERED = 256
 
 
 @lru_cache(maxsize=_MOST_REMEMBERED)
 def derive_ring_plan(job: Job) -> RingPlan:
-    """How updates of this job are encoded.
+    """How updates of this job are encoded; with distributed noise, without the noise.
 
     Raises:
         CodecError: the job's numbers allow no encoding.
         JobError: the model cannot be built from so many features.
     """
+    if job.privacy.distributed:
+        return derive_noise_plan(job).ring
     layout = model_layout(architecture_of(job))
     return derive_plan(
         model_length=layout.length,
@@ -38,8 +40,33 @@ def derive_ring_plan(job: Job) -> RingPlan:
         profile=job.aggregation.profile,
         update_norm=job.aggregation.update_norm,
         members_max=most_members(job),
-        # Wherever rounding is no part of what keeps the promise: what is rounded is noised already, or not private.
-        dithered=job.privacy.mode in _DITHERED_MODES,
+        # Rounding is no part of what keeps the promise: what is rounded is noised already, or not private.
+        dithered=True,
+        shapes=[place.shape for place in layout.places] if job.aggregation.mask == "rows" else (),
+    )
+
+
+@lru_cache(maxsize=_MOST_REMEMBERED)
+def derive_noise_plan(job: Job) -> NoisedPlan:
+    """How members of a job with distributed noise encode, and the noise each of them adds.
+
+    Raises:
+        CodecError: no lane is wide enough for the job's noise.
+        JobError: the model cannot be built, or the job's noise is not distributed.
+    """
+    privacy, recipe = job.privacy, job.training
+    if not privacy.distributed or privacy.noise_multiplier is None:
+        raise JobError("a job without distributed noise", where="privacy.mode", got=privacy.mode)
+    layout = model_layout(architecture_of(job))
+    whole = privacy.mode == "client-distributed"
+    bound = 1.0 if whole else float(recipe.expected_rows or 1)
+    return derive_noised_plan(
+        model_length=layout.length,
+        kept_fraction=job.aggregation.kept_fraction,
+        unit_norm=privacy.clip_norm,
+        largest_norm=privacy.clip_norm * bound,
+        members_max=most_members(job),
+        noise=Noise(privacy.noise_multiplier, job.aggregation.min_cohort, privacy.colluders),
         shapes=[place.shape for place in layout.places] if job.aggregation.mask == "rows" else (),
     )
 
@@ -91,6 +118,10 @@ def expected_encoding(job: Job) -> EncodingView:
         return EncodingView(codec=plain_version(job), bits_per_parameter=bits)
     plan = derive_ring_plan(job)
     mask = "" if plan.kept_length == length else f", {plan.kept_length / length:.1%} of {job.aggregation.mask}"
+    if job.privacy.distributed:
+        return EncodingView(
+            codec=f"{CODEC_VERSION} {plan.lane_bits}-bit integers with noise{mask}", bits_per_parameter=bits
+        )
     return EncodingView(
         codec=f"{CODEC_VERSION} {plan.profile}{mask}",
         bits_per_parameter=bits,

@@ -9,7 +9,8 @@ One step (Abadi et al. 2016, algorithm 1, with a public denominator):
 6. is divided by the public expected batch size B, never by the number drawn, and
 7. subtracted from the weights at the learning rate.
 
-The privacy of `local_steps` such steps is `SampledGaussian(sigma, q, local_steps)`.
+The privacy of `local_steps` such steps is `SampledGaussian(sigma, q, local_steps)`. Where the noise is distributed,
+steps 1 to 4 are all (`clipped_sum`), over all rows or a sample, and the member adds its share when it encodes the sum.
 Nothing but the weights comes out: no loss, no count.
 """
 
@@ -88,6 +89,24 @@ class PrivateModule:
                 weights, total, kept if mask is not None else None, noise, recipe.learning_rate / expected_batch
             )
         return weights.copy()
+
+    def clipped_sum(
+        self, model: Vector, kept: npt.NDArray[np.int64] | None, rows: Rows, *, sampling_rate: float
+    ) -> npt.NDArray[np.float64]:
+        """The sum of the rows' clipped gradients at these weights, (length,), float64; 0 on coordinates not kept.
+
+        Each row is in it with that probability, by secret bits; at 1 all are. One row moves it by at most the job's
+        `clip_norm`. There is no noise in it: nothing of it may leave before it has been noised.
+
+        Raises:
+            InputError: rows that do not fit the job.
+        """
+        rows.require_fit(self._architecture.features, self._job.task.target.class_count)
+        mask = None if kept is None or len(kept) == self.length else _mask_of(kept, self.length)
+        self._sums.flat.numpy()[:] = model
+        drawn = self._stream.chosen(len(rows.target), sampling_rate)
+        total = self._clipped_sum(rows, drawn, mask, clip_norm=self._job.privacy.clip_norm)
+        return total.copy() if mask is None else np.where(mask.numpy(), total, 0.0)
 
     def _clipped_sum(
         self, rows: Rows, drawn: npt.NDArray[np.int64], mask: torch.Tensor | None, *, clip_norm: float

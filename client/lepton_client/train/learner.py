@@ -39,14 +39,31 @@ class Learner(Protocol):
         ...
 
 
+class SummingLearner(Protocol):
+    """A job's model, ready for rounds of one clipped sum each."""
+
+    @property
+    def length(self) -> int:
+        """Values of the flat model."""
+        ...
+
+    def clipped_sum(self, model: Vector, kept: Indices | None, rows: Rows, *, sampling_rate: float) -> Doubles:
+        """The sum of the rows' clipped gradients, shape (length,), float64; 0 on coordinates not kept.
+
+        Raises:
+            InputError: rows that do not fit the job.
+        """
+        ...
+
+
 def build_learner(job: Job) -> Learner:
-    """What trains this job: private steps, or plain torch where the job has no privacy.
+    """What trains this job: private steps, or plain torch where what it learns is not private by itself.
 
     Raises:
         JobError, NotFoundError: the model cannot be built.
         RefusedError: running statistics, or in a private job a layer without a rule for per-sample gradients.
     """
-    if job.privacy.mode == "none":
+    if job.privacy.mode in ("none", "client-distributed"):
         from lepton_client.train.plain import PlainModule
 
         return PlainModule(job)
@@ -73,16 +90,51 @@ def train_round(
         InputError: a model vector, rows or indices that do not fit.
         FaultError: the weights ran to infinity.
     """
-    require_finite(model, "model")
-    if model.shape != (learner.length,) or model.dtype != np.float32:
-        raise InputError("weights that do not fit the model", expected=f"({learner.length},)", got=f"{model.shape}")
+    _require_model(model, kept, learner.length)
     if not (math.isfinite(expected_batch) and expected_batch > 0):
         raise InputError("not a batch size", where="expected_batch", expected="above 0", got=repr(expected_batch))
-    if kept is not None:
-        _require_indices(kept, learner.length)
     end = learner.train(model, kept, rows, expected_batch=expected_batch, shuffle=shuffle)
     with np.errstate(over="ignore", invalid="ignore"):  # told below, once
         update: Vector = (end - model).astype(np.float32)
+    _require_learnt(update)
+    return update
+
+
+def build_summing_learner(job: Job) -> SummingLearner:
+    """What sums this job's clipped gradients, in mode `record-distributed`.
+
+    Raises:
+        JobError, NotFoundError, RefusedError: as `build_learner`.
+    """
+    from lepton_client.train.dpsgd import PrivateModule
+
+    return PrivateModule(job)
+
+
+def sum_round(
+    learner: SummingLearner, model: Vector, kept: Indices | None, rows: Rows, *, sampling_rate: float
+) -> Doubles:
+    """The sum of clipped gradients that a member noises and sends, shape (length,), float64.
+
+    Raises:
+        InputError: a model vector, rows or indices that do not fit.
+        FaultError: a gradient that is not finite.
+    """
+    _require_model(model, kept, learner.length)
+    total = learner.clipped_sum(model, kept, rows, sampling_rate=sampling_rate)
+    _require_learnt(total)
+    return total
+
+
+def _require_model(model: Vector, kept: Indices | None, length: int) -> None:
+    require_finite(model, "model")
+    if model.shape != (length,) or model.dtype != np.float32:
+        raise InputError("weights that do not fit the model", expected=f"({length},)", got=f"{model.shape}")
+    if kept is not None:
+        _require_indices(kept, length)
+
+
+def _require_learnt(update: Vector | Doubles) -> None:
     if not bool(np.isfinite(update).all()):
         raise FaultError(
             "local training diverged",
@@ -91,7 +143,6 @@ def train_round(
             hint="lower training.learning_rate",
             reason="DIVERGED",
         )
-    return update
 
 
 def _require_indices(kept: Indices, length: int) -> None:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from lepton_client.train.worker import FIRST_WEIGHTS, LOAD, TRAIN, TRAIN_ALONE
+from lepton_client.train.worker import FIRST_WEIGHTS, LOAD, SUM, TRAIN, TRAIN_ALONE
 from lepton_core.errors import ConflictError
 from lepton_core.job import Job
 from lepton_core.layout import Vector
-from lepton_pool.frames import bytes_array
+from lepton_pool.frames import Array, Frame, bytes_array
 from lepton_pool.process import WorkerProcess
 
 Floats = npt.NDArray[np.float32]
+Doubles = npt.NDArray[np.float64]
 
 _MODULE = "lepton_client.train.worker"
 #: Long enough for a slow machine to import torch and for a large model's round; jobs' own deadlines are shorter.
@@ -81,20 +84,35 @@ class Trainer:
             InputError: a model vector or indices that do not fit.
             FaultError: training diverged, or the worker died or was late; the next call starts another.
         """
+        values = {"expected_batch": expected_batch, "shuffle": shuffle}
+        answer = await self._on_rows(TRAIN, job, model, kept, values)
+        return answer.array("update", np.float32)
+
+    async def clipped_sum(self, job: Job, model: Vector, kept: npt.NDArray[np.int64] | None) -> Doubles:
+        """The sum of the rows' clipped gradients, shape (length,), float64, 0 on coordinates not in `kept` (None: all).
+
+        There is no noise in it: it is to be noised and masked before any of it leaves.
+
+        Raises:
+            ConflictError, JobError, RefusedError, NotFoundError, InputError, FaultError: as `train`.
+        """
+        answer = await self._on_rows(SUM, job, model, kept, {})
+        return answer.array("sum", np.float64)
+
+    async def _on_rows(
+        self, kind: str, job: Job, model: Vector, kept: npt.NDArray[np.int64] | None, values: Mapping[str, Any]
+    ) -> Frame:
+        """What the worker answers, with the rows loaded."""
         async with self._turn:
             if self._rows is None:
                 raise ConflictError("there are no rows to train on", where="trainer", hint="load them first")
             await self._worker.start()
             if self._loaded_into != self._worker.generation:
                 await self._load()
-            arrays = {"job": bytes_array(job.canonical()), "model": model}
-            if kept is not None and len(kept) < len(
-                model
-            ):  # all of them are twice as many bytes as the model, and go without saying
-                arrays["kept"] = kept
-            values = {"expected_batch": expected_batch, "shuffle": shuffle}
-            answer = await self._worker.call(TRAIN, values, arrays, deadline_s=self._deadline_s)
-            return answer.array("update", np.float32)
+            arrays: dict[str, Array] = {"job": bytes_array(job.canonical()), "model": model}
+            if kept is not None and len(kept) < len(model):
+                arrays["kept"] = kept  # all of them are twice as many bytes as the model, and go without saying
+            return await self._worker.call(kind, values, arrays, deadline_s=self._deadline_s)
 
     async def first_weights(self, job: Job) -> Vector:
         """The job's first weights from its public seed, shape (length,), float32, where torch is needed to make them.

@@ -4,6 +4,7 @@
 |---|---|---|
 | `load` | features (rows, d), target (rows,) | nothing |
 | `train` | job (canonical bytes), model (length,), kept indices or none for all, expected_batch, shuffle | update |
+| `sum` | job (canonical bytes), model (length,), kept indices or none for all | sum of clipped gradients |
 | `train-alone` | job, features, target | model (length,) |
 | `first-weights` | job | model (length,), from its public seed |
 
@@ -17,6 +18,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from lepton_core.errors import ConflictError, InputError
 from lepton_core.job import Job, parse_job
@@ -25,11 +27,13 @@ from lepton_pool.frames import Frame
 from lepton_pool.memory import cap_memory
 
 if TYPE_CHECKING:
-    from lepton_client.train.learner import Learner
+    from lepton_client.train.learner import Learner, SummingLearner
     from lepton_client.train.rows import Rows
+    from lepton_core.layout import Vector
 
 LOAD = "load"
 TRAIN = "train"
+SUM = "sum"
 TRAIN_ALONE = "train-alone"
 FIRST_WEIGHTS = "first-weights"
 
@@ -43,12 +47,17 @@ class TrainingWorker:
         #: Belongs to `_job`; rebuilt when it changes.
         self._learner: Learner | None = None
         self._job: bytes = b""
+        #: The same, of the last job whose rounds are sums.
+        self._summing: SummingLearner | None = None
+        self._summed_job: bytes = b""
+        self._rate = 1.0
 
     def handlers(self) -> Mapping[str, Handler]:
         """What the worker can do, by name."""
         return {
             LOAD: self._load,
             TRAIN: self._train,
+            SUM: self._sum,
             TRAIN_ALONE: self._train_alone,
             FIRST_WEIGHTS: self._first_weights,
         }
@@ -70,12 +79,27 @@ class TrainingWorker:
             raise InputError("a request without a batch size", where="expected_batch", expected="a number")
         if not isinstance(shuffle, int | None):
             raise InputError("a request with an order that is none", where="shuffle", expected="a number or nothing")
-        model = request.array("model", np.float32)
-        kept = request.array("kept", np.int64) if "kept" in request.arrays else None
+        model, kept = _weights_of(request)
         update = train_round(
             self._learner, model, kept, self._rows, expected_batch=float(expected_batch), shuffle=shuffle
         )
         return Frame({}, {"update": update})
+
+    def _sum(self, request: Frame) -> Frame:
+        from lepton_client.train.learner import build_summing_learner, sum_round
+
+        if self._rows is None:
+            raise ConflictError("there are no rows to train on", where="worker", hint="load them first")
+        canonical = request.array("job", np.uint8).tobytes()
+        if self._summing is None or self._summed_job != canonical:
+            job = parse_job(canonical)
+            self._summing, self._summed_job, self._rate = (
+                build_summing_learner(job),
+                canonical,
+                job.training.record_rate,
+            )
+        model, kept = _weights_of(request)
+        return Frame({}, {"sum": sum_round(self._summing, model, kept, self._rows, sampling_rate=self._rate)})
 
     def _train_alone(self, request: Frame) -> Frame:
         from lepton_client.train.alone import train_alone
@@ -87,6 +111,12 @@ class TrainingWorker:
         from lepton_pool.models import architecture_of, initial_vector
 
         return Frame({}, {"model": initial_vector(architecture_of(_job_of(request)))})
+
+
+def _weights_of(request: Frame) -> tuple[Vector, npt.NDArray[np.int64] | None]:
+    """The model, and the kept indices if not all are."""
+    kept = request.array("kept", np.int64) if "kept" in request.arrays else None
+    return request.array("model", np.float32), kept
 
 
 def _rows_of(request: Frame) -> Rows:

@@ -182,13 +182,25 @@ def _decode(
             expected=str(members if plan.dithered else 0),
             got=str(len(dithers)),
         )
-    offsets = [dither_offset(dither) for dither in dithers]
     if _is_nothing(total, members, plan):
         return np.zeros(plan.model_length, dtype=np.float32), 0.0
+    return decode_lanes(total, members, plan, seed, dithers=dithers, weights=weights, test=test)
 
+
+def decode_lanes(
+    total: Lanes,
+    members: int,
+    plan: RingPlan,
+    seed: bytes,
+    *,
+    dithers: Sequence[bytes] = (),
+    weights: float | None = None,
+    test: bool = False,
+) -> tuple[Vector, float]:
+    """Steps 2 to 4 on a total that was checked, as `decode_and_test`; 2 * total - members * L within 2^33 is exact."""
     # 2. and 3. Whole steps, and their exact rotation back.
     words = dither_words(seed, plan.padded_length) if plan.dithered else None
-    steps = dequantize_sum(total, members, plan, words, offsets)
+    steps = dequantize_sum(total, members, plan, words, [dither_offset(dither) for dither in dithers])
     rotation = Rotation(seed, plan.padded_length)
     back = rotation.inverse(steps)
     residual = _require_inverse(rotation.forward(back), steps) if test else 0.0

@@ -77,7 +77,8 @@ class RingPlan:
     scale: float
     #: Most members of a sum.
     members_max: int
-    profile: Profile
+    #: `noised`: lanes and levels follow from integer noise (`noised`).
+    profile: Profile | Literal["noised"]
     #: True if rounding is subtractively dithered: half the error, not to be used where rounding is a privacy mechanism.
     dithered: bool
     #: Whole rows are kept, so many of each tensor in the layout's order; empty: single coordinates are.
@@ -145,8 +146,7 @@ def derive_plan(
     Raises:
         CodecError: a number out of its range, or so many members that a lane leaves them less than two levels.
     """
-    _require(1 <= model_length <= LONGEST_VECTOR, "model_length", f"1 to {LONGEST_VECTOR}", model_length)
-    _require(0.0 < kept_fraction <= 1.0, "kept_fraction", "above 0, at most 1", kept_fraction)
+    lengths = derive_lengths(model_length, kept_fraction, shapes)
     _require(profile in _LANE_BITS, "profile", ", ".join(_LANE_BITS), profile)
     _require(1e-20 <= update_norm <= 1e20, "update_norm", "1e-20 to 1e20", update_norm)
     _require(members_max >= 1, "members_max", "at least 1", members_max)
@@ -163,34 +163,52 @@ def derive_plan(
     value_bits = (max_value + 1).bit_length() - 1
     if max_value > 1:
         max_value -= max_value % 2  # zero lies on a level, so a member that learnt nothing adds exactly nothing
-    row_groups = _row_groups(shapes, kept_fraction) if kept_fraction < 1.0 else ()
+    kept_norm = update_norm * math.sqrt(lengths.kept / model_length)
+    return RingPlan(
+        model_length=model_length,
+        kept_fraction=kept_fraction,
+        kept_length=lengths.kept,
+        padded_length=lengths.padded,
+        value_bits=value_bits,
+        max_value=max_value,
+        lane_bits=lane_bits,
+        update_norm=update_norm,
+        kept_norm=kept_norm,
+        scale=kept_norm * min(1.0, _range_sigmas(value_bits) / math.sqrt(lengths.padded)),
+        members_max=members_max,
+        profile=profile,
+        dithered=dithered,
+        row_groups=lengths.row_groups,
+    )
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """How many coordinates of a model are sent."""
+
+    kept: int
+    #: `kept` filled up with zeros to a multiple of 16.
+    padded: int
+    row_groups: tuple[RowGroup, ...]
+
+
+def derive_lengths(model_length: int, kept_fraction: float, shapes: Sequence[tuple[int, ...]]) -> Lengths:
+    """The coordinates that `derive_plan` says are kept.
+
+    Raises:
+        CodecError: a number out of its range, or shapes of another model.
+    """
+    _require(1 <= model_length <= LONGEST_VECTOR, "model_length", f"1 to {LONGEST_VECTOR}", model_length)
+    _require(0.0 < kept_fraction <= 1.0, "kept_fraction", "above 0, at most 1", kept_fraction)
     _require(
         not shapes or sum(math.prod(shape) for shape in shapes) == model_length,
         "shapes",
         f"{model_length} values in all",
         shapes,
     )
-    kept_length = sum(group.kept_rows * group.row_length for group in row_groups) or _kept_length(
-        model_length, kept_fraction
-    )
-    padded_length = -(-kept_length // SMALLEST_BLOCK) * SMALLEST_BLOCK
-    kept_norm = update_norm * math.sqrt(kept_length / model_length)
-    return RingPlan(
-        model_length=model_length,
-        kept_fraction=kept_fraction,
-        kept_length=kept_length,
-        padded_length=padded_length,
-        value_bits=value_bits,
-        max_value=max_value,
-        lane_bits=lane_bits,
-        update_norm=update_norm,
-        kept_norm=kept_norm,
-        scale=kept_norm * min(1.0, _range_sigmas(value_bits) / math.sqrt(padded_length)),
-        members_max=members_max,
-        profile=profile,
-        dithered=dithered,
-        row_groups=row_groups,
-    )
+    row_groups = _row_groups(shapes, kept_fraction) if kept_fraction < 1.0 else ()
+    kept = sum(group.kept_rows * group.row_length for group in row_groups) or _kept_length(model_length, kept_fraction)
+    return Lengths(kept, -(-kept // SMALLEST_BLOCK) * SMALLEST_BLOCK, row_groups)
 
 
 def _kept_length(model_length: int, kept_fraction: float) -> int:

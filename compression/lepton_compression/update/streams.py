@@ -86,5 +86,24 @@ def keystream_uint16(key: bytes, count: int) -> Iterator[npt.NDArray[np.uint16]]
         yield np.frombuffer(encryptor.update(bytes(2 * min(CHUNK, count - start))), dtype="<u2")
 
 
+class SecretKeystream:
+    """64-bit words of the AES-256-CTR stream of a secret key, as many as are asked for, none twice."""
+
+    def __init__(self, key: bytes) -> None:
+        """Start the stream.
+
+        Raises:
+            CodecError: a key that is not 32 bytes.
+        """
+        self._stream = _encryptor(require_seed(key, "key of a secret stream"))
+
+    def __repr__(self) -> str:
+        return "SecretKeystream(<secret>)"
+
+    def __call__(self, count: int) -> npt.NDArray[np.uint64]:
+        """The next `count` words, shape (count,), uniform."""
+        return np.frombuffer(self._stream.update(bytes(8 * count)), dtype="<u8")
+
+
 def _encryptor(key: bytes) -> CipherContext:
     return Cipher(algorithms.AES(key), modes.CTR(bytes(16))).encryptor()

@@ -48,11 +48,11 @@ def plan_for_bytes(numbers: Numbers, bytes_per_parameter: float, *, profile: Pro
     fitting: list[RingPlan] = []
     smallest = numbers.model_length * 8
     allowed = bytes_per_parameter * numbers.model_length - numbers.extra_bytes
-    for whole in _whole_plans(numbers, profile):
+    for named, whole in _whole_plans(numbers, profile):
         kept = min(numbers.model_length, int(numbers.model_length * max(0.0, allowed) / whole.payload_bytes))
-        plan = numbers.plan(whole.profile, max(1, kept) / numbers.model_length)
+        plan = numbers.plan(named, max(1, kept) / numbers.model_length)
         while plan.payload_bytes > allowed and plan.kept_length > SMALLEST_BLOCK:
-            plan = numbers.plan(whole.profile, (plan.kept_length - SMALLEST_BLOCK) / numbers.model_length)
+            plan = numbers.plan(named, (plan.kept_length - SMALLEST_BLOCK) / numbers.model_length)
         smallest = min(smallest, plan.payload_bytes)
         if plan.payload_bytes <= allowed:
             fitting.append(plan)
@@ -75,7 +75,7 @@ def plan_for_error(numbers: Numbers, error: float) -> RingPlan:
     """
     fitting: list[RingPlan] = []
     least = float("inf")
-    for whole in _whole_plans(numbers, None):
+    for named, whole in _whole_plans(numbers, None):
         least = min(least, whole.expected_error)
         if whole.expected_error > error:
             continue
@@ -84,7 +84,7 @@ def plan_for_error(numbers: Numbers, error: float) -> RingPlan:
         plan = whole
         kept = -(-int(numbers.model_length * share + 1) // SMALLEST_BLOCK) * SMALLEST_BLOCK
         while kept < numbers.model_length:
-            plan = numbers.plan(whole.profile, kept / numbers.model_length)
+            plan = numbers.plan(named, kept / numbers.model_length)
             if plan.expected_error <= error:
                 break
             plan, kept = whole, kept + SMALLEST_BLOCK
@@ -99,7 +99,7 @@ def plan_for_error(numbers: Numbers, error: float) -> RingPlan:
     return min(fitting, key=lambda plan: plan.payload_bytes)
 
 
-def _whole_plans(numbers: Numbers, only: Profile | None) -> Iterator[RingPlan]:
+def _whole_plans(numbers: Numbers, only: Profile | None) -> Iterator[tuple[Profile, RingPlan]]:
     """Every profile that has room for the members, or only this one; all coordinates kept."""
     profiles: tuple[Profile, ...] = get_args(Profile) if only is None else (only,)
     refused: CodecError | None = None
@@ -111,6 +111,6 @@ def _whole_plans(numbers: Numbers, only: Profile | None) -> Iterator[RingPlan]:
             refused = error
             continue
         found = True
-        yield plan
+        yield profile, plan
     if not found and refused is not None:
         raise refused

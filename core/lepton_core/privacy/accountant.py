@@ -4,9 +4,9 @@
 |---|---|
 | sampled Gaussians | privacy loss distributions (Doroshenko et al. 2022, "Connect the Dots"), rounded up |
 | sums of discrete Gaussians | zCDP, and the best conversion (`concentrated`) |
-| both | the Rényi divergences of both, added at each order, and the best conversion over the orders |
+| several of these, or sums over samples | Rényi divergences, added at each order, and the best conversion over them |
 
-Every one is an upper bound. Neighbours differ by one record, added or removed. dp-accounting computes the first and the
+Every one is an upper bound. Neighbours differ by one unit, added or removed. dp-accounting computes the first and the
 last; it is imported at the first such question, as that takes about a second.
 """
 
@@ -16,9 +16,10 @@ import functools
 import math
 from collections.abc import Sequence
 from enum import Enum
+from typing import TypeAlias
 
 from lepton_core.errors import InputError, RefusedError
-from lepton_core.privacy.concentrated import epsilon_of_rho, sum_rho
+from lepton_core.privacy.concentrated import epsilon_of_rho, gaussian_divergence, sampled_divergence, sum_rho
 from lepton_core.privacy.events import Event, SampledGaussian, SummedDiscreteGaussian
 
 #: Width of a bucket of privacy loss. dp-accounting's default is 1e-4; at 5e-4 an epsilon of 8 after 200 steps is
@@ -66,14 +67,14 @@ def epsilon_of(events: Sequence[Event], delta: float, observer: Observer = Obser
         RefusedError: an event of a kind that the accountant does not know.
     """
     _require_delta(delta)
-    groups, rho = _groups(events), _rho_of(events, observer)
-    if rho == 0.0 and not groups:
+    groups, (rho, sampled) = _groups(events), _sums_of(events, observer)
+    if rho == 0.0 and not groups and not sampled:
         return 0.0
-    if _is_hopeless(groups, rho):
+    if _is_hopeless(groups, rho, sampled):
         return math.inf
-    if not groups:
-        return epsilon_of_rho(rho, delta)
-    return _composed_epsilon(groups, delta, _LOSS_INTERVAL) if rho == 0.0 else _mixed_epsilon(groups, rho, delta)
+    if sampled or (groups and rho > 0.0):
+        return _mixed_epsilon(groups, rho, sampled, delta)
+    return _composed_epsilon(groups, delta, _LOSS_INTERVAL) if groups else epsilon_of_rho(rho, delta)
 
 
 def noise_multiplier_for(epsilon: float, delta: float, sampling_rate: float, steps: int) -> float:
@@ -119,6 +120,45 @@ def noise_multiplier_for(epsilon: float, delta: float, sampling_rate: float, ste
     return _grid(high)
 
 
+def sum_noise_multiplier_for(epsilon: float, delta: float, sampling_rate: float, sums: int) -> float:
+    """The smallest noise over the sensitivity of a sum, of three significant digits, that keeps `sums` within epsilon.
+
+    It is that of all shares which are surely there, colluders' left out: a sum of discrete Gaussians whose variance is
+    at least (result * sensitivity)^2, each share's at least 100, where discreteness costs nothing that a double shows.
+
+    Raises:
+        InputError: epsilon, delta, sampling_rate or sums is out of range.
+        RefusedError: no multiplier below a million suffices.
+    """
+    if not (math.isfinite(epsilon) and epsilon > 0):
+        raise InputError("epsilon must be positive", where="epsilon", expected="finite, above 0", got=repr(epsilon))
+    _require_delta(delta)
+
+    def suffices(index: int) -> bool:
+        rho = 0.5 / _grid(index) ** 2
+        if sampling_rate == 1.0:
+            return epsilon_of_rho(sums * rho, delta) <= epsilon
+        sampled = ((rho, sampling_rate, sums),)
+        return not _is_hopeless((), 0.0, sampled) and _mixed_epsilon((), 0.0, sampled, delta) <= epsilon
+
+    low, high = _FIRST_INDEX - 1, _DECADES * _MANTISSAS - 1
+    if not suffices(high):
+        raise RefusedError(
+            "no noise is enough for this epsilon",
+            where="privacy.epsilon",
+            expected=f"reachable with {sums} rounds at delta {delta}",
+            got=repr(epsilon),
+            hint="take fewer rounds, or a larger epsilon",
+        )
+    while high - low > 1:
+        middle = (low + high) // 2
+        if suffices(middle):
+            high = middle
+        else:
+            low = middle
+    return _grid(high)
+
+
 def _grid(index: int) -> float:
     """The index-th multiplier of three significant digits, from 0.1 up; increasing."""
     decade, mantissa = divmod(index, _MANTISSAS)
@@ -130,9 +170,14 @@ def _require_delta(delta: float) -> None:
         raise InputError("delta is out of range", where="delta", expected="0 < delta < 1", got=repr(delta))
 
 
-def _rho_of(events: Sequence[Event], observer: Observer) -> float:
-    """The zCDP of all sums of discrete Gaussians together."""
-    rhos = []
+#: (rho of one sum, sampling rate, sums) of sums over Poisson samples.
+_Sampled: TypeAlias = tuple[tuple[float, float, int], ...]
+
+
+def _sums_of(events: Sequence[Event], observer: Observer) -> tuple[float, _Sampled]:
+    """The zCDP of all sums over all records together; and the sums over samples, those alike together, in order."""
+    rhos: list[float] = []
+    steps: dict[tuple[float, float], int] = {}
     for event in events:
         if isinstance(event, SummedDiscreteGaussian):
             shares = event.contributors - (event.colluders if observer is Observer.COLLUDERS else 0)
@@ -142,8 +187,12 @@ def _rho_of(events: Sequence[Event], observer: Observer) -> float:
                 shares=shares,
                 dimension=event.dimension,
             )
-            rhos.append(event.steps * one)
-    return math.fsum(rhos)
+            if event.sampling_rate == 1.0:
+                rhos.append(event.steps * one)
+            else:
+                key = (one, event.sampling_rate)
+                steps[key] = steps.get(key, 0) + event.steps
+    return math.fsum(rhos), tuple(sorted((*key, count) for key, count in steps.items()))
 
 
 def _groups(events: Sequence[Event]) -> tuple[tuple[float, float, int], ...]:
@@ -161,15 +210,16 @@ def _groups(events: Sequence[Event]) -> tuple[tuple[float, float, int], ...]:
     return tuple(sorted((*key, count) for key, count in steps.items()))
 
 
-def _is_hopeless(groups: tuple[tuple[float, float, int], ...], rho: float = 0.0) -> bool:
+def _is_hopeless(groups: tuple[tuple[float, float, int], ...], rho: float = 0.0, sampled: _Sampled = ()) -> bool:
     """True if epsilon is called infinite instead of being worked out. rho-zCDP counts as mu = sqrt(2 rho).
 
     The central limit of the composition is a Gaussian mechanism of parameter mu (Bu, Dong, Long, Su 2020, theorem 5;
     without sampling exactly sqrt(steps) / noise, which sampling never exceeds).
     """
-    if any(noise < LEAST_NOISE for noise, _, _ in groups) or sum(steps for *_, steps in groups) > _MOST_STEPS:
+    every = (*groups, *((1.0 / math.sqrt(2.0 * one), rate, count) for one, rate, count in sampled if one > 0.0))
+    if any(noise < LEAST_NOISE for noise, _, _ in every) or sum(steps for *_, steps in every) > _MOST_STEPS:
         return True
-    squared = sum(steps * min(noise**-2, rate**2 * math.expm1(noise**-2)) for noise, rate, steps in groups)
+    squared = sum(steps * min(noise**-2, rate**2 * math.expm1(noise**-2)) for noise, rate, steps in every)
     return squared + 2.0 * rho > _MOST_MU**2
 
 
@@ -194,13 +244,14 @@ def _composed_epsilon(groups: tuple[tuple[float, float, int], ...], delta: float
 
 
 @functools.lru_cache(maxsize=1024)
-def _mixed_epsilon(groups: tuple[tuple[float, float, int], ...], rho: float, delta: float) -> float:
-    """Epsilon of groups as above together with rho-zCDP."""
-    from dp_accounting import dp_event, rdp
+def _mixed_epsilon(groups: tuple[tuple[float, float, int], ...], rho: float, sampled: _Sampled, delta: float) -> float:
+    """Epsilon of groups as above together with rho-zCDP and with sums over samples."""
+    from dp_accounting.rdp import compute_epsilon
 
-    accountant = rdp.RdpAccountant(_ORDERS)
-    accountant.compose(dp_event.ZCDpEvent(rho))
-    for noise_multiplier, sampling_rate, steps in groups:
-        gaussian = dp_event.GaussianDpEvent(noise_multiplier)
-        accountant.compose(dp_event.PoissonSampledDpEvent(sampling_rate, gaussian), steps)
-    return float(accountant.get_epsilon(delta))
+    divergences = [
+        order * rho
+        + math.fsum(count * sampled_divergence(one, rate, order) for one, rate, count in sampled)
+        + math.fsum(count * gaussian_divergence(noise, rate, order) for noise, rate, count in groups)
+        for order in _ORDERS
+    ]
+    return float(compute_epsilon(_ORDERS, divergences, delta)[0])

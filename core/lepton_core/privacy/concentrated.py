@@ -47,6 +47,63 @@ def sum_rho(*, sensitivity: float, share_variance: float, shares: int, dimension
     return min(ratio * ratio / 2.0 + tau * dimension, inflated * inflated / 2.0)
 
 
+def sampled_divergence(rho: float, sampling_rate: float, order: int) -> float:
+    """The Rényi divergence of a whole order >= 2 of a rho-zCDP mechanism on a Poisson sample of the records.
+
+    Source: Zhu & Wang 2019, theorem 5, which holds for every mechanism, for neighbours by adding or removing a record;
+    the smaller bound of their theorem 6 is for Gaussian noise and not used, as sums of discrete Gaussians are none.
+
+    Raises:
+        InputError: a number out of range.
+    """
+    if not (math.isfinite(rho) and rho >= 0.0):
+        raise _out_of_range("rho", "finite, at least 0", rho)
+    if not 0.0 < sampling_rate <= 1.0:
+        raise _out_of_range("sampling_rate", "above 0, at most 1", sampling_rate)
+    _require_order(order)
+    # Sampling never costs more than taking all.
+    return min(order * rho, _divergence_of_sample(rho, sampling_rate, order, general=True))
+
+
+def gaussian_divergence(noise_multiplier: float, sampling_rate: float, order: int) -> float:
+    """The Rényi divergence of a whole order >= 2 of Gaussian noise on the sum of a Poisson sample of the records.
+
+    Source: Mironov, Talwar & Zhang 2019, section 3.3, equation 6.
+
+    Raises:
+        InputError: a number out of range.
+    """
+    if not (math.isfinite(noise_multiplier) and noise_multiplier > 0.0):
+        raise _out_of_range("noise_multiplier", "finite, above 0", noise_multiplier)
+    if not 0.0 < sampling_rate <= 1.0:
+        raise _out_of_range("sampling_rate", "above 0, at most 1", sampling_rate)
+    _require_order(order)
+    return _divergence_of_sample(0.5 / noise_multiplier**2, sampling_rate, order, general=False)
+
+
+def _divergence_of_sample(rho: float, sampling_rate: float, order: int, *, general: bool) -> float:
+    """Theorem 5 of Zhu & Wang 2019, or without the factor 3 its theorem 6."""
+    if sampling_rate == 1.0:
+        return order * rho
+    log_in, log_out = math.log(sampling_rate), math.log1p(-sampling_rate)
+    logs = [(order - 1) * log_out + math.log1p((order - 1) * sampling_rate)]
+    for drawn in range(2, order + 1):
+        chance = _log_choose(order, drawn) + (order - drawn) * log_out + drawn * log_in
+        logs.append(chance + (drawn - 1) * drawn * rho + (math.log(3.0) if general and drawn > 2 else 0.0))
+    largest = max(logs)
+    total = largest + math.log(math.fsum(math.exp(one - largest) for one in logs))
+    return max(0.0, total) / (order - 1)
+
+
+def _require_order(order: int) -> None:
+    if order < 2:
+        raise _out_of_range("order", "a whole number of at least 2", order)
+
+
+def _log_choose(n: int, k: int) -> float:
+    return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
+
+
 def _tau_term(share_variance: float, k: int) -> float:
     return max(5e-324, math.exp(-2.0 * math.pi**2 * share_variance * k / (k + 1)))
 

@@ -44,8 +44,9 @@ class SampledGaussian:
 class SummedDiscreteGaussian:
     """`steps` times: the sum of all records' clipped vectors as integers, and of each member's share of integer noise.
 
-    Every record is in every sum. Neighbours differ by one record, added or removed. Whoever sees the sums sees
-    `contributors` shares of noise at the least; a coordinator with `colluders` members of its own knows theirs.
+    Each record is in a sum with probability `sampling_rate`. Neighbours differ by one unit, added or removed: a record,
+    or where a member's whole vector is clipped, a member. Whoever sees the sums sees `contributors` shares of noise at
+    the least; a coordinator with `colluders` members of its own knows theirs.
 
     Raises:
         InputError: a number outside its range.
@@ -61,10 +62,14 @@ class SummedDiscreteGaussian:
     colluders: int
     #: Coordinates of a sum, padding included; >= 1.
     dimension: int
-    #: Number of sums with fresh noise; >= 1.
+    #: Number of sums with fresh noise and fresh samples; >= 1.
     steps: int
+    #: Probability q with which a record is in a sum; 0 < q <= 1.
+    sampling_rate: float = 1.0
 
     def __post_init__(self) -> None:
+        if not 0 < self.sampling_rate <= 1:
+            raise _out_of_range("sampling_rate", "above 0, at most 1", self.sampling_rate)
         if not (math.isfinite(self.sensitivity) and self.sensitivity > 0):
             raise _out_of_range("sensitivity", "a finite number above 0", self.sensitivity)
         for name, least in (("share_variance", 1), ("dimension", 1), ("steps", 1), ("colluders", 0)):

@@ -3,12 +3,40 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
-from lepton_core.privacy.accountant import epsilon_of, noise_multiplier_for
+from lepton_core.privacy.accountant import epsilon_of, noise_multiplier_for, sum_noise_multiplier_for
 from lepton_core.privacy.events import SampledGaussian
+from lepton_core.privacy.rules import Privacy
 
 #: Rounds whose epsilon is told; each costs an answer of the accountant.
 _MOST_TOLD = 10
+
+
+class _Recipe(Protocol):
+    """What a job's noise depends on beside its promise."""
+
+    @property
+    def rounds(self) -> int: ...
+    @property
+    def local_steps(self) -> int: ...
+    @property
+    def record_rate(self) -> float: ...
+
+
+def required_noise(privacy: Privacy, recipe: _Recipe) -> float:
+    """The smallest noise multiplier of three significant digits that keeps a private job's promise.
+
+    Raises:
+        InputError: a number out of range.
+        RefusedError: no noise is enough.
+    """
+    if not privacy.distributed:
+        steps = recipe.rounds * recipe.local_steps
+        return noise_multiplier_for(privacy.epsilon, privacy.delta, recipe.record_rate, steps)
+    # A member is in a round because the coordinator chose it, which amplifies nothing.
+    rate = 1.0 if privacy.mode == "client-distributed" else recipe.record_rate
+    return sum_noise_multiplier_for(privacy.epsilon, privacy.delta, rate, recipe.rounds)
 
 
 @dataclass(frozen=True)

@@ -141,8 +141,18 @@ def _privacy(job: Job) -> str:
     seen = "" if job.aggregation.secure else "; the coordinator sees every owner's update"
     if privacy.mode == "none":
         return f"none: no differential privacy{seen}"
-    return (
+    noise = f"noise multiplier {privacy.noise_multiplier:g}"
+    promise = (
         f"{privacy.mode}: epsilon at most {privacy.epsilon:g} at delta {privacy.delta:g} for one {privacy.unit}, "
-        f"added or removed; noise multiplier {privacy.noise_multiplier:g}, sampling rate {training.sampling_rate:g}, "
-        f"{training.rounds * training.local_steps} steps{seen}"
+        "added or removed"
     )
+    if privacy.mode == "client-distributed":
+        return f"{promise}; {noise} in sums of at least {_honest(job)} honest members, {training.rounds} sums"
+    rate = f"sampling rate {training.record_rate:g}"
+    if privacy.distributed:
+        return f"{promise}; {noise} in sums of at least {_honest(job)} honest members, {rate}, {training.rounds} sums"
+    return f"{promise}; {noise}, {rate}, {training.rounds * training.local_steps} steps{seen}"
+
+
+def _honest(job: Job) -> int:
+    return job.aggregation.min_cohort - job.privacy.colluders

@@ -9,13 +9,12 @@ import numpy as np
 from safetensors.numpy import load
 
 from lepton_core.errors import InputError, LeptonError
-from lepton_core.ids import Digest, ModelVersion
+from lepton_core.ids import Digest
 from lepton_core.job import Job
-from lepton_core.privacy.accountant import epsilon_of
-from lepton_core.privacy.events import SampledGaussian
 from lepton_pool import kinds
 from lepton_pool.engine import Engine
 from lepton_pool.models import architecture_of, model_layout
+from lepton_pool.promise import epsilon_after
 from lepton_pool.weights import decode_weights
 from lepton_server.jobs.events import EvaluateDone, EvaluateFailed, RunEvaluate
 from lepton_server.store.port import Artifacts, get_bounded
@@ -29,7 +28,7 @@ _HEADER_BYTES = 2**10
 async def run(effect: RunEvaluate, artifacts: Artifacts, engine: Engine) -> EvaluateDone | EvaluateFailed:
     """Evaluate in the engine, account in a thread."""
     try:
-        epsilon = await asyncio.to_thread(epsilon_after, effect.job, effect.version)
+        epsilon = await asyncio.to_thread(_epsilon, effect.job, int(effect.version))
         accuracy, auc = await _metrics(effect, artifacts, engine)
     except LeptonError as error:
         return EvaluateFailed(effect.job_id, effect.version, error)
@@ -53,18 +52,7 @@ async def _metrics(effect: RunEvaluate, artifacts: Artifacts, engine: Engine) ->
     return metrics.accuracy, -1.0 if metrics.auc is None else metrics.auc
 
 
-def epsilon_after(job: Job, version: ModelVersion) -> float:
-    """Upper bound for one record of an owner that was in every round so far; 0 without privacy or before a round."""
-    if job.privacy.mode == "none" or version == 0:
-        return 0.0
-    return _epsilon(
-        job.privacy.noise_multiplier or 0.0,
-        job.training.sampling_rate,
-        version * job.training.local_steps,
-        job.privacy.delta,
-    )
-
-
 @functools.lru_cache(maxsize=4096)
-def _epsilon(noise_multiplier: float, sampling_rate: float, steps: int, delta: float) -> float:
-    return epsilon_of((SampledGaussian(noise_multiplier, sampling_rate, steps),), delta)
+def _epsilon(job: Job, rounds: int) -> float:
+    """Upper bound for one unit of an owner that was in every round so far; 0 without privacy or before a round."""
+    return epsilon_after(job, rounds)

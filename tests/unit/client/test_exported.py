@@ -8,7 +8,7 @@ import pytest
 
 from lepton_client.exported import export_ledger, verify_export, verify_home
 from lepton_client.home import Home
-from lepton_client.ledger import FileLedger, derive_run, rounds_event
+from lepton_client.ledger import FileLedger, derive_run
 from lepton_client.records import AcceptedJob, FileRecords
 from lepton_client.spending import spending
 from lepton_core.errors import ConflictError, IdentityError, InputError
@@ -17,6 +17,7 @@ from lepton_core.ids import Digest
 from lepton_core.privacy.accountant import epsilon_of
 from lepton_core.privacy.events import SampledGaussian, SummedDiscreteGaussian
 from lepton_core.privacy.ledger import ADD_OR_REMOVE, UNIT_RECORD, Charge
+from lepton_pool.promise import rounds_event
 from tests.unit.client.owners import JOB_ID, PLAN, FakeClock, Federation
 from tests.unit.client.test_home import make_home
 

@@ -7,13 +7,14 @@ import json
 import pytest
 
 from lepton_client.home import Home, load_identity, load_settings, save_identity, save_settings
-from lepton_client.ledger import FileLedger, derive_run, round_event
+from lepton_client.ledger import FileLedger, derive_run
 from lepton_client.membership import accept, load_accepted
 from lepton_client.records import AcceptedJob, FileRecords
 from lepton_client.status import status
 from lepton_core.errors import IdentityError, InputError, PolicyRefusal, SettingsError
 from lepton_core.identity import fingerprint
 from lepton_core.privacy.ledger import ADD_OR_REMOVE, UNIT_RECORD, Charge
+from lepton_pool.promise import round_event
 from tests.protocol.seeded import make_identities
 from tests.unit.client.owners import JOB_ID, PLAN, VOCABULARY, FakeClock, Federation, make_list
 

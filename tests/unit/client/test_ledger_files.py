@@ -9,12 +9,13 @@ import os
 import pytest
 
 from lepton_client.journal import Journal, read_lines, write_private
-from lepton_client.ledger import FileLedger, derive_run, promised_epsilon, read_ledger, round_event, rounds_event
+from lepton_client.ledger import FileLedger, derive_run, read_ledger
 from lepton_client.records import AcceptedJob, FileRecords, read_jobs
 from lepton_core.errors import BudgetRefusal, ConflictError, FaultError, IdentityError, InputError
 from lepton_core.ids import Digest, JobId, ModelVersion
 from lepton_core.privacy.events import SampledGaussian
 from lepton_core.privacy.ledger import ADD_OR_REMOVE, UNIT_RECORD, Charge, ChargeState, spent_events
+from lepton_pool.promise import promised_epsilon, round_event, rounds_event
 from tests.protocol.seeded import make_identities
 from tests.unit.client.owners import JOB_ID, PLAN, FakeClock, Federation, make_job
 

@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lepton_client.effects import Follow, Forget, ForgetJob, Match, SendReport, Train, Upload
-from lepton_client.ledger import rounds_event
 from lepton_core.errors import DataError, FaultError, MatchRefusal
 from lepton_core.ids import JobId, MemberId, ModelVersion, RoundNumber
 from lepton_core.privacy.accountant import epsilon_of
@@ -40,6 +39,7 @@ from lepton_core.session import (
     RoundRefusal,
     RoundReport,
 )
+from lepton_pool.promise import rounds_event
 from tests.unit.client.owners import (
     JOB_ID,
     PLAN,

@@ -9,7 +9,7 @@ import pytest
 
 from lepton_admin.submission import resolve_offline
 from lepton_client.home import Home
-from lepton_client.ledger import CopiedLedger, FileLedger, derive_run, promised_epsilon, round_event
+from lepton_client.ledger import CopiedLedger, FileLedger, derive_run
 from lepton_client.pausing import pause
 from lepton_client.preview import preview
 from lepton_client.records import AcceptedJob, FileRecords
@@ -17,6 +17,7 @@ from lepton_core.errors import ConflictError, InputError, SettingsError
 from lepton_core.identity import fingerprint
 from lepton_core.ids import JobId
 from lepton_core.privacy.ledger import ADD_OR_REMOVE, UNIT_RECORD, Charge
+from lepton_pool.promise import promised_epsilon, round_event
 from tests.unit.client.owners import PLAN, VOCABULARY, FakeClock, Federation, make_job, make_list
 from tests.unit.client.test_home import make_home
 

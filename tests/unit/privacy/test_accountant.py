@@ -10,7 +10,12 @@ import pytest
 from dp_accounting import dp_event, rdp
 
 from lepton_core.errors import InputError, RefusedError
-from lepton_core.privacy.accountant import Observer, epsilon_of, noise_multiplier_for
+from lepton_core.privacy.accountant import (
+    Observer,
+    epsilon_of,
+    noise_multiplier_for,
+    sum_noise_multiplier_for,
+)
 from lepton_core.privacy.concentrated import epsilon_of_rho, sum_rho
 from lepton_core.privacy.events import SampledGaussian, SummedDiscreteGaussian, event_document, parse_event
 
@@ -237,3 +242,36 @@ def test_more_noise_than_anybody_asks_for_is_counted_as_less():
 def test_many_small_events_together_are_worked_out_no_longer_than_one_large_one():
     events = [SampledGaussian(1.0 + index / 1000, 1.0, 50) for index in range(100)]
     assert epsilon_of(events, 1e-3) == math.inf
+
+
+def test_a_sum_over_samples_costs_less_than_over_all_and_more_than_the_gaussians_sum():
+    sampled = replace(SUM, sampling_rate=0.02, share_variance=10**6)
+    whole = replace(sampled, sampling_rate=1.0)
+    found = epsilon_of([sampled], 1e-5)
+    noise = math.sqrt(8 * 10**6) / 1000.0
+    assert epsilon_of([SampledGaussian(noise, 0.02, 60)], 1e-5) < found < epsilon_of([whole], 1e-5)
+    assert epsilon_of([sampled], 1e-5, Observer.SUMS) < found
+
+
+@pytest.mark.parametrize("rate", [1.0, 0.05])
+@pytest.mark.parametrize("epsilon", [1.0, 8.0])
+def test_the_noise_of_sums_is_the_smallest_of_three_digits_that_keeps_epsilon(epsilon, rate):
+    noise = sum_noise_multiplier_for(epsilon, 1e-4, rate, 60)
+    smaller = math.floor(noise / 10 ** (math.floor(math.log10(noise)) - 2) - 0.5) * 10 ** (
+        math.floor(math.log10(noise)) - 2
+    )
+
+    def spent(multiplier):
+        variance = math.ceil((1000.0 * multiplier) ** 2 / 10)
+        event = replace(SUM, colluders=0, share_variance=variance, sampling_rate=rate)
+        return epsilon_of([event], 1e-4)
+
+    assert spent(noise) <= epsilon < spent(smaller)
+
+
+def test_noise_for_sums_that_nothing_reaches_is_refused():
+    with pytest.raises(RefusedError, match="no noise is enough"):
+        sum_noise_multiplier_for(1e-9, 1e-4, 1.0, 100_000)
+    for epsilon in (0.0, -1.0, math.nan, math.inf):
+        with pytest.raises(InputError):
+            sum_noise_multiplier_for(epsilon, 1e-4, 1.0, 10)

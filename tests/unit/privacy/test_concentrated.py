@@ -4,10 +4,17 @@ import math
 
 import numpy as np
 import pytest
+from dp_accounting import dp_event, rdp
 from dp_accounting.pld import privacy_loss_distribution as losses
 
 from lepton_core.errors import InputError, RefusedError
-from lepton_core.privacy.concentrated import epsilon_of_rho, rho_for_epsilon, sum_rho
+from lepton_core.privacy.concentrated import (
+    epsilon_of_rho,
+    gaussian_divergence,
+    rho_for_epsilon,
+    sampled_divergence,
+    sum_rho,
+)
 
 STEPS, DELTA = 60, 1e-4
 
@@ -128,3 +135,42 @@ def test_a_rho_that_is_no_number_is_refused():
 def test_an_epsilon_that_no_noise_reaches_is_refused():
     with pytest.raises(RefusedError, match="no noise"):
         rho_for_epsilon(1e-13, 1e-300)
+
+
+@pytest.mark.parametrize("rate", [0.01, 0.3, 0.9])
+@pytest.mark.parametrize("rho", [1e-4, 0.02, 0.5])
+def test_a_sampled_mechanism_costs_what_theorem_5_says_at_orders_two_and_three(rate: float, rho: float) -> None:
+    second = math.log(1 - rate**2 + rate**2 * math.exp(2 * rho))
+    assert sampled_divergence(rho, rate, 2) == pytest.approx(min(second, 2 * rho), rel=1e-9)
+    third = (1 - rate) ** 2 * (1 + 2 * rate) + 3 * rate**2 * (1 - rate) * math.exp(2 * rho)
+    third = math.log(third + 3 * rate**3 * math.exp(6 * rho)) / 2
+    assert sampled_divergence(rho, rate, 3) == pytest.approx(min(third, 3 * rho), rel=1e-9)
+
+
+@pytest.mark.parametrize("order", [2, 3, 17, 256, 1024])
+@pytest.mark.parametrize("rate", [0.001, 0.2, 0.999, 1.0])
+def test_sampling_costs_at_least_what_the_gaussian_does_and_at_most_what_all_records_do(
+    rate: float, order: int
+) -> None:
+    for noise in (0.5, 2.0, 30.0):
+        rho = 0.5 / noise**2
+        sampled = sampled_divergence(rho, rate, order)
+        assert gaussian_divergence(noise, rate, order) * (1 - 1e-9) <= sampled <= order * rho
+
+
+def test_the_gaussians_divergence_is_that_of_dp_accounting() -> None:
+    accountant = rdp.RdpAccountant([2, 5, 40])
+    sampled = dp_event.PoissonSampledDpEvent(0.1, dp_event.GaussianDpEvent(1.3))
+    accountant.compose(sampled, 100)
+    ours = [100 * gaussian_divergence(1.3, 0.1, order) for order in (2, 5, 40)]
+    assert accountant.get_epsilon(1e-5) == pytest.approx(rdp.compute_epsilon([2, 5, 40], ours, 1e-5)[0], rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("rho", "rate", "order"), [(-1.0, 0.5, 2), (math.nan, 0.5, 2), (0.1, 0.0, 2), (0.1, 1.1, 2), (0.1, 0.5, 1)]
+)
+def test_numbers_that_sample_nothing_are_refused(rho: float, rate: float, order: int) -> None:
+    with pytest.raises(InputError):
+        sampled_divergence(rho, rate, order)
+    with pytest.raises(InputError):
+        gaussian_divergence(0.0 if rate == 0.5 and order == 2 else 1.0, rate, order)
