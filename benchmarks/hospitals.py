@@ -2,14 +2,13 @@
 
 Every split draws other held-out patients and other hospitals. Data plans, private training, ring encoding, summing and
 decoding are the real ones, in one process; only masks, which cancel exactly, are left out. All models have the job's
-epsilon. `round_ms` is one member's training and encoding, the mean over all.
+epsilon. `round_ms` is the processor time of one member's training and encoding, its share of decoding included.
 """
 
 from __future__ import annotations
 
 import argparse
 import functools
-import hashlib
 import importlib.util
 import statistics
 import sys
@@ -23,24 +22,20 @@ from typing import Any
 import numpy as np
 
 from lepton_client.train.alone import train_alone
-from lepton_client.train.learner import build_learner, train_round
 from lepton_client.train.rows import Rows
-from lepton_compression.update import decode_sum, encode
-from lepton_compression.update.mask import kept_indices
+from lepton_client.train.together import train_together
 from lepton_core.errors import FaultError
 from lepton_core.job import Job, JobFile
 from lepton_core.layout import Vector
-from lepton_core.optimizer import OptimizerState, apply_update
-from lepton_core.ports import SystemRandomness
-from lepton_core.privacy.accountant import epsilon_of, noise_multiplier_for
-from lepton_core.privacy.events import SampledGaussian
+from lepton_core.privacy.plan import required_noise
 from lepton_core.settings import parse_settings
 from lepton_kg.mapping import parse_mapping
 from lepton_kg.ontology import parse_ontology
 from lepton_kg.plan import compile_plan
 from lepton_kg.source import read_columns
 from lepton_pool.evaluate import Metrics, evaluate
-from lepton_pool.models import architecture_of, initial_vector, model_layout
+from lepton_pool.models import architecture_of, model_layout
+from lepton_pool.promise import promised_epsilon
 from lepton_pool.terms import derive_ring_plan
 
 _EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "hospitals"
@@ -72,8 +67,9 @@ def run(args: argparse.Namespace) -> dict[str, object]:
     for seed in range(args.splits):
         with tempfile.TemporaryDirectory() as folder:
             split = draw_split(job, Path(folder), seed)
-        model, times_ms = federate(job, split)
-        round_ms += times_ms
+        start = time.process_time()
+        model = train_together(job, split.hospitals, split.declared_rows)
+        round_ms.append(1e3 * (time.process_time() - start) / job.training.rounds / len(split.hospitals))
         federated = _measure(job, model, split)
         row = {"split": seed, "accuracy_federated": federated.accuracy, "auc_federated": federated.auc or float("nan")}
         if not args.federated_only:
@@ -82,16 +78,11 @@ def run(args: argparse.Namespace) -> dict[str, object]:
             row |= {"accuracy_alone_mean": statistics.mean(alone), "accuracy_pooled": pooled.accuracy}
         rows.append(row)
     columns = [column for column in rows[0] if column != "split"]
-    spent = SampledGaussian(
-        job.privacy.noise_multiplier or 0.0,
-        job.training.sampling_rate,
-        job.training.rounds * job.training.local_steps,
-    )
     return {
         "rows": rows,
         "mean": {column: statistics.mean(row[column] for row in rows) for column in columns},
         "least_accuracy_federated": min(row["accuracy_federated"] for row in rows),
-        "epsilon": epsilon_of([spent], job.privacy.delta),
+        "epsilon": promised_epsilon(job),
         "delta": job.privacy.delta,
         "parameters": model_layout(architecture_of(job)).length,
         "bytes_per_parameter": derive_ring_plan(job).bytes_per_parameter,
@@ -101,10 +92,8 @@ def run(args: argparse.Namespace) -> dict[str, object]:
 
 def resolve(file: JobFile) -> Job:
     """The job that submitting the file would make, without its evaluation set."""
-    training, privacy = file.training, file.privacy
-    steps = training.rounds * training.local_steps
-    noise = noise_multiplier_for(privacy.epsilon, privacy.delta, training.sampling_rate, steps)
-    document = file.model_dump(mode="json", exclude={"evaluation": True, "model": {"initial_weights"}})
+    noise = required_noise(file.privacy, file.training)
+    document = file.document()
     document["privacy"]["noise_multiplier"] = noise
     return parse_settings(Job, document, source="job")
 
@@ -126,27 +115,6 @@ def pool(split: Split) -> Rows:
         np.concatenate([rows.features for rows in split.hospitals]),
         np.concatenate([rows.target for rows in split.hospitals]),
     )
-
-
-def federate(job: Job, split: Split) -> tuple[Vector, list[float]]:
-    """The federation's last model, and each member's milliseconds a round."""
-    plan, randomness = derive_ring_plan(job), SystemRandomness()
-    model = initial_vector(architecture_of(job))
-    learners = [build_learner(job) for _ in split.hospitals]
-    state: OptimizerState = {}
-    times_ms: list[float] = []
-    for number in range(1, job.training.rounds + 1):
-        seed = hashlib.sha256(job.digest() + number.to_bytes(4, "big")).digest()
-        kept = kept_indices(plan, seed)
-        total = np.zeros(plan.padded_length, dtype=np.int64)
-        for learner, rows, declared in zip(learners, split.hospitals, split.declared_rows, strict=True):
-            start = time.perf_counter()
-            expected_batch = declared * job.training.sampling_rate
-            update = train_round(learner, model, kept, rows, expected_batch=expected_batch)
-            total += encode(update, plan, seed, randomness)
-            times_ms.append(1e3 * (time.perf_counter() - start))
-        model, state = apply_update(job.training.server, model, decode_sum(total, len(learners), plan, seed), state)
-    return model, times_ms
 
 
 @functools.cache

@@ -17,8 +17,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sized
 
-import numpy as np
-
 from lepton_client.residuals import Kept, Mark, Residuals, Slot
 from lepton_core.errors import LeptonError, RefusedError
 from lepton_core.ids import JobId, MemberId, RoundNumber
@@ -29,7 +27,7 @@ from lepton_core.secagg.client_events import Train
 from lepton_core.secagg.terms import Setup
 from lepton_core.session import RoundOutcome
 from lepton_pool.plain import encode_fed_back
-from lepton_pool.steps import Learnt, encode_update
+from lepton_pool.steps import Learnt, encode_update, require_update
 from lepton_pool.weighting import weight_of
 
 
@@ -75,8 +73,8 @@ class Feedback:
         before = self._residuals.mark(job_id, Slot.SETTLED)
         follows = before is not None and before.version + 1 == train.model_version
         residual = self._residuals.read(job_id, Slot.SETTLED).residual if follows else None
-        change = update.astype(np.float32, copy=False)
-        sent = encode_fed_back(job, change, weight_of(job, rows), self._randomness, residual=residual)
+        change, weight = require_update(update), weight_of(job, rows)
+        sent = encode_fed_back(job, change, weight, self._randomness, residual=residual)
         mark = Mark(setup.round, train.model_version, train.sid)
         self._residuals.stage(job_id, Kept(mark, sent.words, sent.residual))
         return sent.words

@@ -52,7 +52,7 @@ def encode_update(
         return encode_noised(
             update.astype(np.float64, copy=False), derive_noise_plan(job), codec_seed, rounding=rounding, noise=noise
         )
-    weight, update = weight_of(job, rows), update.astype(np.float32, copy=False)
+    weight, update = weight_of(job, rows), require_update(update)
     if not job.aggregation.secure:
         return encode_plain(job, update, weight, randomness)
     plan = derive_ring_plan(job)
@@ -65,6 +65,17 @@ def encode_update(
     if is_measured(job):
         words.append(pack(measured_lanes(report, plan), MEASURED_LANES.bits))
     return np.concatenate(words) if len(words) > 1 else words[0]
+
+
+def require_update(learnt: Learnt) -> Vector:
+    """What was learnt, if it is an update.
+
+    Raises:
+        CodecError: it is a sum of gradients, which no mode but `record-distributed` sends.
+    """
+    if learnt.dtype != np.float32:
+        raise CodecError("not an update", where="update", expected="float32", got=str(learnt.dtype))
+    return learnt.astype(np.float32, copy=False)
 
 
 @dataclass(frozen=True, eq=False)
