@@ -10,17 +10,22 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from lepton_core.job import Job
-from lepton_core.privacy.accountant import epsilon_of
-from lepton_core.privacy.events import SampledGaussian
+from lepton_core.privacy.accountant import Observer
 from lepton_core.views import JobView
+from lepton_pool.promise import epsilon_after, epsilon_if_all_collude
 
-FORMAT = "lepton/privacy-card/1"
+FORMAT = "lepton/privacy-card/2"
 #: Whom each mode keeps a record from.
 _AGAINST = {
     "record-local": "everybody outside the record's own site, the coordinator and all other owners together included",
+    "record-distributed": "everybody who sees the sums of the rounds, or a model made from them",
+    "client-distributed": "everybody who sees the sums of the rounds, or a model made from them",
     "none": "nobody: without differential privacy the models may hold anything about anybody in the data",
 }
-_NEIGHBOURS = "one record, added or removed"
+_NEIGHBOURS = {
+    "record": "one record, added or removed",
+    "member": "one member, its whole update in a round's sum or nothing in its place",
+}
 
 
 @dataclass(frozen=True)
@@ -48,8 +53,14 @@ class Card:
     epsilon_released: float
     #: Of every round that was begun, had an owner trained in each; what its ledger says is the truth for that owner.
     epsilon_at_most: float
-    #: Against the coordinator and all other owners together.
+    #: Of what is released, against those who see the sums and no member's share of noise.
+    epsilon_against_sums: float
+    #: Of every round begun, against the coordinator and all other owners together.
     epsilon_under_collusion: float
+    #: Members whose noise is surely in a sum, and how many of them may collude before epsilon grows; 0 and 0 where
+    #: each site's noise is whole.
+    noise_contributors: int
+    colluders_tolerated: int
     mechanism: str
     noise_multiplier: float
     sampling_rate: float
@@ -77,7 +88,7 @@ def privacy_card(job: Job, view: JobView) -> Card:
     private = job.privacy.mode != "none"
     completed = sum(entry.state == "completed" for entry in view.rounds)
     aborted = sum(entry.state == "aborted" for entry in view.rounds)
-    released, begun = (_epsilon(job, rounds) for rounds in (completed, completed + aborted))
+    released, begun = (epsilon_after(job, rounds) for rounds in (completed, completed + aborted))
     training, privacy = job.training, job.privacy
     return Card(
         format=FORMAT,
@@ -90,29 +101,53 @@ def privacy_card(job: Job, view: JobView) -> Card:
         rounds_aborted=aborted,
         mode=privacy.mode,
         unit=privacy.unit,
-        neighbours=_NEIGHBOURS,
+        neighbours=_NEIGHBOURS[privacy.unit],
         protects_against=_AGAINST[privacy.mode],
         delta=privacy.delta if private else 0.0,
         epsilon_promised=privacy.epsilon if private else 0.0,
         epsilon_released=released,
         epsilon_at_most=begun,
-        # Each site's own noise holds whatever the others do.
-        epsilon_under_collusion=begun,
-        mechanism=(
-            f"DP-SGD at each site: Poisson samples, gradients clipped record by record to {privacy.clip_norm:g}, "
-            f"Gaussian noise of {privacy.noise_multiplier:g} times that in each step, drawn from the operating system"
-            if private
-            else "none"
-        ),
+        epsilon_against_sums=epsilon_after(job, completed, Observer.SUMS),
+        epsilon_under_collusion=epsilon_if_all_collude(job, completed + aborted),
+        noise_contributors=job.aggregation.min_cohort if privacy.distributed else 0,
+        colluders_tolerated=privacy.colluders,
+        mechanism=_mechanism(job),
         noise_multiplier=privacy.noise_multiplier or 0.0,
-        sampling_rate=training.sampling_rate if private else 0.0,
-        steps=training.local_steps * completed if private else 0,
+        sampling_rate=training.record_rate if private else 0.0,
+        steps=(1 if privacy.distributed else training.local_steps) * completed if private else 0,
         clip_norm=privacy.clip_norm if private else 0.0,
-        accountant="privacy loss distributions, rounded up (dp-accounting)" if private else "none",
+        accountant=_ACCOUNTANT["none" if not private else "sums" if privacy.distributed else "local"],
         least_cohort=job.aggregation.min_cohort,
         colluding_share=job.aggregation.corruption,
         masked=job.aggregation.secure,
         beyond=_beyond(job),
+    )
+
+
+_ACCOUNTANT = {
+    "none": "none",
+    "local": "privacy loss distributions, rounded up (dp-accounting)",
+    "sums": "zero-concentrated differential privacy of sums of discrete Gaussians, and the optimal conversion",
+}
+
+
+def _mechanism(job: Job) -> str:
+    privacy = job.privacy
+    if privacy.mode == "none":
+        return "none"
+    noise = f"{privacy.noise_multiplier:g} times that"
+    shares = (
+        f"rotated, rounded, noised with integers and masked; the shares of any {job.aggregation.min_cohort} members "
+        f"less {privacy.colluders} colluders make discrete Gaussian noise of {noise} in each sum"
+    )
+    if privacy.mode == "client-distributed":
+        return f"each member's update clipped to {privacy.clip_norm:g}, {shares}"
+    if privacy.mode == "record-distributed":
+        taken = "all records" if job.training.batching == "all" else "a Poisson sample of the records"
+        return f"one sum a round of {taken}, gradients clipped record by record to {privacy.clip_norm:g}, {shares}"
+    return (
+        f"DP-SGD at each site: Poisson samples, gradients clipped record by record to {privacy.clip_norm:g}, "
+        f"Gaussian noise of {noise} in each step, drawn from the operating system"
     )
 
 
@@ -140,6 +175,8 @@ def card_markdown(card: Card) -> str:
                 "Epsilon at most, aborted rounds included",
                 f"{card.epsilon_at_most:.3f}, after {card.rounds_completed + card.rounds_aborted} rounds",
             ),
+            ("Epsilon against who sees sums only", f"{card.epsilon_against_sums:.3f}"),
+            ("Colluders tolerated", _tolerated(card)),
             ("Epsilon if all others collude", f"{card.epsilon_under_collusion:.3f}"),
             ("Mechanism", card.mechanism),
             ("Noise multiplier, sampling rate", f"{card.noise_multiplier:g}, {card.sampling_rate:g}"),
@@ -159,12 +196,10 @@ def card_markdown(card: Card) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _epsilon(job: Job, rounds: int) -> float:
-    if job.privacy.mode == "none" or not rounds or job.privacy.noise_multiplier is None:
-        return 0.0
-    steps = rounds * job.training.local_steps
-    spent = SampledGaussian(job.privacy.noise_multiplier, job.training.sampling_rate, steps)
-    return epsilon_of([spent], job.privacy.delta)
+def _tolerated(card: Card) -> str:
+    if not card.noise_contributors:
+        return "all others: each site's own noise is whole"
+    return f"{card.colluders_tolerated} of at least {card.noise_contributors} members"
 
 
 def _beyond(job: Job) -> tuple[str, ...]:
@@ -176,6 +211,10 @@ def _beyond(job: Job) -> tuple[str, ...]:
         "A person with records at two sites, or with several records at one: each record counts by itself.",
         "Jobs that were run to choose this one's settings.",
     ]
+    if job.privacy.distributed:
+        lines.insert(0, "More colluders than are tolerated: then the epsilon for all others colluding holds.")
+    if job.privacy.unit == "member":
+        lines[-2] = "Single records: each is hidden among its member's, whose whole update is protected."
     if job.model.initial is not None:
         lines.append("What the first weights, which came from a file, had learnt elsewhere.")
     if job.evaluation is not None:

@@ -27,7 +27,7 @@ from lepton_core.ports import Clock
 from lepton_core.privacy.accountant import epsilon_of
 from lepton_core.privacy.ledger import LedgerEntry, spent_events
 from lepton_pool.models import architecture_of, model_layout
-from lepton_pool.promise import promised_epsilon, rounds_event
+from lepton_pool.promise import epsilon_if_all_collude, rounds_event
 from lepton_pool.terms import expected_encoding
 from lepton_protos.channel import load_endpoint
 
@@ -48,6 +48,11 @@ class Preview:
     unit: str
     #: Upper bounds at `delta`: what the job costs alone, what is spent, and what would be with all of the job.
     epsilon_of_job: float
+    #: What the job costs alone, at its own delta, if all other members collude with the coordinator.
+    epsilon_if_all_collude: float
+    #: Members whose noise keeps the promise, and colluders among them; 0 and 0 where this owner's own noise is whole.
+    noise_contributors: int
+    colluders_tolerated: int
     epsilon_spent: float
     epsilon_after: float
     epsilon_budget: float
@@ -88,7 +93,10 @@ def preview(folder: Path, job: Job, clock: Clock) -> Preview:
         concepts=(*(job.task.iri(one.concept) for one in job.task.features), job.task.iri(job.task.target.concept)),
         mode=job.privacy.mode,
         unit=job.privacy.unit,
-        epsilon_of_job=promised_epsilon(job),
+        epsilon_of_job=epsilon_of([event] if event is not None else [], delta),
+        epsilon_if_all_collude=epsilon_if_all_collude(job, job.training.rounds),
+        noise_contributors=job.aggregation.min_cohort if job.privacy.distributed else 0,
+        colluders_tolerated=job.privacy.colluders,
         epsilon_spent=epsilon_of(spent, delta),
         epsilon_after=epsilon_of([*spent, *([event] if event is not None else [])], delta),
         epsilon_budget=population.epsilon if population is not None else 0.0,

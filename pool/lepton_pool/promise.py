@@ -7,10 +7,8 @@ from dataclasses import dataclass, replace
 from lepton_core.job import Job
 from lepton_core.privacy.accountant import Observer, epsilon_of
 from lepton_core.privacy.events import Event, SampledGaussian, SummedDiscreteGaussian
+from lepton_core.privacy.plan import told_rounds
 from lepton_pool.terms import derive_noise_plan
-
-#: Rounds whose epsilon is told; each costs an answer of the accountant.
-_MOST_TOLD = 10
 
 
 def rounds_event(job: Job, rounds: int) -> Event | None:
@@ -108,8 +106,7 @@ def plan_privacy(job: Job) -> PrivacyPlan | None:
     privacy, rounds = job.privacy, job.training.rounds
     if privacy.mode == "none" or privacy.noise_multiplier is None:
         return None
-    told = sorted({max(1, round(rounds * part / _MOST_TOLD)) for part in range(1, _MOST_TOLD + 1)})
-    by_round = tuple((number, epsilon_after(job, number)) for number in told)
+    by_round = tuple((number, epsilon_after(job, number)) for number in told_rounds(rounds))
     noised = derive_noise_plan(job) if privacy.distributed else None
     return PrivacyPlan(
         mode=privacy.mode,

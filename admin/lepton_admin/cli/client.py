@@ -161,6 +161,19 @@ def preview(
             "epsilon of the job": f"{told.epsilon_of_job:.3f} at delta {told.delta:g} for one {told.unit}, {told.mode}"
             if private
             else "none: nothing is protected",
+            **(
+                {
+                    "noise": (
+                        f"in shares: the promise needs {told.noise_contributors} members in every sum, of whom "
+                        f"{told.colluders_tolerated} may collude; if all others do, epsilon is "
+                        f"{told.epsilon_if_all_collude:.3f}"
+                    )
+                }
+                if told.noise_contributors
+                else {"noise": "whole at this site, whatever all others do"}
+                if private
+                else {}
+            ),
             "epsilon spent, and with the job": (
                 f"{told.epsilon_spent:.3f}, {told.epsilon_after:.3f} of {told.epsilon_budget:g}"
             ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +14,7 @@ from lepton_admin.cli.options import CanonicalJob, Output, OutputFormat, Profile
 
 if TYPE_CHECKING:
     from lepton_core.views import JobView, RoundView
+    from lepton_pool.promise import PrivacyPlan
 
 app = noun_app("Plan, submit, watch and abort jobs.")
 
@@ -20,17 +22,33 @@ JobFileArgument = Annotated[Path, typer.Argument(metavar="JOB.TOML", help="The j
 JobName = Annotated[str, typer.Argument(metavar="JOB", help="The job's id, as `lepton job list` shows it.")]
 
 
-@verb(app, "plan", example="lepton job plan job.toml --profile researcher")
-def plan(file: JobFileArgument, *, profile: Profile, output: Output = OutputFormat.TABLE) -> None:
-    """Resolve a job file and show what it would cost, without handing it in."""
+@verb(app, "plan", example="lepton job plan job.toml --profile researcher --mbit-s 20")
+def plan(
+    file: JobFileArgument,
+    *,
+    mbit_s: Annotated[float, typer.Option("--mbit-s", help="A member's line, in megabits a second.", min=0.01)] = 10.0,
+    round_trip_ms: Annotated[float, typer.Option("--round-trip-ms", help="To the coordinator and back.", min=0)] = 50.0,
+    rows: Annotated[
+        int, typer.Option("--rows", help="Rows of a large member, for the time of training.", min=1)
+    ] = 1000,
+    profile: Profile,
+    output: Output = OutputFormat.TABLE,
+) -> None:
+    """Resolve a job file and show what it promises and would cost, without handing it in."""
+    from lepton_admin.estimate import Line, expected_duration, in_words
     from lepton_admin.link import CoordinatorLink
     from lepton_admin.submission import load_job_file, resolve_job
+    from lepton_client.train.trainer import ask_methods
+    from lepton_core.privacy.rules import RECORD_MODES
     from lepton_pool.models import architecture_of, model_layout
+    from lepton_pool.promise import plan_privacy
     from lepton_pool.terms import expected_encoding
 
     with CoordinatorLink.of_profile(profile) as link:
         job = resolve_job(load_job_file(file, link), file.resolve().parent, link).job
-    encoding = expected_encoding(job)
+    encoding, promise = expected_encoding(job), plan_privacy(job)
+    duration = expected_duration(job, Line(mbit_s, round_trip_ms), rows)
+    methods = ask_methods(job) if job.privacy.mode in RECORD_MODES else {}
     bytes_per_parameter = encoding.bits_per_parameter / 8
     parameters = model_layout(architecture_of(job)).length
     answer_record(
@@ -43,24 +61,72 @@ def plan(file: JobFileArgument, *, profile: Profile, output: Output = OutputForm
             "codec": encoding.codec,
             "expected_error": encoding.expected_error,
             "expected_saturation": encoding.expected_saturation,
+            "privacy": asdict(promise) if promise is not None else None,
+            "clipping": methods,
+            "expected_duration": asdict(duration),
         },
         title=f"plan of {job.name}",
         fields={
             "features": len(job.task.features),
             "model": f"{job.model.kind}, {parameters} parameters",
             "rounds": job.training.rounds,
-            "privacy": f"{job.privacy.mode}, epsilon at most {job.privacy.epsilon:g} at delta {job.privacy.delta:g}",
-            "noise multiplier": job.privacy.noise_multiplier or "-",
+            **promise_fields(promise),
+            **({"clipping": [f"layer {name}: {method}" for name, method in methods.items()]} if methods else {}),
             "cohort": f"{job.aggregation.min_cohort} to {job.aggregation.max_cohort} owners",
             "upload of a member and round": (
                 f"{bytes_per_parameter * parameters:.0f} bytes, {bytes_per_parameter:.3g} a parameter"
             ),
             "encoding": encoding.codec,
-            "expected error": f"{encoding.expected_error:.2g} of the squared norm bound, in a round's mean",
-            "expected saturation": f"{encoding.expected_saturation:.2g} of the values",
+            **(
+                {}
+                if job.privacy.distributed
+                else {
+                    "expected error": f"{encoding.expected_error:.2g} of the squared norm bound, in a round's mean",
+                    "expected saturation": f"{encoding.expected_saturation:.2g} of the values",
+                }
+            ),
+            "expected duration": (
+                f"{in_words(duration.job_s)}, {in_words(duration.round_s)} a round, if every member has a line of "
+                f"{mbit_s:g} Mbit/s, {round_trip_ms:g} ms to the coordinator and back, and at most {rows} rows"
+            ),
             "evaluation rows": job.evaluation.rows if job.evaluation else "none",
         },
     )
+    if output is OutputFormat.JSON or promise is None:
+        return
+    answer_rows(
+        output,
+        None,
+        title=f"epsilon of one {promise.unit} by round, {promise.mode}, delta {promise.delta:g}",
+        columns=("after round", "epsilon"),
+        rows=[(number, f"{spent:.3f}") for number, spent in promise.by_round],
+        right=("after round", "epsilon"),
+    )
+
+
+def promise_fields(promise: PrivacyPlan | None) -> dict[str, object]:
+    """A plan's promise, in words."""
+    if promise is None:
+        return {"privacy": "none: the models may hold anything about anybody in the data"}
+    fields: dict[str, object] = {
+        "privacy": (
+            f"{promise.mode}: epsilon {promise.epsilon:.3f} at delta {promise.delta:g} for one {promise.unit}, added "
+            f"or removed, after {promise.rounds} rounds"
+        ),
+    }
+    if not promise.contributors:
+        return fields | {"noise multiplier": f"{promise.noise_multiplier:g}, at each site and step"}
+    honest = promise.contributors - promise.colluders
+    return fields | {
+        "noise multiplier": f"{promise.noise_multiplier:g}, in a sum of the shares of {honest} honest members",
+        "a member's share": (
+            f"discrete Gaussian integers of variance {promise.share_variance}; rounding costs "
+            f"{promise.inflation - 1:.1%} of the sensitivity"
+        ),
+        "colluders tolerated": f"{promise.colluders} of at least {promise.contributors} members",
+        "epsilon against who sees sums": f"{promise.epsilon_against_sums:.3f}",
+        "epsilon if all others collude": f"{promise.epsilon_if_all_collude:.3f}",
+    }
 
 
 @verb(app, "submit", example="lepton job submit job.toml --profile researcher")

@@ -12,6 +12,7 @@ from lepton_admin.cli.options import Output, OutputFormat, noun_app, verb
 
 if TYPE_CHECKING:
     from lepton_client.exported import Verified
+    from lepton_core.privacy.plan import LocalPlan, SumsPlan
 
 app = noun_app("What an owner's budgets have been spent on, what a plan costs, and whether the ledger holds.")
 
@@ -65,32 +66,62 @@ def show(home: HomeFolder, *, output: Output = OutputFormat.TABLE) -> None:
     )
 
 
-@verb(
-    app, "plan", example="lepton privacy plan --epsilon 2 --delta 1e-4 --rounds 100 --local-steps 5 --sampling-rate 0.1"
-)
+@verb(app, "plan", example="lepton privacy plan --epsilon 2 --delta 1e-4 --rounds 100 --members 10 --colluders 1")
 def plan(
     *,
     epsilon: Annotated[float, typer.Option("--epsilon", help="Epsilon to keep for one record, added or removed.")],
     delta: Annotated[float, typer.Option("--delta", help="Delta, between 0 and 1; below one over the records.")],
     rounds: Annotated[int, typer.Option("--rounds", help="Rounds of the job.", min=1)],
+    members: Annotated[
+        int | None,
+        typer.Option(
+            "--members", help="Noise in shares, by the fewest members of a sum; else all at each site.", min=3
+        ),
+    ] = None,
+    colluders: Annotated[
+        int, typer.Option("--colluders", help="Of them, members that may tell the coordinator their shares.", min=0)
+    ] = 0,
     local_steps: Annotated[int, typer.Option("--local-steps", help="Private steps in a round.", min=1)] = 1,
     sampling_rate: Annotated[float, typer.Option("--sampling-rate", help="Chance of a record to be in a step.")] = 1.0,
     output: Output = OutputFormat.TABLE,
 ) -> None:
     """Work out the noise that keeps an epsilon, and how epsilon grows round by round; needs no coordinator."""
-    from lepton_core.privacy.plan import plan_local
+    from lepton_core.errors import InputError
+    from lepton_core.privacy.plan import plan_local, plan_sums
 
-    planned = plan_local(epsilon, delta, rounds, local_steps=local_steps, sampling_rate=sampling_rate)
-    answer_record(
-        output,
-        planned,
-        title="a plan in the mode record-local",
-        fields={
-            "noise multiplier": f"{planned.noise_multiplier:g}, at each site and step",
+    fields: dict[str, object]
+    if members is not None:
+        if local_steps != 1 or colluders >= members:
+            key = "--local-steps" if local_steps != 1 else "--colluders"
+            raise InputError(
+                "noise in shares is for one sum a round, with honest members in it",
+                where=key,
+                expected="1" if local_steps != 1 else f"fewer than {members}",
+                got=str(local_steps if local_steps != 1 else colluders),
+                hint="leave --members out for noise at each site" if local_steps != 1 else "",
+            )
+        sums = plan_sums(epsilon, delta, rounds, contributors=members, colluders=colluders, sampling_rate=sampling_rate)
+        planned: LocalPlan | SumsPlan = sums
+        title = "a plan in the mode record-distributed"
+        fields = {
+            "noise multiplier": f"{sums.noise_multiplier:g}, in a sum of the shares of {members - colluders} members",
+            "a member's share": f"{sums.share_multiplier:.3g} times the sensitivity",
+            "protects": "one record, added or removed, against everybody who sees the sums",
+            "epsilon": f"{sums.epsilon:.3f} at delta {delta:g}, after {rounds} rounds, {colluders} members colluding",
+            "epsilon against who sees sums only": f"{sums.epsilon_against_sums:.3f}",
+            "epsilon if all others collude": f"{sums.epsilon_if_all_collude:.3f}",
+        }
+    else:
+        if colluders:
+            raise InputError("colluders of nobody", where="--colluders", hint="give --members as well")
+        local = plan_local(epsilon, delta, rounds, local_steps=local_steps, sampling_rate=sampling_rate)
+        planned, title = local, "a plan in the mode record-local"
+        fields = {
+            "noise multiplier": f"{local.noise_multiplier:g}, at each site and step",
             "protects": "one record, added or removed, against everybody outside its site",
-            "epsilon": f"{planned.epsilon:.3f} at delta {delta:g}, after {rounds} rounds of {local_steps} steps",
-        },
-    )
+            "epsilon": f"{local.epsilon:.3f} at delta {delta:g}, after {rounds} rounds of {local_steps} steps",
+        }
+    answer_record(output, planned, title=title, fields=fields)
     if output is OutputFormat.JSON:
         return
     answer_rows(

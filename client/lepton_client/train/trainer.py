@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lepton_client.train.worker import FIRST_WEIGHTS, LOAD, SUM, TRAIN, TRAIN_ALONE
+from lepton_client.train.worker import FIRST_WEIGHTS, LOAD, METHODS, SUM, TRAIN, TRAIN_ALONE
 from lepton_core.errors import ConflictError
 from lepton_core.job import Job
 from lepton_core.layout import Vector
@@ -127,6 +127,19 @@ class Trainer:
             answer = await self._worker.call(FIRST_WEIGHTS, {}, arrays, deadline_s=self._deadline_s)
             return answer.array("model", np.float32)
 
+    async def methods(self, job: Job) -> dict[str, str]:
+        """How each trained layer's rows would be clipped in a private job, in words by the layer's name.
+
+        Raises:
+            JobError, RefusedError, NotFoundError: the model cannot be built or trained privately here.
+            FaultError: the worker died or was late.
+        """
+        async with self._turn:
+            await self._worker.start()
+            arrays = {"job": bytes_array(job.canonical())}
+            answer = await self._worker.call(METHODS, {}, arrays, deadline_s=self._deadline_s)
+            return dict(answer.values["methods"])
+
     async def train_alone(self, job: Job, features: Floats, target: Floats) -> Vector:
         """The whole job on these rows alone, for a demonstration's baselines: `lepton_client.train.alone`.
 
@@ -150,3 +163,20 @@ class Trainer:
         self._loaded_into = 0
         await self._worker.call(LOAD, {}, {"features": features, "target": target}, deadline_s=self._deadline_s)
         self._loaded_into = self._worker.generation
+
+
+def ask_methods(job: Job) -> dict[str, str]:
+    """`Trainer.methods` of a process that is started for it and ended; seconds, as it imports torch.
+
+    Raises:
+        JobError, RefusedError, NotFoundError, FaultError: as `Trainer.methods`.
+    """
+
+    async def ask() -> dict[str, str]:
+        trainer = Trainer(deadline_s=120.0)
+        try:
+            return await trainer.methods(job)
+        finally:
+            await trainer.close()
+
+    return asyncio.run(ask())

@@ -7,6 +7,7 @@
 | `sum` | job (canonical bytes), model (length,), kept indices or none for all | sum of clipped gradients |
 | `train-alone` | job, features, target | model (length,) |
 | `first-weights` | job | model (length,), from its public seed |
+| `methods` | job | how each trained layer's rows are clipped, by the layer's name; no row is looked at |
 
 Nothing else comes out: no loss, no count, no time.
 """
@@ -36,6 +37,7 @@ TRAIN = "train"
 SUM = "sum"
 TRAIN_ALONE = "train-alone"
 FIRST_WEIGHTS = "first-weights"
+METHODS = "methods"
 
 
 class TrainingWorker:
@@ -60,6 +62,7 @@ class TrainingWorker:
             SUM: self._sum,
             TRAIN_ALONE: self._train_alone,
             FIRST_WEIGHTS: self._first_weights,
+            METHODS: self._methods,
         }
 
     def _load(self, request: Frame) -> Frame:
@@ -111,6 +114,14 @@ class TrainingWorker:
         from lepton_pool.models import architecture_of, initial_vector
 
         return Frame({}, {"model": initial_vector(architecture_of(_job_of(request)))})
+
+    @staticmethod
+    def _methods(request: Frame) -> Frame:
+        from lepton_client.train.dpsgd import PrivateModule
+
+        return Frame(
+            {"methods": {name: method.value for name, method in PrivateModule(_job_of(request)).methods.items()}}
+        )
 
 
 def _weights_of(request: Frame) -> tuple[Vector, npt.NDArray[np.int64] | None]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Protocol
 
-from lepton_core.privacy.accountant import epsilon_of, noise_multiplier_for, sum_noise_multiplier_for
-from lepton_core.privacy.events import SampledGaussian
+from lepton_core.privacy.accountant import Observer, epsilon_of, noise_multiplier_for, sum_noise_multiplier_for
+from lepton_core.privacy.events import SampledGaussian, SummedDiscreteGaussian
 from lepton_core.privacy.rules import Privacy
 
 #: Rounds whose epsilon is told; each costs an answer of the accountant.
@@ -62,8 +63,76 @@ def plan_local(epsilon: float, delta: float, rounds: int, *, local_steps: int, s
         RefusedError: no noise is enough.
     """
     noise = noise_multiplier_for(epsilon, delta, sampling_rate, rounds * local_steps)
-    told = sorted({max(1, round(rounds * part / _MOST_TOLD)) for part in range(1, _MOST_TOLD + 1)})
     by_round = tuple(
-        (number, epsilon_of([SampledGaussian(noise, sampling_rate, number * local_steps)], delta)) for number in told
+        (number, epsilon_of([SampledGaussian(noise, sampling_rate, number * local_steps)], delta))
+        for number in told_rounds(rounds)
     )
     return LocalPlan(noise, by_round[-1][1], delta, rounds, local_steps, sampling_rate, by_round)
+
+
+@dataclass(frozen=True)
+class SumsPlan:
+    """Noise in shares, on one sum a round, for one unit of privacy, added or removed."""
+
+    #: Of the shares that are surely there and unknown, over the sensitivity of a sum.
+    noise_multiplier: float
+    #: The same of one member's share.
+    share_multiplier: float
+    #: Epsilon against the coordinator with the colluders named; at most what was asked.
+    epsilon: float
+    #: Against those who see the sums and nobody's share; and against the coordinator with all other members.
+    epsilon_against_sums: float
+    epsilon_if_all_collude: float
+    delta: float
+    rounds: int
+    contributors: int
+    colluders: int
+    sampling_rate: float
+    by_round: tuple[tuple[int, float], ...]
+
+
+def plan_sums(
+    epsilon: float, delta: float, rounds: int, *, contributors: int, colluders: int = 0, sampling_rate: float = 1.0
+) -> SumsPlan:
+    """The plan of a job in the mode `record-distributed`, or with every record in every sum `client-distributed`.
+
+    Raises:
+        InputError: a number out of range.
+        RefusedError: no noise is enough.
+    """
+    noise = sum_noise_multiplier_for(epsilon, delta, sampling_rate, rounds)
+    # Levels so fine that discreteness costs nothing that a double shows, as a job's own are.
+    sensitivity = 1e6
+    honest = max(1, contributors - colluders)
+
+    def spent(number: int, known: int, observer: Observer = Observer.COLLUDERS) -> float:
+        event = SummedDiscreteGaussian(
+            sensitivity=sensitivity,
+            share_variance=math.ceil((noise * sensitivity) ** 2 / honest),
+            contributors=contributors,
+            colluders=known,
+            dimension=1,
+            steps=number,
+            sampling_rate=sampling_rate,
+        )
+        return epsilon_of([event], delta, observer)
+
+    by_round = tuple((number, spent(number, colluders)) for number in told_rounds(rounds))
+    return SumsPlan(
+        noise_multiplier=noise,
+        share_multiplier=noise / math.sqrt(honest),
+        epsilon=by_round[-1][1],
+        epsilon_against_sums=spent(rounds, colluders, Observer.SUMS),
+        epsilon_if_all_collude=spent(rounds, contributors - 1),
+        delta=delta,
+        rounds=rounds,
+        contributors=contributors,
+        colluders=colluders,
+        sampling_rate=sampling_rate,
+        by_round=by_round,
+    )
+
+
+def told_rounds(rounds: int) -> list[int]:
+    """Rounds whose epsilon a plan tells, evenly over the job; the last is the last."""
+    return sorted({max(1, round(rounds * part / _MOST_TOLD)) for part in range(1, _MOST_TOLD + 1)})

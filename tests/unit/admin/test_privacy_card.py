@@ -8,10 +8,11 @@ from dataclasses import fields
 import pytest
 
 from lepton_admin.card import card_markdown, privacy_card
-from lepton_core.privacy.accountant import epsilon_of
+from lepton_core.privacy.accountant import Observer, epsilon_of
 from lepton_core.privacy.events import SampledGaussian
 from lepton_core.views import JobState, JobView, RoundView
-from tests.unit.client.owners import make_job
+from lepton_pool.promise import epsilon_after, epsilon_if_all_collude
+from tests.unit.client.owners import make_distributed_job, make_job
 
 
 def blank(kind, **values):
@@ -50,7 +51,8 @@ def test_a_card_never_gives_an_epsilon_without_mode_unit_neighbours_and_delta():
     for words in ("`record-local`", "one record, added or removed", "at delta 0.001", "outside the record's own site"):
         assert words in page
     assert "Other jobs on the same people" in page
-    assert page.count("| Epsilon") == 4
+    assert page.count("| Epsilon") == 5
+    assert "| Colluders tolerated | all others: each site's own noise is whole |" in page
 
 
 def test_a_card_of_a_job_without_privacy_says_so_and_names_no_epsilon():
@@ -68,3 +70,26 @@ def test_a_card_is_plain_json(mode):
     changes = {} if mode == "record-local" else {"privacy": {"mode": "none", "noise_multiplier": None}}
     document = privacy_card(make_job(**changes), view_of("completed")).document()
     assert json.loads(json.dumps(document))["mode"] == mode
+
+
+@pytest.mark.parametrize(
+    ("mode", "unit", "words"),
+    [
+        ("record-distributed", "record", "one sum a round of all records, gradients clipped record by record to 1"),
+        ("client-distributed", "member", "each member's update clipped to 1"),
+    ],
+)
+def test_a_card_of_distributed_noise_tells_whom_it_needs_and_what_is_left_without_them(mode, unit, words):
+    job = make_distributed_job(mode, privacy={"colluders": 2})
+    card = privacy_card(job, view_of("completed", "aborted", "completed"))
+    assert (card.mode, card.unit, card.steps) == (mode, unit, 2)
+    assert card.epsilon_released == epsilon_after(job, 2)
+    assert card.epsilon_against_sums == epsilon_after(job, 2, Observer.SUMS) < card.epsilon_released
+    assert card.epsilon_at_most == epsilon_after(job, 3)
+    assert card.epsilon_under_collusion == epsilon_if_all_collude(job, 3) > card.epsilon_at_most
+    assert (card.noise_contributors, card.colluders_tolerated) == (job.aggregation.min_cohort, 2)
+    page = card_markdown(card)
+    assert words in page
+    assert f"| Colluders tolerated | 2 of at least {job.aggregation.min_cohort} members |" in page
+    assert "More colluders than are tolerated" in page
+    assert "zero-concentrated" in page

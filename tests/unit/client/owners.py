@@ -72,6 +72,19 @@ def make_job(**changes) -> Job:
     return Job.model_validate(document)
 
 
+def make_distributed_job(mode: str = "record-distributed", **changes) -> Job:
+    """A small job whose noise is whole in the sum only; `changes` as in `make_job`."""
+    record = mode == "record-distributed"
+    whole = {
+        "training": {"batching": "all", "expected_rows": 100, "local_steps": 5} if record else {},
+        "privacy": {"mode": mode, "unit": "record" if record else "member", "delta": 1e-4},
+        "aggregation": {"min_cohort": 4} if record else {"min_cohort": 100, "max_cohort": 120},
+    }
+    for key, value in changes.items():
+        whole[key] = {**whole.get(key, {}), **value} if isinstance(value, dict) else value
+    return make_job(**whole)
+
+
 def policy_document(federation: IdentityKey | None = None) -> dict:
     return {
         "peers": {"federation_key": federation.public.hex() if federation else "f" * 64, "minimum_cohort": 3},

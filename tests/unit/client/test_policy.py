@@ -10,7 +10,7 @@ import pytest
 from lepton_client.policy import Policy, admit, load_policy, most_charges, policy_json_schema
 from lepton_core.errors import InputError, PolicyRefusal, SettingsError
 from lepton_core.settings import parse_settings
-from tests.unit.client.owners import NOW, VOCABULARY, make_job, make_policy, policy_document
+from tests.unit.client.owners import NOW, VOCABULARY, make_distributed_job, make_job, make_policy, policy_document
 
 JULY_2040 = 2_225_000_000.0
 
@@ -49,6 +49,24 @@ def test_a_job_that_the_policy_forbids_is_refused_by_the_key(policy_changes, job
     assert (refusal.reason, refusal.where) == (reason, f"policy.{key}")
     assert refusal.expected
     assert refusal.got
+
+
+DISTRIBUTED = population(modes=["record-distributed"], delta=1e-4)
+
+
+def test_noise_in_shares_must_withstand_as_many_colluders_as_the_policy_says() -> None:
+    policy = make_policy(populations=[DISTRIBUTED], jobs={"colluders": 2})
+    with pytest.raises(PolicyRefusal) as refusal:
+        admit(policy, make_distributed_job(privacy={"colluders": 1}), NOW)
+    assert (refusal.value.reason, refusal.value.where) == ("COLLUDERS", "policy.jobs.colluders")
+    assert admit(policy, make_distributed_job(privacy={"colluders": 2}), NOW).name == "patients"
+
+
+def test_no_mode_is_allowed_that_is_not_named() -> None:
+    for job in (make_job(), make_distributed_job("client-distributed")):
+        with pytest.raises(PolicyRefusal) as refusal:
+            admit(make_policy(populations=[DISTRIBUTED]), job, NOW)
+        assert refusal.value.reason == "MODE"
 
 
 def test_a_job_within_the_policy_gets_its_population() -> None:

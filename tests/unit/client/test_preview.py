@@ -17,8 +17,16 @@ from lepton_core.errors import ConflictError, InputError, SettingsError
 from lepton_core.identity import fingerprint
 from lepton_core.ids import JobId
 from lepton_core.privacy.ledger import ADD_OR_REMOVE, UNIT_RECORD, Charge
-from lepton_pool.promise import promised_epsilon, round_event
-from tests.unit.client.owners import PLAN, VOCABULARY, FakeClock, Federation, make_job, make_list
+from lepton_pool.promise import epsilon_if_all_collude, promised_epsilon, round_event
+from tests.unit.client.owners import (
+    PLAN,
+    VOCABULARY,
+    FakeClock,
+    Federation,
+    make_distributed_job,
+    make_job,
+    make_list,
+)
 from tests.unit.client.test_home import make_home
 
 
@@ -144,3 +152,18 @@ def test_what_is_no_job_is_refused(tmp_path) -> None:
     (tmp_path / "job.json").write_text("{}")
     with pytest.raises((InputError, SettingsError)):
         resolve_offline(tmp_path / "job.json")
+
+
+def test_noise_in_shares_is_told_with_whom_it_needs_and_what_is_left_without_them(home) -> None:
+    job = make_distributed_job(privacy={"colluders": 1})
+    told = preview(home.folder, job, FakeClock())
+    assert (told.noise_contributors, told.colluders_tolerated) == (4, 1)
+    assert told.epsilon_if_all_collude == epsilon_if_all_collude(job, 3) > told.epsilon_of_job > 0
+    assert told.refusal is not None
+    assert told.refusal["reason"] == "MODE"  # no owner takes part in a mode that its policy does not name
+
+
+def test_the_epsilon_told_is_at_the_delta_that_is_told(home, federation) -> None:
+    told = preview(home.folder, make_job(privacy={"delta": 1e-5}), FakeClock())
+    assert told.delta == 1e-3
+    assert told.epsilon_of_job < promised_epsilon(make_job(privacy={"delta": 1e-5}))

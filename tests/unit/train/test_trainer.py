@@ -103,3 +103,26 @@ async def test_work_that_needs_more_memory_than_the_owner_allows_is_told_and_the
         assert trainer.pid == first
     finally:
         await trainer.close()
+
+
+async def test_a_clipped_sum_comes_out_whole_and_nothing_of_how_many_rows_there_were():
+    job = Job.model_validate(
+        JOB.model_dump()
+        | {
+            "training": {"batching": "all", "expected_rows": 60},
+            "privacy": {"mode": "record-distributed", "delta": 1e-4, "noise_multiplier": 4.0, "clip_norm": 0.5},
+        }
+    )
+    trainer = Trainer()
+    try:
+        await trainer.load(FEATURES, TARGET)
+        whole = await trainer.clipped_sum(job, MODEL, None)
+        assert (whole.dtype, whole.shape) == (np.float64, MODEL.shape)
+        assert 0 < np.linalg.norm(whole) <= 60 * 0.5
+        some = await trainer.clipped_sum(job, MODEL, KEPT)
+        assert np.flatnonzero(some).tolist() == KEPT.tolist()
+        assert await trainer.methods(job) == {"0": "book-keeping", "2": "book-keeping"}
+        with pytest.raises(InputError, match="do not fit"):
+            await trainer.clipped_sum(job, MODEL[:-1], None)
+    finally:
+        await trainer.close()
