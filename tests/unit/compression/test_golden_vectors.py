@@ -4,22 +4,28 @@ from pathlib import Path
 import pytest
 
 from lepton_compression.update import CODEC_VERSION
-from tests.vectors.codec.generate import PLAIN, make_case, make_down_case, make_plain_case
+from tests.vectors.codec.generate import PLAIN, make_case, make_down_case, make_noised_case, make_plain_case
 
 FOLDER = Path(__file__).parents[2] / "vectors" / "codec"
-RING, PLAIN_1, DOWN = (
-    json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8")) for name in ("ring-2", "plain-1", "downlink-1")
+RING, NOISED, PLAIN_1, DOWN = (
+    json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+    for name in ("ring-2", "noised-2", "plain-1", "downlink-1")
 )
 
 
 def test_the_vectors_are_of_this_codec_version():
-    assert RING["codec_version"] == CODEC_VERSION
+    assert RING["codec_version"] == NOISED["codec_version"] == CODEC_VERSION
 
 
 @pytest.mark.parametrize("case", RING["cases"], ids=lambda case: f"{case['model_length']}-{case['profile']}")
 def test_every_golden_case_is_encoded_and_decoded_to_the_same_bytes(case):
     made = make_case(case["model_length"], case["kept_fraction"], case["profile"], dithered=case["dithered"])
     assert made == case
+
+
+@pytest.mark.parametrize("case", NOISED["cases"], ids=lambda case: str(case["model_length"]))
+def test_every_golden_case_with_noise_is_encoded_and_decoded_to_the_same_bytes(case):
+    assert make_noised_case(case["model_length"], case["kept_fraction"], case["colluders"]) == case
 
 
 @pytest.mark.parametrize("case", PLAIN_1["cases"], ids=lambda case: f"{case['codec']}-{case['length']}")

@@ -18,15 +18,20 @@ from lepton_compression.update import (
     Eden,
     Float16,
     Float32,
+    Noise,
     PlainCodec,
     Profile,
+    SecretKeystream,
     Sign,
     TopK,
+    decode_noised,
     decode_plain_update,
     decode_sum,
     derive_dither,
+    derive_noised_plan,
     derive_plan,
     encode,
+    encode_noised,
     encode_plain_update,
     kept_indices,
 )
@@ -43,6 +48,14 @@ CASES: tuple[tuple[int, float, Profile, bool], ...] = (
     (4097, 1.0, "lean", False),
     (4097, 0.3, "tiny", True),
     (20_011, 0.9, "default", True),
+)
+#: Length, kept fraction, colluders.
+NOISED: tuple[tuple[int, float, int], ...] = (
+    (1, 1.0, 0),
+    (17, 1.0, 1),
+    (997, 0.5, 0),
+    (4097, 1.0, 2),
+    (20_011, 0.9, 0),
 )
 MEMBERS = 3
 PLAIN: tuple[PlainCodec, ...] = (
@@ -115,6 +128,46 @@ def make_case(length: int, kept_fraction: float, profile: Profile, *, dithered: 
     }
 
 
+def make_noised_case(length: int, kept_fraction: float, colluders: int) -> dict[str, Any]:
+    """One case of integers with noise, for which every source of secret words is a fixed stream."""
+    seed = hashlib.sha256(f"noised vector {length} {kept_fraction} {colluders}".encode()).digest()
+    plan = derive_noised_plan(
+        model_length=length,
+        kept_fraction=kept_fraction,
+        unit_norm=2.0**-6,
+        largest_norm=1.0,
+        members_max=4,
+        noise=Noise(multiplier=6.5, contributors=MEMBERS, colluders=colluders),
+    )
+    words = [
+        encode_noised(
+            # Halved until no norm is bounded: a norm's last digits are a matter of the machine.
+            make_update(length, member).astype(np.float64) / 2.0**4,
+            plan,
+            seed,
+            rounding=SecretKeystream(bytes([member]) * 32),
+            noise=SecretKeystream(bytes([16 + member]) * 32),
+        )
+        for member in range(MEMBERS)
+    ]
+    mean, _ = decode_noised(sum(words[1:], start=words[0]), MEMBERS, plan, seed)
+    return {
+        "model_length": length,
+        "kept_fraction": kept_fraction,
+        "colluders": colluders,
+        "seed": seed.hex(),
+        "padded_length": plan.ring.padded_length,
+        "max_value": plan.ring.max_value,
+        "lane_bits": plan.ring.lane_bits,
+        "scale": plan.ring.scale.hex(),
+        "sensitivity": plan.sensitivity.hex(),
+        "share_variance": plan.share_variance,
+        "first_words": [[f"{word:016x}" for word in member[:4]] for member in words],
+        "words_sha256": [hashlib.sha256(member.astype("<u8").tobytes()).hexdigest() for member in words],
+        "mean_sha256": hashlib.sha256(mean.astype("<f4").tobytes()).hexdigest(),
+    }
+
+
 def make_plain_case(codec: PlainCodec, length: int) -> dict[str, Any]:
     """One codec's payload and what it decodes to."""
     seed = hashlib.sha256(f"plain vector {codec} {length}".encode()).digest()
@@ -172,7 +225,14 @@ def main() -> None:
         "source": "lepton_compression.update.floats and delta, design page codec.md: downlink",
         "cases": [make_down_case(length) for length in PLAIN_LENGTHS],
     }
-    for name, content in (("ring-2", document), ("plain-1", plain), ("downlink-1", down)):
+    noised = {
+        "generator": "tests/vectors/codec/generate.py",
+        "source": "lepton_compression.update.noised, design page privacy.md: mechanisms",
+        "codec_version": CODEC_VERSION,
+        "cases": [make_noised_case(*case) for case in NOISED],
+    }
+    every = (("ring-2", document), ("noised-2", noised), ("plain-1", plain), ("downlink-1", down))
+    for name, content in every:
         (FOLDER / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
