@@ -120,7 +120,9 @@ def expected_encoding(job: Job) -> EncodingView:
     mask = "" if plan.kept_length == length else f", {plan.kept_length / length:.1%} of {job.aggregation.mask}"
     if job.privacy.distributed:
         return EncodingView(
-            codec=f"{CODEC_VERSION} {plan.lane_bits}-bit integers with noise{mask}", bits_per_parameter=bits
+            codec=f"{CODEC_VERSION} {plan.lane_bits}-bit integers with noise{mask}",
+            bits_per_parameter=bits,
+            expected_error=derive_noise_plan(job).expected_error,
         )
     return EncodingView(
         codec=f"{CODEC_VERSION} {plan.profile}{mask}",

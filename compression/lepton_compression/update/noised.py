@@ -100,9 +100,14 @@ class NoisedPlan:
 
     @property
     def expected_error(self) -> float:
-        """Expected squared error of one value of the mean over the fewest members, noise and rounding; mask apart."""
-        each = self.share_variance + 0.25
-        return each / self.noise.contributors / self.levels_per_unit**2
+        """Expected ||decoded mean - mean||^2 over the squared bound, of the fewest members: noise and rounding.
+
+        What a mask leaves out is not in it.
+        """
+        ring = self.ring
+        each = (self.share_variance + 0.25) / self.noise.contributors / self.levels_per_unit**2
+        stretch = ring.model_length / ring.kept_length
+        return stretch**2 * ring.padded_length * each / ring.kept_norm**2
 
 
 def derive_noised_plan(

@@ -126,6 +126,17 @@ def test_a_share_has_the_noise_of_those_who_are_surely_there() -> None:
         assert plan.share_variance <= (10.0 * plan.sensitivity) ** 2 / noise.honest + 1
 
 
+@pytest.mark.parametrize("kept", [1.0, 0.5])
+def test_the_error_told_is_that_of_the_mean(kept: float) -> None:
+    plan = plan_of(4096, noise=Noise(20.0, 6, 0), kept=kept)
+    words = [
+        encode_noised(np.zeros(4096), plan, SEED, rounding=stream(2 * number), noise=stream(2 * number + 1))
+        for number in range(6)
+    ]
+    mean, _ = decode_noised(np.sum(words, axis=0, dtype=np.uint64), 6, plan, SEED)
+    assert float(np.sum(mean.astype(np.float64) ** 2)) / 130.0**2 == pytest.approx(plan.expected_error, rel=0.12)
+
+
 def test_noise_that_no_lane_holds_is_refused() -> None:
     with pytest.raises(CodecError, match="no lane is wide enough"):
         plan_of(2**22, noise=Noise(1e5, 10, 0))
