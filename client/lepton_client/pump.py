@@ -19,6 +19,7 @@ from lepton_client.effects import Effect, Follow, Forget, ForgetJob, Match, Send
 from lepton_client.link import ControlSession
 from lepton_client.logs import Log
 from lepton_client.models import Models
+from lepton_client.pacing import Pace
 from lepton_client.participant import Effects, Participant
 from lepton_client.train.trainer import Trainer
 from lepton_client.transfer_link import Transfers
@@ -67,6 +68,8 @@ class Pump:
         self._tasks: dict[asyncio.Task[None], tuple[JobId, RoundNumber] | None] = {}
         #: The owner's rows, by job; dropped when the job is over.
         self._prepared: dict[JobId, Prepared] = {}
+        #: When updates of private jobs leave; dropped when the job is over.
+        self._paces: dict[JobId, Pace] = {}
         #: The job whose rows the worker holds.
         self._loaded: JobId | None = None
 
@@ -162,6 +165,7 @@ class Pump:
                         task.cancel()
             case ForgetJob(job_id):
                 self._prepared.pop(job_id, None)
+                self._paces.pop(job_id, None)
                 self._models.forget(job_id)
             case _:
                 assert_never(effect)
@@ -216,11 +220,15 @@ class Pump:
                 self._loaded = None
                 await self._trainer.load(prepared.features, prepared.target)
                 self._loaded = effect.job_id
+            began = asyncio.get_running_loop().time()
             if job.privacy.mode == "record-distributed":
                 learnt: Learnt = await self._trainer.clipped_sum(job, model, kept)
             else:
                 learnt = await self._trainer.train(job, model, kept, effect.expected_batch, effect.shuffle)
-            return learnt, len(prepared.target)
+            elapsed_s = asyncio.get_running_loop().time() - began
+        if job.privacy.mode != "none":
+            await asyncio.sleep(self._paces.setdefault(effect.job_id, Pace()).wait_s(elapsed_s, deadline_s))
+        return learnt, len(prepared.target)
 
     async def _first_weights(self, job: Job) -> Vector:
         if job.model.kind in BUILT_IN:
