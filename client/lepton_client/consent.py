@@ -5,14 +5,16 @@ No state of its own; it asks policy, ledger and records, and raises what they re
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 
 from lepton_client import peers
 from lepton_client.feedback import require_everybody
 from lepton_client.ledger import Ledger, derive_run
-from lepton_client.policy import Policy, Population, admit, most_charges
+from lepton_client.phases import CurrentRound
+from lepton_client.policy import Policy, Population, admit, most_unpublished
 from lepton_client.records import AcceptedJob, Records
-from lepton_core.errors import ConflictError, PeerViolation, RefusedError
+from lepton_core.errors import ConflictError, LeptonError, PeerViolation, RefusedError
 from lepton_core.identity import IdentityKey
 from lepton_core.ids import Digest, JobId, ModelVersion, RoundNumber
 from lepton_core.job import Job
@@ -21,8 +23,13 @@ from lepton_core.ports import Clock
 from lepton_core.privacy.ledger import ADD_OR_REMOVE, Charge
 from lepton_core.secagg.client_checks import Admission
 from lepton_core.secagg.terms import Setup
+from lepton_core.session import RoundOutcome
 from lepton_pool.promise import promised_epsilon, round_event, rounds_event
 from lepton_pool.terms import derive_terms
+
+#: Rounds that are reserved at a time, so that the durable charge before noise costs no commit in most rounds. What a
+#: crash can cost is one round, whatever this is; what an owner sees charged before it happened is at most so many.
+BLOCK_ROUNDS = 20
 
 
 class Consent:
@@ -157,19 +164,13 @@ class Consent:
         if event is None:
             return None
         run = derive_run(accepted.job_id, job)
+        self._require_published(job, run)
         charged = self._ledger.charged_rounds(run)
-        most = most_charges(self._policy(), job)
-        if charged >= most:
-            raise RefusedError(
-                "the job was charged for as many rounds as it may be",
-                where="policy.jobs.max_unreleased_fraction",
-                expected=f"at most {most} charged rounds",
-                got=str(charged),
-                hint="too many rounds were aborted after training; submit a new job",
-                reason="TOO_MANY_CHARGES",
-            )
-        rest = rounds_event(job, max(1, job.training.rounds - charged))
-        self._ledger.require(population.name, [rest or event], population.epsilon, population.delta)
+        planned = job.training.rounds - charged
+        if planned < 1 and self._ledger.reserved_rounds(run) < 1:
+            planned = 1  # in place of one that came to nothing
+        rest = rounds_event(job, planned)
+        self._ledger.require(population.name, [] if rest is None else [rest], population.epsilon, population.delta)
         charge = Charge(
             population=population.name,
             unit=job.privacy.unit,
@@ -179,9 +180,50 @@ class Consent:
             event=event,
             delta=job.privacy.delta,
             plan=accepted.plan,
+            content=accepted.content,
         )
-        self._ledger.reserve(charge)
+        self._ledger.reserve(charge, rounds=max(1, min(BLOCK_ROUNDS, planned)))
         return charge
+
+    def _require_published(self, job: Job, run: Digest) -> None:
+        """Refuse to go on with a job too many of whose rounds were charged and came to nothing.
+
+        A coordinator could burn an owner's budget by aborting rounds after the uploads.
+
+        Raises:
+            RefusedError: TOO_MANY_UNPUBLISHED.
+        """
+        lost, most = self._ledger.unpublished_rounds(run), most_unpublished(self._policy(), job)
+        if lost > 0 and lost >= most:
+            raise RefusedError(
+                "too many of the job's rounds were charged and their sums never published",
+                where="policy.jobs.max_unreleased_fraction",
+                expected=f"at most {most} of {job.training.rounds} rounds",
+                got=str(lost),
+                hint="ask the coordinator's operator why rounds are aborted after training; submit a new job",
+                reason="TOO_MANY_UNPUBLISHED",
+            )
+
+    def close(self, job_id: JobId) -> None:
+        """The job is over, and nothing of it under way: give back what provably never began.
+
+        What cannot be made durable now stays charged until the next start.
+        """
+        accepted = self._records.jobs().get(job_id)
+        if accepted is not None:
+            with contextlib.suppress(LeptonError):
+                self._ledger.release(derive_run(job_id, accepted.job))
+
+    def settle(self) -> None:
+        """After a start: close what was over when the last process died."""
+        for job_id, accepted in self._records.jobs().items():
+            if accepted.closed:
+                self.close(job_id)
+
+    def note_closed(self, job_id: JobId, current: CurrentRound | None, outcome: RoundOutcome) -> None:
+        """A round is over: count it as published if it was, with this owner's part in its sum."""
+        if outcome is RoundOutcome.COMPLETED and current is not None and current.is_counted:
+            self._ledger.publish(derive_run(job_id, self._records.jobs()[job_id].job), current.setup.round)
 
     def release(self, job: Job, charge: Charge | None) -> None:
         """The last word before bytes leave: what the owner has forbidden since training began stays; None is free.

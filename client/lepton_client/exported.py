@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lepton_client.anchoring import require_whole
 from lepton_client.home import Home, load_identity, load_settings
 from lepton_client.journal import read_lines, write_private
 from lepton_client.ledger import verify_entries
@@ -19,7 +20,7 @@ from lepton_core.canonical import canonical_json
 from lepton_core.errors import ConflictError, InputError
 from lepton_core.identity import IdentityKey, fingerprint, require_signature
 from lepton_core.ports import Clock
-from lepton_core.privacy.ledger import LedgerEntry, LedgerHead, parse_line
+from lepton_core.privacy.ledger import Entry, LedgerHead, Succession, accounts_of, parse_line
 
 FORMAT = "lepton/ledger-export/1"
 _LABEL = b"lepton/ledger-export/v1"
@@ -33,9 +34,9 @@ class Verified:
     """A ledger, or the export of one, whose chain and signatures hold."""
 
     owner: str
-    #: Ed25519 public key that signed every entry; 32 bytes.
+    #: Ed25519 public key that signed every entry, or those since the last succession; 32 bytes.
     identity: bytes
-    entries: tuple[LedgerEntry, ...]
+    entries: tuple[Entry, ...]
     head: LedgerHead
     #: When it was exported, in seconds since the epoch; 0 for the ledger itself.
     exported: float = 0.0
@@ -46,18 +47,31 @@ class Verified:
             "owner": self.owner,
             "fingerprint": fingerprint(self.identity),
             "entries": len(self.entries),
-            "rounds_charged": len({(one.charge.population, one.charge.job, one.charge.round) for one in self.entries}),
+            "rounds_charged": sum(account.charged for _, account in accounts_of(self.entries)),
+            "predecessors": [fingerprint(one.predecessor) for one in self.entries if isinstance(one, Succession)],
             "head": self.head.digest,
             "exported": self.exported,
         }
 
 
 def verify_home(home: Home) -> Verified:
-    """The ledger of a client's folder, which a daemon may be writing, verified from its first entry.
+    """The ledger of a client's folder, which a daemon may be writing, verified from its first entry to its anchor.
 
     Raises:
         InputError: no client's folder, or a line that is not an entry.
         ConflictError, IdentityError: the chain does not hold.
+        BudgetRefusal: it is behind the anchor that the coordinator gave back.
+    """
+    verified = verify_chain(home)
+    require_whole(home.anchor, verified.entries, verified.identity)
+    return verified
+
+
+def verify_chain(home: Home) -> Verified:
+    """As `verify_home`, but for the anchor.
+
+    Raises:
+        InputError, ConflictError, IdentityError: as `verify_home`.
     """
     settings, identity = load_settings(home), load_identity(home)
     entries = tuple(parse_line(line) for line in read_lines(home.ledger))

@@ -7,6 +7,7 @@ identity.json      its public card, for the federation's signer
 tls/               address, CA, certificate and key of the session with the coordinator
 membership.json    the signed membership list that the owner has accepted
 ledger.jsonl       the privacy ledger
+anchor.json        the newest place of the ledger that the coordinator gave back
 jobs.jsonl         jobs accepted
 answers.jsonl      model versions answered on
 residuals/         what open jobs that feed back have not sent yet (0600 each)
@@ -90,6 +91,11 @@ class Home:
     def ledger(self) -> Path:
         """Privacy ledger."""
         return self.folder / "ledger.jsonl"
+
+    @property
+    def anchor(self) -> Path:
+        """Anchor that the coordinator gave back."""
+        return self.folder / "anchor.json"
 
     @property
     def jobs(self) -> Path:

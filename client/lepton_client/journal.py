@@ -8,8 +8,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from lepton_client.disk import SYSTEM_DISK, Disk
 from lepton_core.errors import ConflictError, FaultError
-from lepton_protos.durable import sync_folder
 
 
 class Journal:
@@ -19,7 +19,7 @@ class Journal:
     break was interrupted inside `append`, so nothing was done because of its last line, and the line is cut off.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, disk: Disk = SYSTEM_DISK) -> None:
         """Open or create the file (0600) and lock it.
 
         Raises:
@@ -28,6 +28,9 @@ class Journal:
         """
         #: Where the lines are.
         self.path = path
+        self._disk = disk
+        #: True once a line that was not made durable could not be taken back either: what follows it would not hold.
+        self._spoilt = False
         new = not path.exists()
         self._file = _open(path)
         try:
@@ -42,9 +45,9 @@ class Journal:
                 reason="LOCKED",
             ) from None
         try:
-            self._lines = _whole_lines(path, self._file)
+            self._lines = self._whole_lines()
             if new:
-                sync_folder(path.parent)
+                disk.sync_folder(path.parent)
         except OSError as error:
             os.close(self._file)
             raise _fault("read", path, error) from None
@@ -60,15 +63,20 @@ class Journal:
         Raises:
             FaultError: the disk refused; nothing may be done as if the lines were there.
         """
+        if self._spoilt:
+            raise _fault("write", self.path, OSError(0, "an earlier line could not be taken back"))
         block = b"".join(line.rstrip(b"\n") + b"\n" for line in lines)
         start = os.lseek(self._file, 0, os.SEEK_END)
         try:
             written = 0
             while written < len(block):
-                written += os.write(self._file, block[written:])
-            os.fsync(self._file)
+                written += self._disk.write(self._file, block[written:])
+            self._disk.sync(self._file)
         except OSError as error:
-            os.ftruncate(self._file, start)
+            try:
+                self._disk.truncate(self._file, start)
+            except OSError:
+                self._spoilt = True
             raise _fault("write", self.path, error) from None
 
     def close(self) -> None:
@@ -76,6 +84,14 @@ class Journal:
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
+
+    def _whole_lines(self) -> tuple[bytes, ...]:
+        content = self.path.read_bytes()
+        whole = content.rfind(b"\n") + 1
+        if whole < len(content):
+            self._disk.truncate(self._file, whole)
+            self._disk.sync(self._file)
+        return tuple(content[:whole].split(b"\n")[:-1])
 
     def __enter__(self) -> Self:
         return self
@@ -101,7 +117,7 @@ def read_lines(path: Path) -> tuple[bytes, ...]:
     return tuple(content.split(b"\n")[:-1])
 
 
-def write_private(path: Path, content: bytes) -> None:
+def write_private(path: Path, content: bytes, disk: Disk = SYSTEM_DISK) -> None:
     """Replace a file by `content` as a whole, durably, readable by this user only.
 
     Raises:
@@ -110,12 +126,15 @@ def write_private(path: Path, content: bytes) -> None:
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         file = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(file, "wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        draft.replace(path)
-        sync_folder(path.parent)
+        try:
+            rest = memoryview(content)
+            while rest:
+                rest = rest[disk.write(file, bytes(rest)) :]
+            disk.sync(file)
+        finally:
+            os.close(file)
+        disk.replace(draft, path)
+        disk.sync_folder(path.parent)
     except OSError as error:
         draft.unlink(missing_ok=True)
         raise _fault("write", path, error) from None
@@ -126,15 +145,6 @@ def _open(path: Path) -> int:
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise _fault("open", path, error) from None
-
-
-def _whole_lines(path: Path, file: int) -> tuple[bytes, ...]:
-    content = path.read_bytes()
-    whole = content.rfind(b"\n") + 1
-    if whole < len(content):
-        os.ftruncate(file, whole)
-        os.fsync(file)
-    return tuple(content[:whole].split(b"\n")[:-1])
 
 
 def _fault(verb: str, path: Path, error: OSError) -> FaultError:

@@ -1,7 +1,13 @@
 """The owner's privacy ledger: what was charged to which population, durable before noise is drawn or bytes leave.
 
-The rules of the chain are in `lepton_core.privacy.ledger`; here is who keeps it: `FileLedger` for a daemon,
-`MemoryLedger` for simulations. A budget holds over all jobs and for ever; there are no refunds.
+The rules of the chain are in `lepton_core.privacy`; here is who keeps it: `FileLedger` for a daemon, `MemoryLedger` for
+simulations. A budget holds over all jobs and for ever.
+
+What "never began" means. Rounds are reserved in blocks, and no entry tells that one begins. So whoever keeps a ledger
+holds to this: before a round of a run begins, the one that began before it is SPENT or LOST; and a run that had rounds
+open when the file was opened had a process that died in one of them, so that one is LOST before anything else of the
+run is written. Hence at most one round of a run ever has begun without an entry, and what is neither SPENT nor LOST
+when a run is released never began. Nothing else is given back.
 """
 
 from __future__ import annotations
@@ -11,16 +17,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
+from lepton_client.anchoring import behind, require_own
+from lepton_client.disk import SYSTEM_DISK, Disk
 from lepton_client.journal import Journal, read_lines
 from lepton_core.errors import ConflictError, LeptonError
-from lepton_core.identity import IdentityKey, require_signature
+from lepton_core.identity import IdentityKey
 from lepton_core.ids import Digest, JobId
 from lepton_core.job import Job
 from lepton_core.ports import Clock
 from lepton_core.privacy import ledger as chain
 from lepton_core.privacy.accountant import epsilon_of
+from lepton_core.privacy.accounts import RunKey
+from lepton_core.privacy.anchor import LedgerAnchor, holds, sign_anchor
 from lepton_core.privacy.events import Event
-from lepton_core.privacy.ledger import Charge, ChargeState, LedgerEntry, LedgerHead
+from lepton_core.privacy.ledger import Charge, ChargeState, Entry, LedgerEntry, LedgerHead
 
 
 class Ledger(Protocol):
@@ -30,14 +40,18 @@ class Ledger(Protocol):
         """Refuse events that do not fit the budget with everything charged before, composed.
 
         Raises:
-            BudgetRefusal: it would be overspent.
+            BudgetRefusal: it would be overspent, or the ledger is behind its anchor.
         """
         ...
 
-    def reserve(self, charge: Charge) -> None:
-        """Make a charge durable before any noise is drawn for it.
+    def reserve(self, charge: Charge, *, rounds: int = 1) -> None:
+        """See that a round is charged, durably, before any noise is drawn for it.
+
+        It is one of those reserved for its run before, at no cost; if none is left, so many are reserved, this one
+        among them.
 
         Raises:
+            BudgetRefusal: the ledger is behind its anchor.
             ConflictError: this run's round is charged already.
             FaultError: it could not be made durable; no noise may be drawn.
         """
@@ -52,23 +66,64 @@ class Ledger(Protocol):
         """
         ...
 
+    def publish(self, run: Digest, round: int) -> None:  # noqa: A002 - the word for it
+        """Note that a sum was published that this round's spent bytes are in; durable with the run's next entry."""
+        ...
+
+    def release(self, run: Digest) -> None:
+        """Give back what was reserved for a run and provably never began; nothing of it may be under way.
+
+        Raises:
+            FaultError: it could not be made durable; it stays charged.
+        """
+        ...
+
     def charged_rounds(self, run: Digest) -> int:
-        """How many rounds of a run were charged."""
+        """How many rounds of a run are charged, those included that are reserved and have not begun."""
+        ...
+
+    def reserved_rounds(self, run: Digest) -> int:
+        """How many of them may still begin."""
+        ...
+
+    def unpublished_rounds(self, run: Digest) -> int:
+        """How many rounds of a run began, or may have, and were never published in a sum, as far as is known."""
+        ...
+
+    def compare(self, anchor: LedgerAnchor) -> bool:
+        """Whether the ledger has this anchor in its place; if not, and it is the owner's own, nothing is charged.
+
+        Raises:
+            IdentityError: no identity of this ledger signed the anchor; it says nothing.
+        """
+        ...
+
+    def anchor(self) -> LedgerAnchor:
+        """Where the ledger stands, for others to keep."""
         ...
 
 
 class _Chain:
-    """A verified chain in memory; a subclass makes each entry durable in `_keep`."""
+    """A verified chain in memory; a subclass makes entries durable in `_keep`. One caller at a time."""
 
-    def __init__(self, identity: IdentityKey, clock: Clock, entries: Sequence[LedgerEntry]) -> None:
+    def __init__(self, identity: IdentityKey, clock: Clock, entries: Sequence[Entry]) -> None:
         self._identity = identity
         self._clock = clock
         self._entries = list(entries)
         self._head = verify_entries(self._entries, identity.public)
-        self._states = {_key(entry.charge): entry for entry in self._entries}
+        self._accounts = chain.accounts_of(self._entries)
+        #: Runs that had rounds open when this was opened: a process may have died in one, and no one knows in which.
+        self._interrupted = {key for key, account in self._accounts if account.open}
+        #: The round of each run that has begun and is not SPENT or LOST yet.
+        self._begun: dict[RunKey, Charge] = {}
+        #: Rounds that were published before this was opened, and since.
+        self._published_before = {key: account.published for key, account in self._accounts}
+        self._published: dict[RunKey, set[int]] = {}
+        #: The owner's own anchor that this ledger does not have.
+        self._missing: LedgerAnchor | None = None
 
     @property
-    def entries(self) -> tuple[LedgerEntry, ...]:
+    def entries(self) -> tuple[Entry, ...]:
         """Everything charged so far, in order."""
         return tuple(self._entries)
 
@@ -79,14 +134,20 @@ class _Chain:
 
     def require(self, population: str, events: Sequence[Event], epsilon: float, delta: float) -> None:
         """See `Ledger.require`."""
+        self._require_whole()
+        charged = self._accounts.events(population, unit=chain.UNIT_RECORD, relation=chain.ADD_OR_REMOVE)
         # What is charged and what is left of a job compose to the same total in every round, which the accountant
         # remembers; what is spent changes each round, and is counted for a refusal only.
-        if epsilon_of([*chain.spent_events(self._entries, population), *events], delta) > epsilon:
+        if epsilon_of([*charged, *events], delta) > epsilon:
             chain.require_budget(self._entries, population, events, epsilon, delta)
 
-    def reserve(self, charge: Charge) -> None:
+    def reserve(self, charge: Charge, *, rounds: int = 1) -> None:
         """See `Ledger.reserve`."""
-        if _key(charge) in self._states:
+        self._require_whole()
+        key = _key(charge)
+        account, begun = self._accounts.find(*key), self._begun.get(key)
+        used = account is not None and charge.round in account.begun
+        if used or (begun is not None and begun.round == charge.round):
             raise ConflictError(
                 "this round is charged already",
                 where=f"ledger, round {charge.round}",
@@ -94,34 +155,133 @@ class _Chain:
                 hint="noise is drawn once a round; the coordinator must open a new one",
                 reason="CHARGED_TWICE",
             )
-        self._append(charge, ChargeState.RESERVED)
+        drafts = self._lost(key, charge)
+        still_open = 0 if account is None else account.open - len(drafts)
+        if still_open < 1:
+            drafts.append((charge, ChargeState.RESERVED, rounds))
+        self._append(key, drafts)
+        self._begun[key] = charge
 
     def spend(self, charge: Charge) -> None:
         """See `Ledger.spend`."""
-        before = self._states.get(_key(charge))
-        if before is None or before.state is not ChargeState.RESERVED or before.charge != charge:
+        key = _key(charge)
+        begun = self._begun.get(key)
+        if begun != charge:
             raise ConflictError(
                 "nothing may leave under this charge",
                 where=f"ledger, round {charge.round}",
-                expected="RESERVED with the same event and plan",
-                got=before.state.value if before is not None else "nothing",
+                expected="a round that has begun, with the same event and plan",
+                got="nothing" if begun is None else f"round {begun.round}",
                 reason="NOT_RESERVED",
             )
-        self._append(charge, ChargeState.SPENT)
+        self._append(key, [(charge, ChargeState.SPENT, 1)])
+
+    def publish(self, run: Digest, round: int) -> None:  # noqa: A002 - the word for it
+        """See `Ledger.publish`."""
+        for population, account in self._accounts.of_run(run):
+            if round in account.spent:
+                self._published.setdefault((population, run), set()).add(round)
+
+    def release(self, run: Digest) -> None:
+        """See `Ledger.release`."""
+        for population, account in self._accounts.of_run(run):
+            key = (population, run)
+            if account.open == 0:
+                continue
+            drafts = self._lost(key, account.newest)
+            if account.open > len(drafts):
+                rest = account.open - len(drafts)
+                drafts.append((replace(account.newest, round=0), ChargeState.RELEASED, rest))
+            self._append(key, drafts)
+
+    def settle(self) -> None:
+        """Release every run, as nothing is under way any more: what a stop in good order owes the owner.
+
+        Raises:
+            FaultError: as `release`.
+        """
+        for run in {run for (_, run), account in self._accounts if account.open}:
+            self.release(run)
 
     def charged_rounds(self, run: Digest) -> int:
         """See `Ledger.charged_rounds`."""
-        return sum(1 for _, charged, _ in self._states if charged == run)
+        return sum(account.charged for _, account in self._accounts.of_run(run))
 
-    def _append(self, charge: Charge, state: ChargeState) -> None:
-        entry = chain.append(self._head, charge, state, time=self._clock.now(), sign=self._identity.sign)
-        self._keep(entry)
-        self._entries.append(entry)
-        self._states[_key(charge)] = entry
-        self._head = entry.head()
+    def reserved_rounds(self, run: Digest) -> int:
+        """See `Ledger.reserved_rounds`."""
+        return sum(
+            account.open - self._unwritten((population, run)) for population, account in self._accounts.of_run(run)
+        )
 
-    def _keep(self, entry: LedgerEntry) -> None:
-        """Make the entry durable; memory needs nothing."""
+    def unpublished_rounds(self, run: Digest) -> int:
+        """See `Ledger.unpublished_rounds`."""
+        return sum(
+            account.used + self._unwritten((population, run)) - self._known_published((population, run))
+            for population, account in self._accounts.of_run(run)
+        )
+
+    def compare(self, anchor: LedgerAnchor) -> bool:
+        """See `Ledger.compare`."""
+        require_own(anchor, self._entries, self._identity.public)
+        if holds(self._entries, anchor.head):
+            return True
+        if self._missing is None or anchor.sequence > self._missing.sequence:
+            self._missing = anchor
+        return False
+
+    def anchor(self) -> LedgerAnchor:
+        """See `Ledger.anchor`."""
+        return sign_anchor(self._head, self._identity.public, self._identity.sign)
+
+    def _require_whole(self) -> None:
+        if self._missing is not None:
+            raise behind(self._missing.head, self._head)
+
+    def _unwritten(self, key: RunKey) -> int:
+        """1 if a round of the run began, or may have, of which no entry tells yet."""
+        return int(key in self._interrupted or key in self._begun)
+
+    def _known_published(self, key: RunKey) -> int:
+        return self._published_before.get(key, 0) + len(self._published.get(key, ()))
+
+    def _lost(self, key: RunKey, charge: Charge) -> list[tuple[Charge, ChargeState, int]]:
+        """What is to be written of a round that began, or may have, before anything else of the run is."""
+        if key in self._interrupted:
+            return [(replace(charge, round=0), ChargeState.LOST, 1)]
+        begun = self._begun.get(key)
+        return [] if begun is None else [(begun, ChargeState.LOST, 1)]
+
+    def _append(self, key: RunKey, drafts: Sequence[tuple[Charge, ChargeState, int]]) -> None:
+        """Make entries of one run durable together; a crash may leave the first of them alone, which is sound."""
+        account, published = self._accounts.find(*key), self._known_published(key)
+        entries: list[LedgerEntry] = []
+        head = self._head
+        for charge, state, rounds in drafts:
+            if account is not None:
+                account.require_same_price(charge)
+            entry = chain.append(
+                head,
+                charge,
+                state,
+                time=self._clock.now(),
+                sign=self._identity.sign,
+                rounds=rounds,
+                published=published,
+            )
+            entries.append(entry)
+            head = entry.head()
+        if not entries:
+            return
+        self._keep(entries)
+        self._entries += entries
+        for entry in entries:
+            self._accounts.take(entry)
+        self._head = head
+        self._interrupted.discard(key)
+        self._begun.pop(key, None)
+
+    def _keep(self, entries: Sequence[LedgerEntry]) -> None:
+        """Make the entries durable; memory needs nothing."""
 
 
 class MemoryLedger(_Chain):
@@ -134,14 +294,15 @@ class MemoryLedger(_Chain):
 class CopiedLedger(_Chain):
     """The entries of a ledger, to be asked what they leave; nothing can be charged to a copy."""
 
-    def _keep(self, entry: LedgerEntry) -> None:
-        raise ConflictError("a copy of the ledger takes no charge", where=f"ledger entry {entry.sequence}")
+    def _keep(self, entries: Sequence[LedgerEntry]) -> None:
+        where = f"ledger entry {entries[0].sequence}"
+        raise ConflictError("a copy of the ledger takes no charge", where=where)
 
 
 class FileLedger(_Chain):
     """A ledger in a file of JSON lines, one process at a time, verified whole when it is opened."""
 
-    def __init__(self, path: Path, identity: IdentityKey, clock: Clock) -> None:
+    def __init__(self, path: Path, identity: IdentityKey, clock: Clock, disk: Disk = SYSTEM_DISK) -> None:
         """Open, lock and verify the file.
 
         Raises:
@@ -150,7 +311,7 @@ class FileLedger(_Chain):
             InputError: a line that is not an entry.
             FaultError: the disk.
         """
-        self._journal = Journal(path)
+        self._journal = Journal(path, disk)
         try:
             super().__init__(identity, clock, [chain.parse_line(line) for line in self._journal.lines])
         except LeptonError:
@@ -161,11 +322,11 @@ class FileLedger(_Chain):
         """Let another process open it."""
         self._journal.close()
 
-    def _keep(self, entry: LedgerEntry) -> None:
-        self._journal.append(entry.to_line())
+    def _keep(self, entries: Sequence[LedgerEntry]) -> None:
+        self._journal.append(*(entry.to_line() for entry in entries))
 
 
-def read_ledger(path: Path, public: bytes) -> tuple[LedgerEntry, ...]:
+def read_ledger(path: Path, public: bytes) -> tuple[Entry, ...]:
     """The verified entries of a ledger that a daemon may be writing.
 
     Raises:
@@ -176,16 +337,13 @@ def read_ledger(path: Path, public: bytes) -> tuple[LedgerEntry, ...]:
     return entries
 
 
-def verify_entries(entries: Sequence[LedgerEntry], public: bytes) -> LedgerHead:
-    """The head of a chain whose links and signatures by `public` all hold.
+def verify_entries(entries: Sequence[Entry], public: bytes) -> LedgerHead:
+    """The head of a chain whose links and signatures by `public`, and by those it succeeds, all hold.
 
     Raises:
         ConflictError, IdentityError: they do not.
     """
-    return chain.verify(
-        entries,
-        check=lambda signature, data: require_signature(public, signature, data, who="ledger", what="ledger entry"),
-    )
+    return chain.verify(entries, public)
 
 
 def derive_run(job_id: JobId, job: Job) -> Digest:
@@ -193,5 +351,5 @@ def derive_run(job_id: JobId, job: Job) -> Digest:
     return Digest(hashlib.sha256(b"lepton/ledger-run/v1" + job_id.encode() + b"\0" + job.digest()).hexdigest())
 
 
-def _key(charge: Charge) -> tuple[str, str, int]:
-    return charge.population, charge.job, charge.round
+def _key(charge: Charge) -> RunKey:
+    return charge.population, charge.job

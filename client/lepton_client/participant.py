@@ -38,7 +38,7 @@ from lepton_client.phases import CurrentRound, Matching, digest_of_request, even
 from lepton_client.policy import Policy
 from lepton_client.protocols import Training, Uploaded, Uploading, is_plain, start, step
 from lepton_client.records import AcceptedJob, Records
-from lepton_client.refusals import Refusals, leaving
+from lepton_client.refusals import Refusals, leaving, refuse_round
 from lepton_client.residuals import Residuals
 from lepton_client.rounds import Rounds
 from lepton_core.errors import AbortedError, LeptonError
@@ -58,11 +58,9 @@ from lepton_core.session import (
     MatchAnswer,
     MatchRequest,
     Published,
-    Refusal,
     RoundClosed,
     RoundCommand,
     RoundInvite,
-    RoundRefusal,
     RoundReport,
     ServerCommand,
     Welcome,
@@ -120,6 +118,7 @@ class Participant:
     def resume(self) -> Effects:
         """Check the data of open jobs again after a restart; optional, as a round's invitation does it too."""
         effects: list[Effect] = []
+        self._consent.settle()
         for job_id, accepted in self._records.jobs().items():
             if accepted.closed or job_id in self._prepared or job_id in self._matching:
                 continue
@@ -142,14 +141,15 @@ class Participant:
                 return self._commanded(job_id, number, message)
             case RoundClosed(job_id, number, outcome, _, published):
                 self._feedback.close(job_id, number, outcome)
+                self._consent.note_closed(job_id, self._rounds.find(job_id, number), outcome)
                 return self._end_round(job_id, number, published)
             case JobClosed(job_id, state):
                 return self._close_job(job_id, state)
             case _:
                 assert_never(command)
 
-    def matched(self, job_id: JobId, outcome: Digest | LeptonError) -> Effects:
-        """The owner's data can serve the job, by the plan of this digest; or cannot, because."""
+    def matched(self, job_id: JobId, outcome: Digest | LeptonError, content: str = "") -> Effects:
+        """The owner's data can serve the job, by the plan of this digest; or cannot, because. `content` is evidence."""
         waiting = self._matching.pop(job_id, None)
         if waiting is None or waiting.closed:
             return (ForgetJob(job_id),) if waiting is not None else ()
@@ -157,7 +157,7 @@ class Participant:
             return self._refuse_match(job_id, waiting, outcome)
         try:
             self._consent.require_job(job_id, waiting.job, waiting.membership)
-            self._records.accept(AcceptedJob(job_id, waiting.job, waiting.membership, outcome))
+            self._records.accept(AcceptedJob(job_id, waiting.job, waiting.membership, outcome, content))
         except LeptonError as error:
             return self._refuse_match(job_id, waiting, error)
         self._prepared.add(job_id)
@@ -235,7 +235,7 @@ class Participant:
     def _refuse_match(self, job_id: JobId, waiting: Matching, error: LeptonError) -> Effects:
         asked, invite = waiting.request, waiting.invite
         told = self._refuse_match_request(asked, waiting.job, error) if asked is not None else ()
-        left = (self._refuse_round(job_id, invite.round, leaving(error, waiting.job)),) if invite is not None else ()
+        left = (refuse_round(job_id, invite.round, leaving(error, waiting.job)),) if invite is not None else ()
         return (*told, *left, ForgetJob(job_id))
 
     def _refuse_match_request(self, request: MatchRequest, job: Job | None, error: LeptonError) -> Effects:
@@ -246,7 +246,8 @@ class Participant:
     def _close_job(self, job_id: JobId, state: str) -> Effects:
         self._records.close_job(job_id, state)
         self._feedback.forget(job_id)
-        effects = tuple(effect for current in self._rounds.drop(job_id) for effect in self._erase(job_id, current))
+        effects = self._erase_all(job_id, self._rounds.drop(job_id))
+        self._consent.close(job_id)
         matching = self._matching.get(job_id)
         if matching is not None:
             # Its place stays taken until the data under way have come, so that they serve no later job of this id.
@@ -272,11 +273,10 @@ class Participant:
             admission = self._consent.require_round(setup, job)
         except LeptonError as error:
             refusal = leaving(error, accepted.job if accepted is not None else None)
-            return (self._refuse_round(job_id, setup.round, refusal),)
+            return (refuse_round(job_id, setup.round, refusal),)
         phase, effects = start(job.job, setup, self._identity, admission, self._randomness)
         begun = CurrentRound(setup, phase, self._clock.now())
-        given_up = self._rounds.add(job_id, begun)
-        ended = [effect for one in given_up for effect in self._erase(job_id, one)]
+        ended = self._erase_all(job_id, self._rounds.add(job_id, begun))
         asked = self._perform(job_id, begun, effects)
         running = self._rounds.before(job_id, setup.round)
         if running is not None and isinstance(running.phase, Training):
@@ -301,14 +301,14 @@ class Participant:
             return ()
         if current is None:
             lost = AbortedError("this process holds no secrets of that round", reason="SECRETS_LOST")
-            return (self._refuse_round(job_id, number, leaving(lost, None)),)
+            return (refuse_round(job_id, number, leaving(lost, None)),)
         older = self._rounds.drop_before(job_id, number) if isinstance(message, Delivery) else ()
-        ended = [effect for one in older for effect in self._erase(job_id, one)]  # a newer model ends an older round
+        ended = self._erase_all(job_id, older)  # a newer model ends an older round
         return (*ended, *self._repeated(job_id, current, event_of(message, self._records.answered(job_id))))
 
     def _repeated(self, job_id: JobId, current: CurrentRound, event: secagg.Event) -> Effects:
         if current.refusal is not None:
-            return (self._refuse_round(job_id, current.setup.round, current.refusal),)
+            return (refuse_round(job_id, current.setup.round, current.refusal),)
         return self._step(job_id, current, event)
 
     def _step(self, job_id: JobId, current: CurrentRound, event: secagg.Event) -> Effects:
@@ -388,7 +388,7 @@ class Participant:
         """End this owner's part in a round, erase its secrets, and tell the coordinator."""
         accepted = self._records.jobs().get(job_id)
         current.refusal = leaving(error, accepted.job if accepted is not None else None)
-        refused = self._refuse_round(job_id, current.setup.round, current.refusal)
+        refused = refuse_round(job_id, current.setup.round, current.refusal)
         return (refused, *self._erase(job_id, current), *self._rounds.take_riding(job_id))
 
     def _end_round(self, job_id: JobId, number: RoundNumber, published: Published | None) -> Effects:
@@ -400,6 +400,9 @@ class Participant:
             survivors = current.phase.survivors.survivors
             follow = (Follow(job_id, published, current.train.sid, survivors),)
         return (*follow, *self._erase(job_id, current), *self._rounds.take_riding(job_id))
+
+    def _erase_all(self, job_id: JobId, rounds: Sequence[CurrentRound]) -> Effects:
+        return tuple(effect for current in rounds for effect in self._erase(job_id, current))
 
     def _erase(self, job_id: JobId, current: CurrentRound) -> Effects:
         if current.over:
@@ -413,7 +416,3 @@ class Participant:
     def _current(self, job_id: JobId, number: RoundNumber) -> CurrentRound | None:
         known = self._rounds.find(job_id, number)
         return known if known is not None and not known.over else None
-
-    @staticmethod
-    def _refuse_round(job_id: JobId, number: RoundNumber, refusal: Refusal) -> SendReport:
-        return SendReport(RoundRefusal(job_id, number, refusal))

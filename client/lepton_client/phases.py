@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from lepton_client.effects import SendReport
-from lepton_client.protocols import Phase
+from lepton_client.protocols import Counted, Phase
 from lepton_core.errors import ConflictError
 from lepton_core.ids import Digest, ModelVersion, digest_of
 from lepton_core.job import Job
@@ -60,6 +60,11 @@ class CurrentRound:
         if self.train is None:
             raise ConflictError("a round without training", where=f"round {self.setup.round}", reason="NOT_TRAINED")
         return Digest(self.train.model_digest.hex())
+
+    @property
+    def is_counted(self) -> bool:
+        """True if bytes left under a charge, and this owner saw the round to its end: its part is in the sum."""
+        return self.spent and self.charge is not None and isinstance(self.phase, Counted)
 
 
 def digest_of_request(request: MatchRequest) -> Digest:

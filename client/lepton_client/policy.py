@@ -45,6 +45,9 @@ Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 #: A prefix must name at least a scheme and a host, so that `*` and `https://*` do not admit everything.
 _SHORTEST_PREFIX = 10
 
+#: Rounds that a job may lose whatever its length: a daemon that is restarted, or cut off at the wrong moment.
+LEAST_UNPUBLISHED = 3
+
 
 class Peers(Settings):
     """Whose protocol identities count as peers, and how many must be in a sum."""
@@ -115,7 +118,8 @@ class AllowedJobs(Settings):
     #: Last day on which anything is allowed, in UTC.
     expires: dt.date
     max_rounds: int = Field(default=1_000, ge=1)
-    #: Share of a job's rounds that may be charged beyond those planned, because rounds were aborted after training.
+    #: Share of a job's rounds that may be charged without their sum ever being published, because they were aborted
+    #: after training; at least 3 rounds, unless it is 0. Beyond it the job is left.
     max_unreleased_fraction: float = Field(default=0.05, ge=0.0, le=1.0)
     #: Colluding members that distributed noise must withstand, at least; beyond them the job's epsilon is larger.
     colluders: int = Field(default=0, ge=0, le=100_000)
@@ -268,9 +272,10 @@ def _require_privacy(allowed: AllowedJobs, population: Population, job: Job) -> 
         raise _refusal("DELTA", f"{key}.delta", "too large a delta", ceiling, f"{asked.delta:g}")
 
 
-def most_charges(policy: Policy, job: Job) -> int:
-    """How many rounds the job may charge at most: those planned, and the share allowed for rounds aborted late."""
-    return job.training.rounds + math.ceil(policy.jobs.max_unreleased_fraction * job.training.rounds)
+def most_unpublished(policy: Policy, job: Job) -> int:
+    """How many rounds of the job may be charged whose sum is never published."""
+    fraction = policy.jobs.max_unreleased_fraction
+    return max(LEAST_UNPUBLISHED, math.ceil(fraction * job.training.rounds)) if fraction > 0 else 0
 
 
 def _refusal(reason: str, key: str, message: str, expected: str, got: str) -> PolicyRefusal:

@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from lepton_client.anchoring import require_whole
 from lepton_client.consent import Consent
-from lepton_client.exported import verify_home
+from lepton_client.exported import verify_chain
 from lepton_client.home import Home, load_home_policy, load_identity, load_settings
 from lepton_client.ledger import CopiedLedger
 from lepton_client.membership import load_accepted
@@ -25,7 +26,7 @@ from lepton_core.job import Job
 from lepton_core.membership import SignedList
 from lepton_core.ports import Clock
 from lepton_core.privacy.accountant import epsilon_of
-from lepton_core.privacy.ledger import LedgerEntry, spent_events
+from lepton_core.privacy.ledger import Entry, spent_events
 from lepton_pool.models import architecture_of, model_layout
 from lepton_pool.promise import epsilon_if_all_collude, rounds_event
 from lepton_pool.terms import expected_encoding
@@ -78,7 +79,7 @@ def preview(folder: Path, job: Job, clock: Clock) -> Preview:
     """
     home = Home(folder)
     policy, accepted = load_home_policy(home, load_settings(home)), load_accepted(home)
-    entries = verify_home(home).entries
+    entries = verify_chain(home).entries
     encoding = expected_encoding(job)
     population = next((known for known in policy.populations if known.name == job.population), None)
     delta = population.delta if population is not None else job.privacy.delta
@@ -117,7 +118,7 @@ def _refusal(
     *,
     policy: Policy,
     accepted: SignedList | None,
-    entries: tuple[LedgerEntry, ...],
+    entries: tuple[Entry, ...],
     clock: Clock,
 ) -> dict[str, str] | None:
     """Why the daemon would say no, from everything but the data; with pinned members their list is not known yet."""
@@ -130,6 +131,7 @@ def _refusal(
                 "no membership list has been accepted", hint="lepton client accept", reason="NO_ACCEPTED_LIST"
             )
         copy = CopiedLedger(identity, clock, entries)
+        require_whole(home.anchor, entries, identity.public)
         consent = Consent(
             identity=identity,
             policy=lambda: policy,

@@ -20,6 +20,8 @@ Outcome = tuple[Phase, tuple[Effect, ...]]
 Training = client_phases.Training | plain.Training
 Uploading = client_phases.Uploading | plain.Uploading
 Uploaded = client_phases.Uploaded | plain.Uploaded
+#: Phases in which a member has done all that a round asks of it.
+Counted = client_phases.Done | plain.Uploaded
 
 
 def start(job: Job, setup: Setup, identity: IdentityKey, admission: Admission, randomness: Randomness) -> Outcome:

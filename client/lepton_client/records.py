@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from lepton_client.disk import SYSTEM_DISK, Disk
 from lepton_client.journal import Journal, read_lines
 from lepton_core.canonical import canonical_json
 from lepton_core.errors import ConflictError, InputError, LeptonError
@@ -26,6 +27,8 @@ class AcceptedJob:
     membership: SignedList
     #: Digest of the owner's data plan, for the ledger only.
     plan: Digest
+    #: What the rows were when they were last prepared, as `Charge.content`; empty if not known.
+    content: str = ""
     #: Why the job is over; empty while it goes on.
     closed: str = ""
 
@@ -146,7 +149,7 @@ class MemoryRecords:
 class FileRecords(MemoryRecords):
     """Records in two files of JSON lines, `jobs.jsonl` and `answers.jsonl`, one process at a time."""
 
-    def __init__(self, jobs: Path, answers: Path) -> None:
+    def __init__(self, jobs: Path, answers: Path, disk: Disk = SYSTEM_DISK) -> None:
         """Open, lock and read both files.
 
         Raises:
@@ -155,9 +158,9 @@ class FileRecords(MemoryRecords):
             FaultError: the disk.
         """
         super().__init__()
-        self._job_journal = Journal(jobs)
+        self._job_journal = Journal(jobs, disk)
         try:
-            self._answer_journal = Journal(answers)
+            self._answer_journal = Journal(answers, disk)
         except LeptonError:
             self._job_journal.close()
             raise
@@ -180,6 +183,7 @@ class FileRecords(MemoryRecords):
             "job": accepted.job.canonical().decode(),
             "membership": accepted.membership.to_json().decode(),
             "plan": accepted.plan,
+            "content": accepted.content,
         }
         self._job_journal.append(canonical_json({"accepted": document}))
 
@@ -221,6 +225,7 @@ def _parse_accepted(document: Mapping[str, str]) -> AcceptedJob:
         job=parse_job(document["job"].encode()),
         membership=SignedList.from_json(document["membership"].encode(), source="an accepted job's membership list"),
         plan=require_digest(document["plan"], "plan digest"),
+        content=document.get("content", ""),
     )
 
 

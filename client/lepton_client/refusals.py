@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from lepton_client.effects import SendReport
 from lepton_core.errors import LeptonError, PolicyRefusal
-from lepton_core.ids import Digest, JobId
+from lepton_core.ids import Digest, JobId, RoundNumber
 from lepton_core.job import Job
-from lepton_core.session import Refusal, refusal_of
+from lepton_core.session import Refusal, RoundRefusal, refusal_of
 
 #: Refusals remembered; an older job is looked at anew.
 _MOST_REFUSALS = 256
@@ -39,6 +40,11 @@ class Refusals:
     def forget(self, job: JobId) -> None:
         """The job was accepted, or is over."""
         self._of.pop(job, None)
+
+
+def refuse_round(job_id: JobId, number: RoundNumber, refusal: Refusal) -> SendReport:
+    """Tells the coordinator that this owner is not in the round (any more)."""
+    return SendReport(RoundRefusal(job_id, number, refusal))
 
 
 def leaving(error: LeptonError, job: Job | None) -> Refusal:

@@ -5,14 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from lepton_client.exported import verify_home
+from lepton_client.anchoring import alarm
+from lepton_client.exported import verify_chain
 from lepton_client.home import Home, load_home_policy, load_settings
 from lepton_client.ledger import derive_run
 from lepton_client.policy import Policy
 from lepton_client.records import read_jobs
 from lepton_core.privacy.accountant import Observer, epsilon_of
 from lepton_core.privacy.events import Event, SampledGaussian
-from lepton_core.privacy.ledger import ADD_OR_REMOVE, UNIT_RECORD, ChargeState, LedgerEntry, spent_events
+from lepton_core.privacy.ledger import ADD_OR_REMOVE, UNIT_RECORD, Entry, accounts_of, spent_events
 
 
 def spending(folder: Path) -> dict[str, Any]:
@@ -24,17 +25,18 @@ def spending(folder: Path) -> dict[str, Any]:
     """
     home = Home(folder)
     policy = load_home_policy(home, load_settings(home))
-    verified = verify_home(home)
+    verified = verify_chain(home)
     names = {derive_run(job_id, known.job): job_id for job_id, known in read_jobs(home.jobs).items()}
     return {
         "populations": budgets(policy, verified.entries),
         "jobs": _jobs(verified.entries, names),
         "ledger_entries": len(verified.entries),
         "ledger_head": verified.head.digest,
+        "ledger_alarm": alarm(home.anchor, verified.entries, verified.identity),
     }
 
 
-def budgets(policy: Policy, entries: tuple[LedgerEntry, ...]) -> list[dict[str, Any]]:
+def budgets(policy: Policy, entries: tuple[Entry, ...]) -> list[dict[str, Any]]:
     """Where each population stands; epsilon is for one record, added or removed, over all jobs together."""
     told = []
     for population in policy.populations:
@@ -57,26 +59,23 @@ def budgets(policy: Policy, entries: tuple[LedgerEntry, ...]) -> list[dict[str, 
     return told
 
 
-def _jobs(entries: tuple[LedgerEntry, ...], names: dict[Any, Any]) -> list[dict[str, Any]]:
+def _jobs(entries: tuple[Entry, ...], names: dict[Any, Any]) -> list[dict[str, Any]]:
     """Each run of a job that charged a population, in the order of its first charge."""
-    runs: dict[tuple[str, str], list[LedgerEntry]] = {}
-    for entry in entries:
-        runs.setdefault((entry.charge.population, entry.charge.job), []).append(entry)
-    told = []
-    for (population, run), charged in runs.items():
-        reserved = [entry for entry in charged if entry.state is ChargeState.RESERVED]
-        told.append(
-            {
-                "population": population,
-                "job": names.get(run, f"unknown, run {run[:16]}"),
-                "mechanism": _words(reserved[0].charge.event),
-                "rounds_charged": len(reserved),
-                "rounds_sent": len(charged) - len(reserved),
-                "delta": reserved[0].charge.delta,
-                "epsilon_alone": epsilon_of([entry.charge.event for entry in reserved], reserved[0].charge.delta),
-            }
-        )
-    return told
+    return [
+        {
+            "population": population,
+            "job": names.get(run, f"unknown, run {run[:16]}"),
+            "mechanism": _words(account.first.event),
+            "rounds_charged": account.charged,
+            "rounds_sent": len(account.spent),
+            "rounds_published": account.published,
+            "rounds_reserved": account.open,
+            "rounds_released": account.released,
+            "delta": account.first.delta,
+            "epsilon_alone": epsilon_of([account.first.event] * account.charged, account.first.delta),
+        }
+        for (population, run), account in accounts_of(entries)
+    ]
 
 
 def _words(event: Event) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from lepton_client.anchoring import alarm
 from lepton_client.home import Home, load_home_policy, load_identity, load_settings
 from lepton_client.ledger import derive_run, read_ledger
 from lepton_client.membership import load_accepted
@@ -13,7 +15,7 @@ from lepton_client.pausing import paused
 from lepton_client.records import read_jobs
 from lepton_client.spending import budgets
 from lepton_core.identity import fingerprint
-from lepton_core.privacy.ledger import ChargeState, LedgerEntry
+from lepton_core.privacy.ledger import accounts_of
 
 
 def status(folder: Path) -> dict[str, Any]:
@@ -28,6 +30,9 @@ def status(folder: Path) -> dict[str, Any]:
     identity, policy = load_identity(home), load_home_policy(home, settings)
     entries = read_ledger(home.ledger, identity.public)
     accepted, pause = load_accepted(home), paused(home)
+    charged: Counter[str] = Counter()
+    for (_, run), account in accounts_of(entries):
+        charged[run] += account.charged
     return {
         "owner": settings.owner,
         "member": identity.member.hex(),
@@ -58,14 +63,11 @@ def status(folder: Path) -> dict[str, Any]:
                 "name": known.job.name,
                 "purpose": known.job.purpose,
                 "state": known.closed or "open",
-                "rounds_charged": len(_charged(entries, derive_run(job_id, known.job))),
+                "rounds_charged": charged.get(derive_run(job_id, known.job), 0),
                 "rounds_planned": known.job.training.rounds,
             }
             for job_id, known in read_jobs(home.jobs).items()
         ],
         "ledger_entries": len(entries),
+        "ledger_alarm": alarm(home.anchor, entries, identity.public),
     }
-
-
-def _charged(entries: tuple[LedgerEntry, ...], run: str) -> list[LedgerEntry]:
-    return [entry for entry in entries if entry.charge.job == run and entry.state is ChargeState.RESERVED]
