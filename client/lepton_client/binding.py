@@ -6,6 +6,8 @@ Libraries for tables and RDF are imported when a job comes, not when the daemon 
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import hmac
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +19,18 @@ from lepton_client.journal import write_private
 from lepton_client.logs import Log
 from lepton_client.policy import Population
 from lepton_core.errors import DataError, FaultError, LeptonError, MappingError, MatchRefusal
+from lepton_core.identity import IdentityKey
 from lepton_core.ids import Digest, digest_of
 from lepton_core.job import Job, ontology_digest
 
 #: Fetches the canonical bytes of an ontology version; whatever it gives is checked against the hash.
 FetchOntology = Callable[[Digest], Awaitable[bytes]]
+
+
+_CONTENT_KEY_LABEL = b"lepton/ledger-content-key/v1"
+_CONTENT_LABEL = b"lepton/ledger-content/v1"
+#: Rows that differ from those declared by more than this factor are told to the owner.
+_FAR_OFF = 2
 
 
 @dataclass(frozen=True)
@@ -33,6 +42,8 @@ class Prepared:
     #: (rows, d) in [-1, 1] and (rows,) of 0 and 1, float32.
     features: npt.NDArray[np.float32]
     target: npt.NDArray[np.float32]
+    #: Keyed digest of the rows, for the ledger only; empty without a key.
+    content: str = ""
 
     def __repr__(self) -> str:
         """Without the rows and their number."""
@@ -42,12 +53,18 @@ class Prepared:
 class Binding:
     """Prepares this owner's data for jobs; nothing of the data is in what it raises."""
 
-    def __init__(self, policy_folder: Path, ontologies: Path, fetch: FetchOntology, log: Log) -> None:
-        """`policy_folder` is what the policy's mapping paths are relative to; `ontologies` is a cache."""
+    def __init__(
+        self, policy_folder: Path, ontologies: Path, fetch: FetchOntology, log: Log, *, content_key: bytes = b""
+    ) -> None:
+        """`policy_folder` is what the policy's mapping paths are relative to; `ontologies` is a cache.
+
+        `content_key` keeps the digest of the rows from whoever could guess them: the ledger is exported.
+        """
         self._folder = policy_folder
         self._ontologies = ontologies
         self._fetch = fetch
         self._log = log
+        self._content_key = content_key
 
     async def prepare(self, job: Job, population: Population) -> Prepared:
         """The rows that serve the job, in a thread of their own.
@@ -87,7 +104,22 @@ class Binding:
         # 3. The plan is data: which columns, which codes, which factors; it reads what it needs and nothing else.
         rows = plan.execute(read_columns(mapping.source, plan.columns, path.parent))
         self._log.info("data prepared", plan=plan.digest().hex()[:16], population=population.name)
-        return Prepared(Digest(plan.digest().hex()), rows.features, rows.target)
+        self._warn_of_size(population, len(rows.target))
+        content = derive_content(self._content_key, rows.features, rows.target) if self._content_key else ""
+        return Prepared(Digest(plan.digest().hex()), rows.features, rows.target, content)
+
+    def _warn_of_size(self, population: Population, rows: int) -> None:
+        """Tell the owner if the policy's numbers are no longer those of the data; the budget is what it was.
+
+        Nobody else is told, as an answer that hangs on the number of rows would tell of it.
+        """
+        told = {"population": population.name, "declared_rows": population.declared_rows}
+        if rows * _FAR_OFF < population.declared_rows:
+            self._log.warning("far fewer rows than the policy declares; what is spent stays spent", **told)
+        if rows > population.declared_rows * _FAR_OFF:
+            self._log.warning("far more rows than the policy declares", **told)
+        if population.delta * rows >= 1.0:
+            self._log.warning("delta is not below one over the rows; lower it in the policy", **told)
 
     def _require_mapped(self, population: Population, digest: Digest) -> None:
         from lepton_kg.mapping import parse_mapping
@@ -113,6 +145,19 @@ class Binding:
         if self._cached(digest) is None:
             self._ontologies.mkdir(parents=True, exist_ok=True)
             write_private(self._ontologies / f"{digest}.nq", canonical)
+
+
+def derive_content_key(identity: IdentityKey) -> bytes:
+    """32 bytes that only the holder of the identity can make."""
+    return hashlib.sha256(identity.sign(_CONTENT_KEY_LABEL)).digest()
+
+
+def derive_content(key: bytes, features: npt.NDArray[np.float32], target: npt.NDArray[np.float32]) -> str:
+    """What tells one state of the rows from another, to the holder of the key alone; hex."""
+    keyed = hmac.new(key, _CONTENT_LABEL + repr(features.shape).encode(), "sha256")
+    for part in (features, target):
+        keyed.update(np.ascontiguousarray(part).data)
+    return keyed.hexdigest()
 
 
 def _read_text(path: Path) -> str:

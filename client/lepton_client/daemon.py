@@ -9,7 +9,7 @@ import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from lepton_client.binding import Binding
+from lepton_client.binding import Binding, derive_content_key
 from lepton_client.home import Home, load_identity, load_settings, watch_home_policy
 from lepton_client.ledger import FileLedger
 from lepton_client.link import ControlSession
@@ -67,6 +67,7 @@ async def run(
 
         # 2. What it must never forget: charges, accepted jobs, answers. A second daemon is refused here.
         ledger = stack.enter_context(contextlib.closing(FileLedger(home.ledger, identity, SystemClock())))
+        stack.callback(_settle, ledger, log)
         records = stack.enter_context(contextlib.closing(FileRecords(home.jobs, home.answers)))
         open_jobs = [job_id for job_id, accepted in records.jobs().items() if not accepted.closed]
         residuals = FileResiduals(home.residuals, open_jobs)
@@ -100,6 +101,7 @@ async def run(
             home.ontologies,
             lambda digest: transfers.ontology(digest, deadline_s=_ONTOLOGY_DEADLINE_S),
             log,
+            content_key=derive_content_key(identity),
         )
         pump = Pump(
             participant=participant,
@@ -139,6 +141,14 @@ def _policy_in_force(home: Home, policy: Watched[Policy], log: Log) -> Policy:
             hint="`lepton client policy` tells why",
             reason="UNREADABLE",
         ) from None
+
+
+def _settle(ledger: FileLedger, log: Log) -> None:
+    """Nothing is under way any more: what never began is given back, or else at the end of its job."""
+    try:
+        ledger.settle()
+    except LeptonError as error:
+        log.warning("rounds that never began stay charged", code=error.code, told=str(error))
 
 
 def _leave_no_core_dump() -> None:

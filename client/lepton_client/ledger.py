@@ -155,6 +155,8 @@ class _Chain:
                 hint="noise is drawn once a round; the coordinator must open a new one",
                 reason="CHARGED_TWICE",
             )
+        if account is not None:
+            account.require_same_price(charge)
         drafts = self._lost(key, charge)
         still_open = 0 if account is None else account.open - len(drafts)
         if still_open < 1:
@@ -200,7 +202,7 @@ class _Chain:
         Raises:
             FaultError: as `release`.
         """
-        for run in {run for (_, run), account in self._accounts if account.open}:
+        for run in dict.fromkeys(run for (_, run), account in self._accounts if account.open):
             self.release(run)
 
     def charged_rounds(self, run: Digest) -> int:
@@ -253,12 +255,10 @@ class _Chain:
 
     def _append(self, key: RunKey, drafts: Sequence[tuple[Charge, ChargeState, int]]) -> None:
         """Make entries of one run durable together; a crash may leave the first of them alone, which is sound."""
-        account, published = self._accounts.find(*key), self._known_published(key)
+        published = self._known_published(key)
         entries: list[LedgerEntry] = []
         head = self._head
         for charge, state, rounds in drafts:
-            if account is not None:
-                account.require_same_price(charge)
             entry = chain.append(
                 head,
                 charge,

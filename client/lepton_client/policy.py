@@ -94,7 +94,7 @@ class Population(Settings):
     declared_rows: int = Field(ge=1)
     modes: tuple[PrivacyMode, ...] = ("record-local",)
     #: Budget over all jobs together; delta must be below, and should be far below, one over the number of records.
-    epsilon: float = Field(gt=0.0)
+    epsilon: float = Field(gt=0.0, allow_inf_nan=False)
     delta: float = Field(gt=0.0, lt=1.0)
 
     @model_validator(mode="after")
@@ -103,7 +103,10 @@ class Population(Settings):
             raise ValueError("modes: name at least one privacy mode")
         if self.delta * self.declared_rows >= 1.0:
             # Such a delta lets a mechanism that shows one record in full, drawn at random, pass as private.
-            raise ValueError(f"delta must be below one over declared_rows, {1 / self.declared_rows:g}")
+            raise ValueError(
+                f"delta must be below one over declared_rows, {1 / self.declared_rows:g}, "
+                f"and is better far below it: try {_rounded(0.1 / self.declared_rows)}"
+            )
         return self
 
 
@@ -276,6 +279,10 @@ def most_unpublished(policy: Policy, job: Job) -> int:
     """How many rounds of the job may be charged whose sum is never published."""
     fraction = policy.jobs.max_unreleased_fraction
     return max(LEAST_UNPUBLISHED, math.ceil(fraction * job.training.rounds)) if fraction > 0 else 0
+
+
+def _rounded(delta: float) -> str:
+    return f"{delta:.0e}".replace("e-0", "e-")
 
 
 def _refusal(reason: str, key: str, message: str, expected: str, got: str) -> PolicyRefusal:

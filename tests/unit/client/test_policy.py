@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lepton_client.policy import Policy, admit, load_policy, most_charges, policy_json_schema
+from lepton_client.policy import Policy, admit, load_policy, most_unpublished, policy_json_schema
 from lepton_core.errors import InputError, PolicyRefusal, SettingsError
 from lepton_core.settings import parse_settings
 from tests.unit.client.owners import NOW, VOCABULARY, make_distributed_job, make_job, make_policy, policy_document
@@ -109,9 +109,10 @@ def test_the_target_is_a_concept_like_any_other() -> None:
     admit(make_policy(jobs={"concepts": [*only_features, VOCABULARY + "diagnosis"]}), make_job(), NOW)
 
 
-def test_rounds_that_may_be_charged_are_the_planned_and_a_small_share() -> None:
-    assert most_charges(make_policy(), make_job(training={"rounds": 20})) == 21
-    assert most_charges(make_policy(jobs={"max_unreleased_fraction": 0.0}), make_job(training={"rounds": 20})) == 20
+@pytest.mark.parametrize(("fraction", "rounds", "most"), [(0.05, 20, 3), (0.05, 100, 5), (0.05, 101, 6), (0.0, 100, 0)])
+def test_rounds_that_may_be_charged_and_never_published_are_a_small_share(fraction, rounds, most) -> None:
+    policy = make_policy(jobs={"max_unreleased_fraction": fraction})
+    assert most_unpublished(policy, make_job(training={"rounds": rounds})) == most
 
 
 @pytest.mark.parametrize(
@@ -123,6 +124,11 @@ def test_rounds_that_may_be_charged_are_the_planned_and_a_small_share() -> None:
         (("peers", "federation_key"), None, "either federation_key or members"),
         (("peers", "members"), [digit * 64 for digit in "abc"], "either federation_key or members"),
         (("populations", 0, "epsilon"), 0, "populations.0.epsilon"),
+        (("populations", 0, "epsilon"), -1.0, "populations.0.epsilon"),
+        (("populations", 0, "epsilon"), float("inf"), "populations.0.epsilon"),
+        (("populations", 0, "epsilon"), float("nan"), "populations.0.epsilon"),
+        (("populations", 0, "delta"), 0.0, "populations.0.delta"),
+        (("populations", 0, "delta"), -1e-3, "populations.0.delta"),
         (("populations", 0, "delta"), 1, "populations.0.delta"),
         (("populations", 0, "delta"), 0.01, "below one over declared_rows"),
         (("populations", 0, "declared_rows"), 0, "populations.0.declared_rows"),
