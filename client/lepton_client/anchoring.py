@@ -24,6 +24,11 @@ from lepton_core.privacy.entries import EMPTY, Entry, LedgerHead
 class Anchored(Protocol):
     """What keeps the ledger, as far as anchors go; see `lepton_client.ledger.Ledger`."""
 
+    @property
+    def head(self) -> LedgerHead:
+        """The end of the chain."""
+        ...
+
     def compare(self, anchor: LedgerAnchor) -> bool:
         """Whether the ledger has it in its place."""
         ...
@@ -56,9 +61,9 @@ class Anchoring:
             if self._compare(anchor) and (self._kept is None or anchor.sequence > self._kept.sequence):
                 self._keep(anchor)
 
-    def current(self) -> LedgerAnchor:
-        """Where the ledger stands."""
-        return self._ledger.anchor()
+    def moved(self, since: int) -> LedgerAnchor | None:
+        """Where the ledger stands, if it has another number of entries than this."""
+        return self._ledger.anchor() if self._ledger.head.sequence != since else None
 
     def _compare(self, anchor: LedgerAnchor) -> bool:
         """True if the owner signed it; tells if the ledger is behind it."""
@@ -68,7 +73,7 @@ class Anchoring:
             self._log.warning("an anchor that this owner did not sign, ignored", reason=error.reason)
             return False
         if not whole:
-            lost = behind(anchor.head, self._ledger.anchor().head)
+            lost = behind(anchor, self._ledger.head)
             self._log.error("the privacy ledger is behind its anchor", reason=lost.reason, told=str(lost))
         return True
 
@@ -134,8 +139,8 @@ def require_whole(path: Path, entries: Sequence[Entry], public: bytes) -> None:
         require_own(anchor, entries, public)
     except IdentityError:
         return
-    if not holds(entries, anchor.head):
-        raise behind(anchor.head, entries[-1].head() if entries else EMPTY)
+    if not holds(entries, anchor):
+        raise behind(anchor, entries[-1].head() if entries else EMPTY)
 
 
 def alarm(path: Path, entries: Sequence[Entry], public: bytes) -> str:
@@ -168,12 +173,12 @@ def require_own(anchor: LedgerAnchor, entries: Sequence[Entry], public: bytes) -
     anchor.require_signed()
 
 
-def behind(anchored: LedgerHead, head: LedgerHead) -> BudgetRefusal:
-    """Why nothing is charged to a ledger that does not have the head that its owner once signed."""
+def behind(anchored: LedgerAnchor, head: LedgerHead) -> BudgetRefusal:
+    """Why nothing is charged to a ledger that was never at the place that its owner once signed."""
     return BudgetRefusal(
         "the privacy ledger is behind its anchor: it was rolled back, cut off or replaced",
         where="privacy ledger",
-        expected=f"entry {anchored.sequence} with digest {anchored.digest[:16]}, which this owner signed",
+        expected=f"entry {anchored.sequence} at the place {anchored.digest[:16]}, which this owner signed",
         got=f"{head.sequence} entries" + (", another chain" if head.sequence >= anchored.sequence else ""),
         hint="stop the client and put back the newest ledger.jsonl or folder from the backup; if there is none, enrol "
         "as a new member and use `lepton privacy restore` with the newest export",

@@ -9,6 +9,7 @@ import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from lepton_client.anchoring import Anchoring
 from lepton_client.binding import Binding, derive_content_key
 from lepton_client.home import Home, load_identity, load_settings, watch_home_policy
 from lepton_client.ledger import FileLedger
@@ -83,7 +84,8 @@ async def run(
 
         # 4. Dial out.
         channel = await stack.enter_async_context(open_aio_channel(endpoint))
-        session, transfers = ControlSession(channel, identity.member, log), Transfers(channel, progress_log(log))
+        session = ControlSession(channel, identity.member, log, Anchoring(ledger, home.anchor, log))
+        transfers = Transfers(channel, progress_log(log))
 
         # 5. The owner's part in every job, and the pump that runs it.
         participant = Participant(

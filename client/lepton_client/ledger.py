@@ -225,7 +225,7 @@ class _Chain:
     def compare(self, anchor: LedgerAnchor) -> bool:
         """See `Ledger.compare`."""
         require_own(anchor, self._entries, self._identity.public)
-        if holds(self._entries, anchor.head):
+        if holds(self._entries, anchor):
             return True
         if self._missing is None or anchor.sequence > self._missing.sequence:
             self._missing = anchor
@@ -237,7 +237,7 @@ class _Chain:
 
     def _require_whole(self) -> None:
         if self._missing is not None:
-            raise behind(self._missing.head, self._head)
+            raise behind(self._missing, self._head)
 
     def _unwritten(self, key: RunKey) -> int:
         """1 if a round of the run began, or may have, of which no entry tells yet."""

@@ -10,7 +10,8 @@ import contextlib
 import itertools
 import random
 from collections import deque
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 import grpc
 import grpc.aio
@@ -19,6 +20,7 @@ from lepton_client.logs import Log
 from lepton_core import __version__
 from lepton_core.errors import ConflictError, FaultError, IdentityError, InputError, LeptonError
 from lepton_core.ids import MemberId
+from lepton_core.privacy.anchor import LedgerAnchor
 from lepton_core.session import (
     PROTOCOL_VERSION,
     Heartbeat,
@@ -51,17 +53,36 @@ _WAITING_COMMANDS = 256
 #: Bytes of reports that travel together, far below a message's 4 MiB; one report alone may have more.
 _LARGEST_BATCH = 2**20
 
+
+class AnchorsOfLedger(Protocol):
+    """The ledger's part in a session: what rides on its messages, and what its welcome brings."""
+
+    def moved(self, since: int) -> LedgerAnchor | None:
+        """Where the ledger stands, if it has another number of entries than this."""
+        ...
+
+    def given_back(self, anchors: Sequence[LedgerAnchor]) -> None:
+        """What the coordinator keeps of this owner's ledgers."""
+        ...
+
+
 _Call = grpc.aio.StreamStreamCall[control_pb2.ReportBatch, control_pb2.CommandBatch]
 
 
 class ControlSession:
     """A session that outlives its streams. `run` keeps it up; `commands` and `report` are its two ends."""
 
-    def __init__(self, channel: grpc.aio.Channel, member: MemberId, log: Log) -> None:
+    def __init__(
+        self, channel: grpc.aio.Channel, member: MemberId, log: Log, anchors: AnchorsOfLedger | None = None
+    ) -> None:
+        """`anchors` is the ledger's part in it, if this owner has one."""
         make: Any = control_pb2_grpc.ControlStub  # generated without annotations
         self._stub: Any = make(channel)
         self._member = member
         self._log = log
+        self._anchors = anchors
+        #: Entries of the ledger that the stream's other end was told of.
+        self._anchored = -1
         self._jitter = random.SystemRandom()
         #: Commands in the order they came, those together that came together; whoever handles them takes them out.
         self.commands: asyncio.Queue[tuple[ServerCommand, ...]] = asyncio.Queue(_WAITING_COMMANDS)
@@ -150,7 +171,8 @@ class ControlSession:
         try:
             async with asyncio.timeout(WELCOME_DEADLINE_S):
                 hello = Hello(PROTOCOL_VERSION, __version__, self._member)
-                await call.write(convert.reports_to_proto((hello,)))
+                self._anchored = -1
+                await call.write(convert.reports_to_proto((hello,), anchor=self._moved()))
                 answer = await call.read()
         except TimeoutError:
             raise FaultError("the coordinator does not answer", expected=f"within {WELCOME_DEADLINE_S:g} s") from None
@@ -168,9 +190,18 @@ class ControlSession:
                 hint="install the same release of lepton-fl on both sides",
                 reason="PROTOCOL_VERSION",
             )
+        if self._anchors is not None:
+            self._anchors.given_back(welcome.anchors)
         if more:
             await self.commands.put(tuple(more))
         return welcome
+
+    def _moved(self) -> LedgerAnchor | None:
+        """Where the ledger stands, if it has moved since this stream's other end was told."""
+        anchor = self._anchors.moved(self._anchored) if self._anchors is not None else None
+        if anchor is not None:
+            self._anchored = anchor.sequence
+        return anchor
 
     async def _read(self, call: _Call, taken_in: _TakenIn) -> None:
         while True:
@@ -205,7 +236,9 @@ class ControlSession:
                     async with asyncio.timeout(heartbeat_s):
                         await self._outbox_filled.wait()
             reports = self._next_batch()
-            batch = convert.reports_to_proto(reports or (Heartbeat(),), acknowledged=taken_in.sequence)
+            batch = convert.reports_to_proto(
+                reports or (Heartbeat(),), acknowledged=taken_in.sequence, anchor=self._moved()
+            )
             try:
                 async with asyncio.timeout(WRITE_DEADLINE_S):
                     await call.write(batch)

@@ -32,6 +32,7 @@ def spending(folder: Path) -> dict[str, Any]:
         "jobs": _jobs(verified.entries, names),
         "ledger_entries": len(verified.entries),
         "ledger_head": verified.head.digest,
+        "ledger_predecessors": verified.summary()["predecessors"],
         "ledger_alarm": alarm(home.anchor, verified.entries, verified.identity),
     }
 

@@ -12,6 +12,7 @@ from enum import StrEnum
 
 from lepton_core.errors import InputError, LeptonError
 from lepton_core.ids import Digest, JobId, MemberId, RoundNumber
+from lepton_core.privacy.anchor import LedgerAnchor
 from lepton_core.secagg.messages import MemberMessage, ServerMessage
 from lepton_core.secagg.terms import Setup
 
@@ -108,6 +109,8 @@ class Welcome:
     software_version: str
     #: How often the member sends a `Heartbeat`, in seconds.
     heartbeat_s: float
+    #: What the coordinator keeps of this owner's ledgers, one an identity that the owner has had.
+    anchors: tuple[LedgerAnchor, ...] = ()
 
 
 @dataclass(frozen=True)

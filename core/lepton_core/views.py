@@ -184,6 +184,8 @@ class OwnerView:
     enrolled: float
     connected: bool
     certificate_expires: float
+    #: Why the operator should ask this owner something; empty if all is well.
+    alarm: str = ""
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from google.protobuf.message import DecodeError, Message
 
 from lepton_core import session, views
 from lepton_core.errors import InputError
+from lepton_core.privacy.anchor import LedgerAnchor
 from lepton_core.secagg import messages as secagg
 from lepton_core.secagg import terms
 from lepton_protos.fields import one_of_reader, reader_of, write_one_of, writer_of
@@ -44,6 +45,7 @@ _MESSAGES: dict[type, type[Message]] = {
                 session.RoundClosed,
                 session.Published,
                 session.JobClosed,
+                LedgerAnchor,
                 terms.Setup,
                 secagg.Advert,
                 secagg.Leaf,
@@ -148,9 +150,23 @@ def command_from_proto(envelope: control_pb2.ServerCommand) -> tuple[int, sessio
     return envelope.sequence, command
 
 
-def reports_to_proto(reports: Sequence[session.MemberReport], *, acknowledged: int = 0) -> control_pb2.ReportBatch:
-    """Reports that travel together."""
-    return control_pb2.ReportBatch(acknowledged=acknowledged, reports=map(report_to_proto, reports))
+def reports_to_proto(
+    reports: Sequence[session.MemberReport], *, acknowledged: int = 0, anchor: LedgerAnchor | None = None
+) -> control_pb2.ReportBatch:
+    """Reports that travel together, and where the owner's ledger stands."""
+    batch = control_pb2.ReportBatch(acknowledged=acknowledged, reports=map(report_to_proto, reports))
+    if anchor is not None:
+        batch.anchor.CopyFrom(to_proto(anchor))
+    return batch
+
+
+def anchor_from_proto(batch: control_pb2.ReportBatch | control_pb2.PollRequest) -> LedgerAnchor | None:
+    """Where the owner's ledger stands, if the batch tells.
+
+    Raises:
+        InputError: not an anchor.
+    """
+    return from_proto(batch.anchor, LedgerAnchor) if batch.HasField("anchor") else None
 
 
 def reports_from_proto(batch: control_pb2.ReportBatch) -> tuple[session.MemberReport, ...]:

@@ -32,6 +32,7 @@ from lepton_server.api.sessions import Sessions
 from lepton_server.api.transfer_servicer import TransferService
 from lepton_server.api.watchers import Watchers
 from lepton_server.coordinator import Coordinator
+from lepton_server.identity.anchors import Anchors
 from lepton_server.identity.enrolment import Enrolment
 from lepton_server.identity.invitations import Invitations
 from lepton_server.identity.principals import Principals
@@ -101,12 +102,13 @@ async def serve(
         guard = Guard(principals, clock)
         enrolment = Enrolment(store, authority, clock)
         invitations = Invitations(store, authority, clock, randomness)
+        anchors = Anchors(store, clock)
         condition = _Condition(store, coordinator, pump, sessions, started=clock.now())
         servicers: tuple[Servicer, ...] = (
-            ControlService(coordinator, pump, sessions, heartbeat_s=settings.heartbeat_s),
+            ControlService(coordinator, pump, sessions, anchors, heartbeat_s=settings.heartbeat_s),
             TransferService(coordinator, pump, artifacts),
             EnrolmentService(enrolment, principals, pump),
-            OwnersService(invitations, enrolment, principals, sessions, guard, pump, address),
+            OwnersService(invitations, enrolment, principals, sessions, guard, pump, anchors, address),
             FederationsService(store, clock, pump),
             JobsService(coordinator, pump, watchers, knowledge.check_task),
             KnowledgeService(knowledge),
@@ -126,6 +128,8 @@ async def serve(
                 # 6. Streams end, calls finish, what has arrived is taken in.
                 condition.stopping = True
                 sessions.end_all()
+            with contextlib.suppress(FaultError):  # members tell it again
+                await pump.call(anchors.flush)
         finally:
             await pump.stop()
             await engine.close()

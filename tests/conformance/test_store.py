@@ -11,11 +11,12 @@ import pytest
 
 from lepton_core.errors import ConflictError, FaultError, InputError
 from lepton_core.ids import Digest, JobId, MemberId, ModelVersion, OwnerName, RoundNumber
+from lepton_core.privacy.anchor import LedgerAnchor
 from lepton_core.views import DroppedMember, JobEvent, JobState, JobView, ModelView, OwnerMatch, RoundView
 from lepton_server.audit import GENESIS, verify_audit
 from lepton_server.store.memory import MemoryStore
 from lepton_server.store.migrate import downgrade, migrate
-from lepton_server.store.port import EnrolledParty, InvitationRecord, JobRecord, Store
+from lepton_server.store.port import AnchorRecord, EnrolledParty, InvitationRecord, JobRecord, Store
 from lepton_server.store.sql import SqlStore
 
 JOB = JobId("tumour-1a2b")
@@ -135,6 +136,21 @@ def test_an_invitation_is_found_by_its_token_hash_and_can_be_used_up(store: Stor
     with store.transaction() as t:
         assert t.invitation("1" * 64) == dataclasses.replace(invitation, used=True)
         assert t.invitation("2" * 64) is None
+
+
+def test_the_newest_anchor_of_each_identity_is_kept_under_its_owners_name(store: Store) -> None:
+    def record(member: str, name: str, sequence: int, **more: float) -> AnchorRecord:
+        anchor = LedgerAnchor(member.encode() * 32, sequence, Digest("9" * 64), b"s" * 64)
+        return AnchorRecord(MemberId(member.encode() * 16), OwnerName(name), anchor, 5.0 + sequence, **more)
+
+    first, second, other = record("a", "aurora", 2**53), record("b", "aurora", 0), record("c", "birken", 7)
+    lost = dataclasses.replace(first, behind=3, behind_since=9.5)
+    with store.transaction() as t:
+        assert list(t.anchors()) == []
+        for one in (other, first, second, lost):
+            t.put_anchor(one)
+    with store.transaction() as t:
+        assert list(t.anchors()) == [second, lost, other]
 
 
 def test_the_newest_membership_is_the_one_of_the_highest_version(store: Store) -> None:
@@ -315,6 +331,9 @@ def test_migrations_go_both_ways_and_a_store_asks_for_them(database: str) -> Non
     assert "lepton coordinator migrate" in refused.value.hint
     migrate(database)
     migrate(database)  # nothing left to do
+    SqlStore(database).close()
+    downgrade(database, "0001")  # the release before anchors
+    migrate(database)
     SqlStore(database).close()
     downgrade(database, "base")
     with pytest.raises(InputError, match="needs a migration"):

@@ -159,7 +159,11 @@ def _published(told: Told) -> set[str]:
 KINDS = (
     Kind("invitation's token", ("EnrolRequest.token",), _one_of(lambda told: {told.token})),
     Kind("certificate request", ("EnrolRequest.csr",), _is_certificate_request),
-    Kind("protocol identity", ("EnrolRequest.identity_public", "Advert.identity"), _one_of(lambda t: {t.identity})),
+    Kind(
+        "protocol identity",
+        ("EnrolRequest.identity_public", "Advert.identity", "LedgerAnchor.identity"),
+        _one_of(lambda t: {t.identity}),
+    ),
     Kind(
         "signature",
         (
@@ -169,6 +173,7 @@ KINDS = (
             "InputTrailer.signature",
             "ConsistencySignature.signature",
             "Unmasking.signature",
+            "LedgerAnchor.signature",
         ),
         _sized(64),
     ),
@@ -209,6 +214,12 @@ KINDS = (
         ("ReportBatch.acknowledged",),
         lambda value, told: 0 < value <= told.commands,
     ),
+    Kind(
+        "count of ledger entries",
+        ("LedgerAnchor.sequence",),
+        lambda value, told: 0 < value <= sum(2 * job.training.rounds + 2 for job in told.jobs.values()),
+    ),
+    Kind("digest of the ledger's place", ("LedgerAnchor.digest",), _is_digest),
     Kind("stable word", ("Refusal.code", "Refusal.reason"), lambda word, _: word in _words_of_the_software()),
     Kind("policy key or concept", ("Refusal.subject",), _is_subject),
     Kind(

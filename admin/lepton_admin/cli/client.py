@@ -94,6 +94,7 @@ def status(home: HomeFolder, *, output: Output = OutputFormat.TABLE) -> None:
             if listed
             else "none yet: lepton client accept",
             "ledger": f"{told['ledger_entries']} entries, every one verified",
+            **({"LEDGER ALARM": told["ledger_alarm"]} if told["ledger_alarm"] else {}),
         },
     )
     if output is OutputFormat.JSON:

@@ -42,9 +42,9 @@ def list_owners(*, profile: Profile, output: Output = OutputFormat.TABLE) -> Non
         output,
         owners,
         title="enrolled",
-        columns=("name", "role", "member", "connected", "enrolled", "certificate until"),
+        columns=("name", "role", "member", "connected", "enrolled", "certificate until", "alarm"),
         rows=[
-            (o.name, o.role, o.member or "-", o.connected, moment(o.enrolled), moment(o.certificate_expires))
+            (o.name, o.role, o.member or "-", o.connected, moment(o.enrolled), moment(o.certificate_expires), o.alarm)
             for o in owners
         ],
     )

@@ -25,6 +25,8 @@ def show(home: HomeFolder, *, output: Output = OutputFormat.TABLE) -> None:
     from lepton_client.spending import spending
 
     told = spending(home)
+    if told["ledger_alarm"] and output is OutputFormat.TABLE:
+        typer.secho(told["ledger_alarm"], fg="red", err=True)
     answer_rows(
         output,
         told,
@@ -50,7 +52,16 @@ def show(home: HomeFolder, *, output: Output = OutputFormat.TABLE) -> None:
         output,
         None,
         title="jobs; alone each would cost its own epsilon, together they cost less than the sum",
-        columns=("population", "job", "mechanism", "rounds charged", "sent", "epsilon alone"),
+        columns=(
+            "population",
+            "job",
+            "mechanism",
+            "rounds charged",
+            "sent",
+            "published",
+            "given back",
+            "epsilon alone",
+        ),
         rows=[
             (
                 one["population"],
@@ -58,11 +69,13 @@ def show(home: HomeFolder, *, output: Output = OutputFormat.TABLE) -> None:
                 one["mechanism"],
                 one["rounds_charged"],
                 one["rounds_sent"],
+                one["rounds_published"],
+                one["rounds_released"],
                 f"{one['epsilon_alone']:.3f}",
             )
             for one in told["jobs"]
         ],
-        right=("rounds charged", "sent", "epsilon alone"),
+        right=("rounds charged", "sent", "published", "given back", "epsilon alone"),
     )
 
 
@@ -162,6 +175,29 @@ def export(
     _answer(export_ledger(Home(home), target, SystemClock()), f"exported to {target}", output)
 
 
+@verb(
+    app,
+    "restore",
+    example='lepton privacy restore aurora aurora-ledger.json --predecessor "1f2e 3d4c 5b6a 7988 97a6 b5c4 d3e2 f100"',
+)
+def restore(
+    home: HomeFolder,
+    export: Annotated[Path, typer.Argument(metavar="FILE", help="What `lepton privacy export` wrote on the old one.")],
+    *,
+    predecessor: Annotated[
+        str, typer.Option("--predecessor", help="Fingerprint of the lost identity, as the federation's list has it.")
+    ],
+    output: Output = OutputFormat.TABLE,
+) -> None:
+    """Go on with a lost machine's ledger in a newly enrolled client: a new identity, and the budget that is left."""
+    from lepton_client.home import Home
+    from lepton_client.restored import restore_ledger
+    from lepton_core.ports import SystemClock
+
+    _, verified = restore_ledger(Home(home), export, predecessor, SystemClock())
+    _answer(verified, "the ledger goes on", output)
+
+
 def _answer(verified: Verified, title: str, output: OutputFormat) -> None:
     told = verified.summary()
     answer_record(
@@ -172,6 +208,7 @@ def _answer(verified: Verified, title: str, output: OutputFormat) -> None:
             "owner": told["owner"],
             "fingerprint": told["fingerprint"],
             "entries": f"{told['entries']}, of {told['rounds_charged']} rounds; every link and signature checked",
+            **({"succeeds": ", ".join(told["predecessors"])} if told["predecessors"] else {}),
             "head": told["head"],
             **({"exported": moment(verified.exported)} if verified.exported else {}),
         },

@@ -6,6 +6,7 @@ by giving back none it takes the alarm away, and nothing else.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -15,12 +16,13 @@ from lepton_core.ids import Digest, require_digest
 from lepton_core.privacy.entries import EMPTY, Entry, LedgerHead, Succession
 
 _LABEL = b"lepton/ledger-anchor/v1"
+_PLACE_LABEL = b"lepton/ledger-place/v1"
 _LARGEST_SEQUENCE = 2**53
 
 
 @dataclass(frozen=True)
 class LedgerAnchor:
-    """A ledger's head, signed by the identity that signed its last entry.
+    """A ledger's place, signed by the identity that signed its last entry.
 
     Raises:
         InputError: not a key, a digest, a signature or a sequence that a ledger can have.
@@ -30,7 +32,8 @@ class LedgerAnchor:
     identity: bytes
     #: Entries of the chain.
     sequence: int
-    #: Digest of the last one.
+    #: SHA-256 of a label and the last one's digest: whoever has the ledger can make it, and no digest of the ledger
+    #: itself leaves the site.
     digest: Digest
     #: By `identity`; 64 bytes.
     signature: bytes = field(repr=False)
@@ -46,31 +49,28 @@ class LedgerAnchor:
                 got=f"{lengths[0]} and {lengths[1]} bytes, sequence {self.sequence}",
             )
 
-    @property
-    def head(self) -> LedgerHead:
-        """The head that was signed."""
-        return LedgerHead(self.sequence, self.digest)
-
     def require_signed(self) -> None:
         """Refuse an anchor that its identity did not sign.
 
         Raises:
             IdentityError: it did not.
         """
-        message = _message(self.identity, self.head)
+        message = _message(self.identity, self.sequence, self.digest)
         require_signature(self.identity, self.signature, message, who="ledger anchor", what="ledger anchor")
 
 
 def sign_anchor(head: LedgerHead, identity: bytes, sign: Callable[[bytes], bytes]) -> LedgerAnchor:
     """The anchor of a head; `sign` signs with the key whose public half is `identity`."""
-    return LedgerAnchor(identity, head.sequence, head.digest, sign(_message(identity, head)))
+    digest = _place(head.digest)
+    return LedgerAnchor(identity, head.sequence, digest, sign(_message(identity, head.sequence, digest)))
 
 
-def holds(entries: Sequence[Entry], anchored: LedgerHead) -> bool:
-    """True if the chain has this head at its place: it is that ledger, and nothing is missing up to there."""
-    if anchored.sequence == 0:
-        return anchored == EMPTY
-    return len(entries) >= anchored.sequence and entries[anchored.sequence - 1].digest() == anchored.digest
+def holds(entries: Sequence[Entry], anchor: LedgerAnchor) -> bool:
+    """True if the chain was at this place: it is that ledger, and nothing is missing up to there."""
+    if len(entries) < anchor.sequence:
+        return False
+    found = entries[anchor.sequence - 1].digest() if anchor.sequence else EMPTY.digest
+    return _place(found) == anchor.digest
 
 
 def identities_of(entries: Sequence[Entry], public: bytes) -> tuple[bytes, ...]:
@@ -78,5 +78,9 @@ def identities_of(entries: Sequence[Entry], public: bytes) -> tuple[bytes, ...]:
     return (*(entry.predecessor for entry in entries if isinstance(entry, Succession)), public)
 
 
-def _message(identity: bytes, head: LedgerHead) -> bytes:
-    return _LABEL + identity + head.sequence.to_bytes(8, "big") + bytes.fromhex(head.digest)
+def _place(digest: Digest) -> Digest:
+    return Digest(hashlib.sha256(_PLACE_LABEL + bytes.fromhex(digest)).hexdigest())
+
+
+def _message(identity: bytes, sequence: int, digest: Digest) -> bytes:
+    return _LABEL + identity + sequence.to_bytes(8, "big") + bytes.fromhex(digest)

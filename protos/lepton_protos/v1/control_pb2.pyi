@@ -7,12 +7,26 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class ReportBatch(_message.Message):
-    __slots__ = ("acknowledged", "reports")
+    __slots__ = ("acknowledged", "reports", "anchor")
     ACKNOWLEDGED_FIELD_NUMBER: _ClassVar[int]
     REPORTS_FIELD_NUMBER: _ClassVar[int]
+    ANCHOR_FIELD_NUMBER: _ClassVar[int]
     acknowledged: int
     reports: _containers.RepeatedCompositeFieldContainer[MemberReport]
-    def __init__(self, acknowledged: _Optional[int] = ..., reports: _Optional[_Iterable[_Union[MemberReport, _Mapping]]] = ...) -> None: ...
+    anchor: LedgerAnchor
+    def __init__(self, acknowledged: _Optional[int] = ..., reports: _Optional[_Iterable[_Union[MemberReport, _Mapping]]] = ..., anchor: _Optional[_Union[LedgerAnchor, _Mapping]] = ...) -> None: ...
+
+class LedgerAnchor(_message.Message):
+    __slots__ = ("identity", "sequence", "digest", "signature")
+    IDENTITY_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    identity: bytes
+    sequence: int
+    digest: str
+    signature: bytes
+    def __init__(self, identity: _Optional[bytes] = ..., sequence: _Optional[int] = ..., digest: _Optional[str] = ..., signature: _Optional[bytes] = ...) -> None: ...
 
 class CommandBatch(_message.Message):
     __slots__ = ("commands",)
@@ -37,10 +51,12 @@ class LinksReply(_message.Message):
     def __init__(self, digests: _Optional[_Iterable[str]] = ..., snapshot: _Optional[str] = ...) -> None: ...
 
 class PollRequest(_message.Message):
-    __slots__ = ("reports",)
+    __slots__ = ("reports", "anchor")
     REPORTS_FIELD_NUMBER: _ClassVar[int]
+    ANCHOR_FIELD_NUMBER: _ClassVar[int]
     reports: _containers.RepeatedCompositeFieldContainer[MemberReport]
-    def __init__(self, reports: _Optional[_Iterable[_Union[MemberReport, _Mapping]]] = ...) -> None: ...
+    anchor: LedgerAnchor
+    def __init__(self, reports: _Optional[_Iterable[_Union[MemberReport, _Mapping]]] = ..., anchor: _Optional[_Union[LedgerAnchor, _Mapping]] = ...) -> None: ...
 
 class PollReply(_message.Message):
     __slots__ = ("commands",)
@@ -143,14 +159,16 @@ class RoundReport(_message.Message):
     def __init__(self, job: _Optional[str] = ..., round: _Optional[int] = ..., advert: _Optional[_Union[Advert, _Mapping]] = ..., share_message: _Optional[_Union[ShareMessage, _Mapping]] = ..., input_trailer: _Optional[_Union[InputTrailer, _Mapping]] = ..., consistency_signature: _Optional[_Union[ConsistencySignature, _Mapping]] = ..., unmasking: _Optional[_Union[Unmasking, _Mapping]] = ..., payload: _Optional[bytes] = ...) -> None: ...
 
 class Welcome(_message.Message):
-    __slots__ = ("protocol_version", "software_version", "heartbeat_s")
+    __slots__ = ("protocol_version", "software_version", "heartbeat_s", "anchors")
     PROTOCOL_VERSION_FIELD_NUMBER: _ClassVar[int]
     SOFTWARE_VERSION_FIELD_NUMBER: _ClassVar[int]
     HEARTBEAT_S_FIELD_NUMBER: _ClassVar[int]
+    ANCHORS_FIELD_NUMBER: _ClassVar[int]
     protocol_version: int
     software_version: str
     heartbeat_s: float
-    def __init__(self, protocol_version: _Optional[int] = ..., software_version: _Optional[str] = ..., heartbeat_s: _Optional[float] = ...) -> None: ...
+    anchors: _containers.RepeatedCompositeFieldContainer[LedgerAnchor]
+    def __init__(self, protocol_version: _Optional[int] = ..., software_version: _Optional[str] = ..., heartbeat_s: _Optional[float] = ..., anchors: _Optional[_Iterable[_Union[LedgerAnchor, _Mapping]]] = ...) -> None: ...
 
 class MatchRequest(_message.Message):
     __slots__ = ("job", "canonical_job", "membership_list")

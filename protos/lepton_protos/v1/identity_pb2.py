@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18lepton/v1/identity.proto\x12\tlepton.v1\"[\n\x0c\x45nrolRequest\x12\r\n\x05token\x18\x01 \x01(\t\x12\x0b\n\x03\x63sr\x18\x02 \x01(\x0c\x12\x17\n\x0fidentity_public\x18\x03 \x01(\x0c\x12\x16\n\x0eidentity_proof\x18\x04 \x01(\x0c\"\x1b\n\x0cRenewRequest\x12\x0b\n\x03\x63sr\x18\x01 \x01(\x0c\"U\n\nEnrolReply\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\t\x12\x16\n\x0e\x63\x61_certificate\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0c\n\x04role\x18\x04 \x01(\t\"<\n\rInviteRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04role\x18\x02 \x01(\t\x12\x0f\n\x07valid_s\x18\x03 \x01(\x01\"\xbf\x01\n\nInvitation\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04role\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12\r\n\x05token\x18\x04 \x01(\t\x12\x16\n\x0e\x63\x61_certificate\x18\x05 \x01(\t\x12\x16\n\x0e\x63\x61_fingerprint\x18\x06 \x01(\t\x12\x1d\n\x15\x62ootstrap_certificate\x18\x07 \x01(\t\x12\x15\n\rbootstrap_key\x18\x08 \x01(\t\x12\x0f\n\x07\x65xpires\x18\t \x01(\x01\"\x13\n\x11ListOwnersRequest\"\x8b\x01\n\tOwnerView\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04role\x18\x02 \x01(\t\x12\x0e\n\x06member\x18\x03 \x01(\t\x12\x10\n\x08identity\x18\x04 \x01(\t\x12\x10\n\x08\x65nrolled\x18\x05 \x01(\x01\x12\x11\n\tconnected\x18\x06 \x01(\x08\x12\x1b\n\x13\x63\x65rtificate_expires\x18\x07 \x01(\x01\"1\n\tOwnerList\x12$\n\x06owners\x18\x01 \x03(\x0b\x32\x14.lepton.v1.OwnerView\"\x1d\n\rRevokeRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"/\n\x18PublishMembershipRequest\x12\x13\n\x0bsigned_list\x18\x01 \x01(\x0c\"(\n\x16PublishMembershipReply\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\"&\n\x14GetMembershipRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\"*\n\x13MembershipListBytes\x12\x13\n\x0bsigned_list\x18\x01 \x01(\x0c\"\x0f\n\rHealthRequest\"\xb5\x01\n\nHealthView\x12\r\n\x05ready\x18\x01 \x01(\x08\x12\x18\n\x10software_version\x18\x02 \x01(\t\x12\x18\n\x10protocol_version\x18\x03 \x01(\r\x12\x10\n\x08\x64\x61tabase\x18\x04 \x01(\t\x12\x19\n\x11\x63onnected_members\x18\x05 \x01(\r\x12\x14\n\x0crunning_jobs\x18\x06 \x01(\r\x12\x0f\n\x07started\x18\x07 \x01(\x01\x12\x10\n\x08problems\x18\x08 \x03(\t2}\n\tEnrolment\x12\x37\n\x05\x45nrol\x12\x17.lepton.v1.EnrolRequest\x1a\x15.lepton.v1.EnrolReply\x12\x37\n\x05Renew\x12\x17.lepton.v1.RenewRequest\x1a\x15.lepton.v1.EnrolReply2\xb9\x01\n\x06Owners\x12\x39\n\x06Invite\x12\x18.lepton.v1.InviteRequest\x1a\x15.lepton.v1.Invitation\x12:\n\x04List\x12\x1c.lepton.v1.ListOwnersRequest\x1a\x14.lepton.v1.OwnerList\x12\x38\n\x06Revoke\x12\x18.lepton.v1.RevokeRequest\x1a\x14.lepton.v1.OwnerView2\xa8\x01\n\x0b\x46\x65\x64\x65rations\x12Q\n\x07Publish\x12#.lepton.v1.PublishMembershipRequest\x1a!.lepton.v1.PublishMembershipReply\x12\x46\n\x03Get\x12\x1f.lepton.v1.GetMembershipRequest\x1a\x1e.lepton.v1.MembershipListBytes2C\n\x06Health\x12\x39\n\x06Report\x12\x18.lepton.v1.HealthRequest\x1a\x15.lepton.v1.HealthViewb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18lepton/v1/identity.proto\x12\tlepton.v1\"[\n\x0c\x45nrolRequest\x12\r\n\x05token\x18\x01 \x01(\t\x12\x0b\n\x03\x63sr\x18\x02 \x01(\x0c\x12\x17\n\x0fidentity_public\x18\x03 \x01(\x0c\x12\x16\n\x0eidentity_proof\x18\x04 \x01(\x0c\"\x1b\n\x0cRenewRequest\x12\x0b\n\x03\x63sr\x18\x01 \x01(\x0c\"U\n\nEnrolReply\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\t\x12\x16\n\x0e\x63\x61_certificate\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0c\n\x04role\x18\x04 \x01(\t\"<\n\rInviteRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04role\x18\x02 \x01(\t\x12\x0f\n\x07valid_s\x18\x03 \x01(\x01\"\xbf\x01\n\nInvitation\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04role\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12\r\n\x05token\x18\x04 \x01(\t\x12\x16\n\x0e\x63\x61_certificate\x18\x05 \x01(\t\x12\x16\n\x0e\x63\x61_fingerprint\x18\x06 \x01(\t\x12\x1d\n\x15\x62ootstrap_certificate\x18\x07 \x01(\t\x12\x15\n\rbootstrap_key\x18\x08 \x01(\t\x12\x0f\n\x07\x65xpires\x18\t \x01(\x01\"\x13\n\x11ListOwnersRequest\"\x9a\x01\n\tOwnerView\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04role\x18\x02 \x01(\t\x12\x0e\n\x06member\x18\x03 \x01(\t\x12\x10\n\x08identity\x18\x04 \x01(\t\x12\x10\n\x08\x65nrolled\x18\x05 \x01(\x01\x12\x11\n\tconnected\x18\x06 \x01(\x08\x12\x1b\n\x13\x63\x65rtificate_expires\x18\x07 \x01(\x01\x12\r\n\x05\x61larm\x18\x08 \x01(\t\"1\n\tOwnerList\x12$\n\x06owners\x18\x01 \x03(\x0b\x32\x14.lepton.v1.OwnerView\"\x1d\n\rRevokeRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"/\n\x18PublishMembershipRequest\x12\x13\n\x0bsigned_list\x18\x01 \x01(\x0c\"(\n\x16PublishMembershipReply\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\"&\n\x14GetMembershipRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\"*\n\x13MembershipListBytes\x12\x13\n\x0bsigned_list\x18\x01 \x01(\x0c\"\x0f\n\rHealthRequest\"\xb5\x01\n\nHealthView\x12\r\n\x05ready\x18\x01 \x01(\x08\x12\x18\n\x10software_version\x18\x02 \x01(\t\x12\x18\n\x10protocol_version\x18\x03 \x01(\r\x12\x10\n\x08\x64\x61tabase\x18\x04 \x01(\t\x12\x19\n\x11\x63onnected_members\x18\x05 \x01(\r\x12\x14\n\x0crunning_jobs\x18\x06 \x01(\r\x12\x0f\n\x07started\x18\x07 \x01(\x01\x12\x10\n\x08problems\x18\x08 \x03(\t2}\n\tEnrolment\x12\x37\n\x05\x45nrol\x12\x17.lepton.v1.EnrolRequest\x1a\x15.lepton.v1.EnrolReply\x12\x37\n\x05Renew\x12\x17.lepton.v1.RenewRequest\x1a\x15.lepton.v1.EnrolReply2\xb9\x01\n\x06Owners\x12\x39\n\x06Invite\x12\x18.lepton.v1.InviteRequest\x1a\x15.lepton.v1.Invitation\x12:\n\x04List\x12\x1c.lepton.v1.ListOwnersRequest\x1a\x14.lepton.v1.OwnerList\x12\x38\n\x06Revoke\x12\x18.lepton.v1.RevokeRequest\x1a\x14.lepton.v1.OwnerView2\xa8\x01\n\x0b\x46\x65\x64\x65rations\x12Q\n\x07Publish\x12#.lepton.v1.PublishMembershipRequest\x1a!.lepton.v1.PublishMembershipReply\x12\x46\n\x03Get\x12\x1f.lepton.v1.GetMembershipRequest\x1a\x1e.lepton.v1.MembershipListBytes2C\n\x06Health\x12\x39\n\x06Report\x12\x18.lepton.v1.HealthRequest\x1a\x15.lepton.v1.HealthViewb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -44,29 +44,29 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTOWNERSREQUEST']._serialized_start=504
   _globals['_LISTOWNERSREQUEST']._serialized_end=523
   _globals['_OWNERVIEW']._serialized_start=526
-  _globals['_OWNERVIEW']._serialized_end=665
-  _globals['_OWNERLIST']._serialized_start=667
-  _globals['_OWNERLIST']._serialized_end=716
-  _globals['_REVOKEREQUEST']._serialized_start=718
-  _globals['_REVOKEREQUEST']._serialized_end=747
-  _globals['_PUBLISHMEMBERSHIPREQUEST']._serialized_start=749
-  _globals['_PUBLISHMEMBERSHIPREQUEST']._serialized_end=796
-  _globals['_PUBLISHMEMBERSHIPREPLY']._serialized_start=798
-  _globals['_PUBLISHMEMBERSHIPREPLY']._serialized_end=838
-  _globals['_GETMEMBERSHIPREQUEST']._serialized_start=840
-  _globals['_GETMEMBERSHIPREQUEST']._serialized_end=878
-  _globals['_MEMBERSHIPLISTBYTES']._serialized_start=880
-  _globals['_MEMBERSHIPLISTBYTES']._serialized_end=922
-  _globals['_HEALTHREQUEST']._serialized_start=924
-  _globals['_HEALTHREQUEST']._serialized_end=939
-  _globals['_HEALTHVIEW']._serialized_start=942
-  _globals['_HEALTHVIEW']._serialized_end=1123
-  _globals['_ENROLMENT']._serialized_start=1125
-  _globals['_ENROLMENT']._serialized_end=1250
-  _globals['_OWNERS']._serialized_start=1253
-  _globals['_OWNERS']._serialized_end=1438
-  _globals['_FEDERATIONS']._serialized_start=1441
-  _globals['_FEDERATIONS']._serialized_end=1609
-  _globals['_HEALTH']._serialized_start=1611
-  _globals['_HEALTH']._serialized_end=1678
+  _globals['_OWNERVIEW']._serialized_end=680
+  _globals['_OWNERLIST']._serialized_start=682
+  _globals['_OWNERLIST']._serialized_end=731
+  _globals['_REVOKEREQUEST']._serialized_start=733
+  _globals['_REVOKEREQUEST']._serialized_end=762
+  _globals['_PUBLISHMEMBERSHIPREQUEST']._serialized_start=764
+  _globals['_PUBLISHMEMBERSHIPREQUEST']._serialized_end=811
+  _globals['_PUBLISHMEMBERSHIPREPLY']._serialized_start=813
+  _globals['_PUBLISHMEMBERSHIPREPLY']._serialized_end=853
+  _globals['_GETMEMBERSHIPREQUEST']._serialized_start=855
+  _globals['_GETMEMBERSHIPREQUEST']._serialized_end=893
+  _globals['_MEMBERSHIPLISTBYTES']._serialized_start=895
+  _globals['_MEMBERSHIPLISTBYTES']._serialized_end=937
+  _globals['_HEALTHREQUEST']._serialized_start=939
+  _globals['_HEALTHREQUEST']._serialized_end=954
+  _globals['_HEALTHVIEW']._serialized_start=957
+  _globals['_HEALTHVIEW']._serialized_end=1138
+  _globals['_ENROLMENT']._serialized_start=1140
+  _globals['_ENROLMENT']._serialized_end=1265
+  _globals['_OWNERS']._serialized_start=1268
+  _globals['_OWNERS']._serialized_end=1453
+  _globals['_FEDERATIONS']._serialized_start=1456
+  _globals['_FEDERATIONS']._serialized_end=1624
+  _globals['_HEALTH']._serialized_start=1626
+  _globals['_HEALTH']._serialized_end=1693
 # @@protoc_insertion_point(module_scope)

@@ -73,7 +73,7 @@ class ListOwnersRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class OwnerView(_message.Message):
-    __slots__ = ("name", "role", "member", "identity", "enrolled", "connected", "certificate_expires")
+    __slots__ = ("name", "role", "member", "identity", "enrolled", "connected", "certificate_expires", "alarm")
     NAME_FIELD_NUMBER: _ClassVar[int]
     ROLE_FIELD_NUMBER: _ClassVar[int]
     MEMBER_FIELD_NUMBER: _ClassVar[int]
@@ -81,6 +81,7 @@ class OwnerView(_message.Message):
     ENROLLED_FIELD_NUMBER: _ClassVar[int]
     CONNECTED_FIELD_NUMBER: _ClassVar[int]
     CERTIFICATE_EXPIRES_FIELD_NUMBER: _ClassVar[int]
+    ALARM_FIELD_NUMBER: _ClassVar[int]
     name: str
     role: str
     member: str
@@ -88,7 +89,8 @@ class OwnerView(_message.Message):
     enrolled: float
     connected: bool
     certificate_expires: float
-    def __init__(self, name: _Optional[str] = ..., role: _Optional[str] = ..., member: _Optional[str] = ..., identity: _Optional[str] = ..., enrolled: _Optional[float] = ..., connected: bool = ..., certificate_expires: _Optional[float] = ...) -> None: ...
+    alarm: str
+    def __init__(self, name: _Optional[str] = ..., role: _Optional[str] = ..., member: _Optional[str] = ..., identity: _Optional[str] = ..., enrolled: _Optional[float] = ..., connected: bool = ..., certificate_expires: _Optional[float] = ..., alarm: _Optional[str] = ...) -> None: ...
 
 class OwnerList(_message.Message):
     __slots__ = ("owners",)

@@ -7,13 +7,16 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 
 from lepton_core import __version__
 from lepton_core.errors import ConflictError, IdentityError, InputError, LeptonError
-from lepton_core.ids import JobId, MemberId, ModelVersion, require_name
+from lepton_core.ids import JobId, MemberId, ModelVersion, OwnerName, require_name
+from lepton_core.privacy.anchor import LedgerAnchor
 from lepton_core.session import PROTOCOL_VERSION, Heartbeat, Hello, MemberReport, ServerCommand, Welcome
 from lepton_protos import convert
 from lepton_protos.v1 import control_pb2 as pb
 from lepton_server.api.guard import Call
 from lepton_server.api.sessions import Session, Sessions
 from lepton_server.coordinator import Coordinator
+from lepton_server.identity.anchors import Anchors
+from lepton_server.identity.principals import Principal
 from lepton_server.jobs.events import MemberConnected, Reported
 from lepton_server.pump import Pump
 
@@ -31,8 +34,11 @@ class ControlService:
 
     service = pb.DESCRIPTOR.services_by_name["Control"]
 
-    def __init__(self, coordinator: Coordinator, pump: Pump, sessions: Sessions, *, heartbeat_s: float) -> None:
+    def __init__(
+        self, coordinator: Coordinator, pump: Pump, sessions: Sessions, anchors: Anchors, *, heartbeat_s: float
+    ) -> None:
         self._coordinator = coordinator
+        self._anchors = anchors
         self._pump = pump
         self._sessions = sessions
         self._heartbeat_s = heartbeat_s
@@ -46,10 +52,12 @@ class ControlService:
             first = None
         opening = () if first is None else convert.reports_from_proto(first)
         member = _require_hello(opening[0] if opening else None, call)
+        anchor = None if first is None else convert.anchor_from_proto(first)
         session = self._sessions.open(member)
-        reader = asyncio.create_task(self._read(batches, session))
+        reader = asyncio.create_task(self._read(batches, session, call.principal))
         try:
-            session.push(self._welcome())
+            session.push(await self._welcome(call.principal))
+            await self._anchored(anchor, call.principal)
             await self._pump.take(MemberConnected(member))
             await self._take(opening[1:], session)
             await self._repeat(session)
@@ -75,7 +83,8 @@ class ControlService:
         for report in reports:
             if isinstance(report, Hello):
                 _require_hello(report, call)
-                commands.append(convert.command_to_proto(self._welcome()))
+                commands.append(convert.command_to_proto(await self._welcome(call.principal)))
+        await self._anchored(convert.anchor_from_proto(request), call.principal)
         if self._sessions.touch(member, valid_s=_MISSED_POLLS * self._heartbeat_s):
             await self._pump.take(MemberConnected(member))
         await self._pump.take(*(Reported(member, said) for said in reports if not isinstance(said, (Hello, Heartbeat))))
@@ -88,10 +97,11 @@ class ControlService:
         lineage = await self._pump.call(self._coordinator.lineage, _member_of(call), job, after)
         return pb.LinksReply(digests=lineage.links, snapshot=lineage.snapshot or "")
 
-    async def _read(self, batches: AsyncIterator[pb.ReportBatch], session: Session) -> None:
+    async def _read(self, batches: AsyncIterator[pb.ReportBatch], session: Session, principal: Principal) -> None:
         """Take in batches, one after another, so that a member cannot send faster than they are taken in."""
         try:
             async for batch in batches:
+                await self._anchored(convert.anchor_from_proto(batch), principal)
                 await self._take(convert.reports_from_proto(batch), session)
         except LeptonError as error:
             session.end(error)
@@ -115,8 +125,13 @@ class ControlService:
         for command in await self._pump.call(self._coordinator.outstanding, session.member):
             session.push(command)
 
-    def _welcome(self) -> Welcome:
-        return Welcome(PROTOCOL_VERSION, __version__, self._heartbeat_s)
+    async def _anchored(self, anchor: LedgerAnchor | None, principal: Principal) -> None:
+        if anchor is not None and principal.member is not None:
+            await self._pump.call(self._anchors.take, OwnerName(principal.name), principal.member, anchor)
+
+    async def _welcome(self, principal: Principal) -> Welcome:
+        kept = await self._pump.call(self._anchors.given_back, OwnerName(principal.name))
+        return Welcome(PROTOCOL_VERSION, __version__, self._heartbeat_s, kept)
 
 
 def _split(commands: Sequence[ServerCommand], *, first: int) -> Iterator[pb.CommandBatch]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from lepton_core.errors import ConflictError, InputError, NotFoundError
-from lepton_core.ids import Digest, require_digest
+from lepton_core.ids import Digest, MemberId, require_digest
 from lepton_core.membership import SignedList, verify
 from lepton_core.ports import Clock
 from lepton_core.views import OwnerView
@@ -13,6 +14,7 @@ from lepton_protos import convert
 from lepton_protos.v1 import identity_pb2 as pb
 from lepton_server.api.guard import Call, Guard
 from lepton_server.api.sessions import Sessions
+from lepton_server.identity.anchors import Anchors
 from lepton_server.identity.enrolment import Enrolled, Enrolment, EnrolmentRequest
 from lepton_server.identity.invitations import Invitations
 from lepton_server.identity.principals import Principals
@@ -71,6 +73,7 @@ class OwnersService:
     sessions: Sessions
     guard: Guard
     pump: Pump
+    anchors: Anchors
     #: host:port that invitations name.
     address: str
 
@@ -89,17 +92,17 @@ class OwnersService:
 
     async def list(self, _request: pb.ListOwnersRequest, _call: Call) -> pb.OwnerList:
         """Everybody enrolled and not revoked, by name."""
-        parties = self.principals.parties()
-        return pb.OwnerList(owners=[self._view(party) for party in parties if not party.revoked])
+        parties, alarms = self.principals.parties(), await self.pump.call(self.anchors.alarms)
+        return pb.OwnerList(owners=[self._view(party, alarms) for party in parties if not party.revoked])
 
     async def revoke(self, request: pb.RevokeRequest, call: Call) -> pb.OwnerView:
         """The party, refused from now on; its open streams end."""
         party = await self.pump.call(self.enrolment.revoke, request.name, by=call.principal)
         self.principals.note(party)
         self.guard.cut(party.name)
-        return self._view(party)
+        return self._view(party, {})
 
-    def _view(self, party: EnrolledParty) -> pb.OwnerView:
+    def _view(self, party: EnrolledParty, alarms: Mapping[MemberId, str]) -> pb.OwnerView:
         view: pb.OwnerView = convert.to_proto(
             OwnerView(
                 name=party.name,
@@ -109,6 +112,7 @@ class OwnersService:
                 enrolled=party.enrolled,
                 connected=party.member is not None and self.sessions.is_connected(party.member),
                 certificate_expires=party.certificate_expires,
+                alarm=alarms.get(party.member, "") if party.member is not None else "",
             )
         )
         return view

@@ -11,7 +11,7 @@ from lepton_core.errors import ConflictError
 from lepton_core.ids import Digest, JobId, MemberId, ModelVersion, OwnerName, RoundNumber
 from lepton_core.views import JobEvent, JobState, ModelView, RoundView
 from lepton_server.audit import next_row
-from lepton_server.store.port import AuditRow, EnrolledParty, InvitationRecord, JobRecord, Transaction
+from lepton_server.store.port import AnchorRecord, AuditRow, EnrolledParty, InvitationRecord, JobRecord, Transaction
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -31,6 +31,7 @@ class _Tables:
     events: dict[JobId, list[JobEvent]] = field(default_factory=dict)
     journals: dict[JobId, list[bytes]] = field(default_factory=dict)
     checkpoints: dict[JobId, bytes] = field(default_factory=dict)
+    anchors: dict[MemberId, AnchorRecord] = field(default_factory=dict)
     audit: list[AuditRow] = field(default_factory=list)
 
 
@@ -207,6 +208,14 @@ class _MemoryTransaction:
     def checkpoint(self, job: JobId) -> bytes | None:
         """The machine's state at the last checkpoint."""
         return self._tables.checkpoints.get(job)
+
+    def put_anchor(self, record: AnchorRecord) -> None:
+        """Insert or replace by member."""
+        self._put(self._tables.anchors, record.member, record)
+
+    def anchors(self) -> Sequence[AnchorRecord]:
+        """All, by name and then by time."""
+        return sorted(self._tables.anchors.values(), key=lambda record: (record.name, record.time, record.member))
 
     def append_audit(self, time: float, actor: str, action: str, subject: str, detail: str) -> AuditRow:
         """Append a row to the hash chain."""

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from lepton_core.errors import InputError
 from lepton_core.ids import Digest, JobId, MemberId, ModelVersion, OwnerName, RoundNumber
+from lepton_core.privacy.anchor import LedgerAnchor
 from lepton_core.views import JobEvent, JobState, JobView, ModelView, RoundView
 
 
@@ -57,6 +58,22 @@ class AuditRow:
     detail: str
     previous: str
     digest: str
+
+
+@dataclass(frozen=True)
+class AnchorRecord:
+    """The newest place of an owner's privacy ledger that its identity has signed, and whether it has been lost."""
+
+    member: MemberId
+    #: Whose identity it is, or was: an owner that enrols anew has another member and the same name.
+    name: OwnerName
+    anchor: LedgerAnchor
+    #: When it was told.
+    time: float
+    #: Entries of the ledger that the member told of last, if they are behind the anchor or of another chain; else -1.
+    behind: int = -1
+    #: When that was noticed first; 0 if not.
+    behind_since: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -143,6 +160,12 @@ class Transaction(Protocol):
 
     def checkpoint(self, job: JobId) -> bytes | None:
         """The machine's state at the last checkpoint."""
+
+    def put_anchor(self, record: AnchorRecord) -> None:
+        """Insert or replace by member."""
+
+    def anchors(self) -> Sequence[AnchorRecord]:
+        """All, by name and then by time."""
 
     def append_audit(self, time: float, actor: str, action: str, subject: str, detail: str) -> AuditRow:
         """Append a row to the hash chain."""

@@ -11,13 +11,14 @@ from sqlalchemy import Connection, RowMapping, Table, inspect, select, text
 
 from lepton_core.errors import ConflictError, FaultError, InputError
 from lepton_core.ids import Digest, JobId, MemberId, ModelVersion, OwnerName, RoundNumber
+from lepton_core.privacy.anchor import LedgerAnchor
 from lepton_core.views import JobEvent, JobState, JobView, ModelView, RoundView
 from lepton_server.audit import next_row
 from lepton_server.store import statements
 from lepton_server.store import tables as t
 from lepton_server.store.database import BUSY_TIMEOUT_S, become_writer, describe, open_engine, typed_errors
 from lepton_server.store.documents import from_document, to_document
-from lepton_server.store.port import AuditRow, EnrolledParty, InvitationRecord, JobRecord, Transaction
+from lepton_server.store.port import AnchorRecord, AuditRow, EnrolledParty, InvitationRecord, JobRecord, Transaction
 
 
 class SqlStore:
@@ -250,6 +251,27 @@ class _SqlTransaction:
         row = self._one(t.checkpoint, job=job)
         return None if row is None else row["state"]
 
+    def put_anchor(self, record: AnchorRecord) -> None:
+        """Insert or replace by member."""
+        anchor = record.anchor
+        self._put(
+            t.anchor,
+            member=record.member,
+            name=record.name,
+            identity=anchor.identity,
+            sequence=anchor.sequence,
+            digest=anchor.digest,
+            signature=anchor.signature,
+            time=record.time,
+            behind=record.behind,
+            behind_since=record.behind_since,
+        )
+
+    def anchors(self) -> Sequence[AnchorRecord]:
+        """All, by name and then by time."""
+        rows = self._connection.execute(select(t.anchor)).mappings()
+        return sorted(map(_anchor, rows), key=lambda record: (record.name, record.time, record.member))
+
     def append_audit(self, time: float, actor: str, action: str, subject: str, detail: str) -> AuditRow:
         """Append a row to the hash chain."""
         if self._last_audit is None:
@@ -268,6 +290,17 @@ class _SqlTransaction:
 
 def _party(row: RowMapping | None) -> EnrolledParty | None:
     return None if row is None else EnrolledParty(**row)
+
+
+def _anchor(row: RowMapping) -> AnchorRecord:
+    return AnchorRecord(
+        member=MemberId(row["member"]),
+        name=OwnerName(row["name"]),
+        anchor=LedgerAnchor(row["identity"], row["sequence"], Digest(row["digest"]), row["signature"]),
+        time=row["time"],
+        behind=row["behind"],
+        behind_since=row["behind_since"],
+    )
 
 
 def _job(row: RowMapping) -> JobRecord:

@@ -19,7 +19,7 @@ from sqlalchemy import (
 )
 
 #: The migration that makes exactly these tables.
-REVISION = "0001"
+REVISION = "0002"
 
 metadata = MetaData()
 
@@ -114,6 +114,21 @@ checkpoint = Table(
     metadata,
     Column("job", String(63), primary_key=True),
     Column("state", LargeBinary, nullable=False),
+)
+
+#: The newest place of each owner's privacy ledger that its identity has signed.
+anchor = Table(
+    "anchor",
+    metadata,
+    Column("member", LargeBinary, primary_key=True),
+    Column("name", String(63), nullable=False),
+    Column("identity", LargeBinary, nullable=False),
+    Column("sequence", BigInteger, nullable=False),
+    Column("digest", String(64), nullable=False),
+    Column("signature", LargeBinary, nullable=False),
+    Column("time", Double, nullable=False),
+    Column("behind", BigInteger, nullable=False),
+    Column("behind_since", Double, nullable=False),
 )
 
 #: The hash chain of decisions.

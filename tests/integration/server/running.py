@@ -23,6 +23,7 @@ from lepton_core.ids import MemberId
 from lepton_core.job import Job
 from lepton_core.membership import ListedMember, MembershipList, SignedList, sign
 from lepton_core.ports import SystemRandomness
+from lepton_core.privacy.anchor import LedgerAnchor
 from lepton_core.session import PROTOCOL_VERSION, Hello, MemberReport, Welcome
 from lepton_protos import convert
 from lepton_protos.channel import Endpoint, load_endpoint, open_aio_channel
@@ -151,13 +152,15 @@ class Session:
         self._call: Any = stub.Session()
         self._came: deque[object] = deque()
 
-    async def send(self, report: MemberReport) -> None:
+    async def send(self, report: MemberReport, anchor: LedgerAnchor | None = None) -> None:
         """Send one report."""
-        await self._call.write(convert.reports_to_proto((report,)))
+        await self._call.write(convert.reports_to_proto((report,), anchor=anchor))
 
-    async def hello(self, member: MemberId, version: int = PROTOCOL_VERSION) -> None:
+    async def hello(
+        self, member: MemberId, version: int = PROTOCOL_VERSION, *, anchor: LedgerAnchor | None = None
+    ) -> None:
         """Open the session."""
-        await self.send(Hello(version, "test", member))
+        await self.send(Hello(version, "test", member), anchor)
 
     async def receive(self, kind: type[C]) -> C:
         """The next command of this kind; others are passed over."""

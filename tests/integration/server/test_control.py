@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from lepton_core.errors import ConflictError, FaultError, IdentityError, InputError
-from lepton_core.ids import JobId, MemberId
+from lepton_core.ids import Digest, JobId, MemberId
+from lepton_core.privacy.anchor import LedgerAnchor, sign_anchor
+from lepton_core.privacy.entries import LedgerHead
 from lepton_core.session import (
     PROTOCOL_VERSION,
     Heartbeat,
@@ -74,6 +76,41 @@ async def test_a_session_is_welcomed_and_its_end_is_noticed(home: Path) -> None:
         await until_connected(home, "aurora", True)
         await session.end()
         await until_connected(home, "aurora", False)
+
+
+async def test_a_ledgers_place_is_kept_given_back_at_the_next_welcome_and_an_alarm_if_it_goes_backwards(
+    home: Path,
+) -> None:
+    aurora = await enrol(home, "aurora")
+    assert aurora.identity is not None
+    key = aurora.identity
+
+    def anchor(sequence: int) -> LedgerAnchor:
+        return sign_anchor(LedgerHead(sequence, Digest(f"{sequence}" * 64)), key.public, key.sign)
+
+    async def alarm() -> str:
+        async with calling(operator(home)) as channel:
+            listed = await identity_pb2_grpc.OwnersStub(channel).List(idpb.ListOwnersRequest())
+            return {owner.name: owner.alarm for owner in listed.owners}["aurora"]
+
+    async with calling(aurora) as channel:
+        first = Session(channel)
+        await first.hello(key.member, anchor=anchor(3))
+        assert (await first.receive(Welcome)).anchors == ()
+        await first.send(Heartbeat(), anchor=anchor(5))
+        await first.end()
+        assert await alarm() == ""
+        second = Session(channel)
+        await second.hello(key.member, anchor=anchor(4))
+        (kept,) = (await second.receive(Welcome)).anchors
+        assert kept == anchor(5)
+        await second.end()
+        assert "4 entries, 5 were signed" in await alarm()
+        # Another member's, or one that nobody signed, ends the session.
+        third = Session(channel)
+        await third.hello(key.member, anchor=LedgerAnchor(key.public, 9, Digest("9" * 64), bytes(64)))
+        with refused(IdentityError, reason="BAD_SIGNATURE"):
+            await third.end()
 
 
 async def test_a_broken_stream_counts_as_lost_after_the_grace(home: Path) -> None:

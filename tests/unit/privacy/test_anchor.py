@@ -15,14 +15,15 @@ ANCHOR = sign_anchor(GOOD[1].head(), KEY.public, KEY.sign)
 
 
 def test_an_anchor_is_held_by_the_chain_that_grew_from_it_and_by_no_other():
-    assert holds(GOOD, ANCHOR.head)
-    assert holds(GOOD[:2], ANCHOR.head)
-    assert not holds(GOOD[:1], ANCHOR.head)
-    assert not holds([], ANCHOR.head)
+    assert holds(GOOD, ANCHOR)
+    assert holds(GOOD[:2], ANCHOR)
+    assert not holds(GOOD[:1], ANCHOR)
+    assert not holds([], ANCHOR)
     other = chain(*((charge(number, job="b"), RESERVED) for number in range(1, 9)))
-    assert not holds(other, ANCHOR.head)
-    assert holds([], EMPTY)
-    assert holds(GOOD, EMPTY)
+    assert not holds(other, ANCHOR)
+    empty = sign_anchor(EMPTY, KEY.public, KEY.sign)
+    assert holds([], empty)
+    assert holds(GOOD, empty)
 
 
 def test_only_the_owner_can_sign_an_anchor():
@@ -43,6 +44,10 @@ def test_what_no_ledger_can_have_is_no_anchor(change):
 def test_a_successor_knows_the_identities_before_it():
     assert identities_of(succession(GOOD), HEIR.public) == (KEY.public, HEIR.public)
     assert identities_of(GOOD, KEY.public) == (KEY.public,)
+
+
+def test_no_digest_of_the_ledger_itself_is_in_it():
+    assert ANCHOR.digest not in {entry.digest() for entry in GOOD}
 
 
 def test_its_signature_is_in_no_repr():
