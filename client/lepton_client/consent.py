@@ -6,7 +6,7 @@ No state of its own; it asks policy, ledger and records, and raises what they re
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from lepton_client import peers
 from lepton_client.feedback import require_everybody
@@ -20,6 +20,7 @@ from lepton_core.ids import Digest, JobId, ModelVersion, RoundNumber
 from lepton_core.job import Job
 from lepton_core.membership import SignedList
 from lepton_core.ports import Clock
+from lepton_core.privacy.events import Event
 from lepton_core.privacy.ledger import ADD_OR_REMOVE, Charge
 from lepton_core.secagg.client_checks import Admission
 from lepton_core.secagg.terms import Setup
@@ -101,7 +102,10 @@ class Consent:
         ]
         events = [event for event in remaining if event is not None]
         if events:
-            self._ledger.require(population.name, events, population.epsilon, population.delta)
+            self._require_one_unit(
+                job, [planned for planned in open_jobs.values() if planned.population == job.population]
+            )
+            self._require_budget(population, job, events)
         return population
 
     def require_round(self, setup: Setup, accepted: AcceptedJob) -> Admission:
@@ -170,7 +174,7 @@ class Consent:
         if planned < 1 and self._ledger.reserved_rounds(run) < 1:
             planned = 1  # in place of one that came to nothing
         rest = rounds_event(job, planned)
-        self._ledger.require(population.name, [] if rest is None else [rest], population.epsilon, population.delta)
+        self._require_budget(population, job, [] if rest is None else [rest])
         charge = Charge(
             population=population.name,
             unit=job.privacy.unit,
@@ -184,6 +188,27 @@ class Consent:
         )
         self._ledger.reserve(charge, rounds=max(1, min(BLOCK_ROUNDS, planned)))
         return charge
+
+    def _require_budget(self, population: Population, job: Job, events: Sequence[Event]) -> None:
+        self._ledger.require(population.name, events, population.epsilon, population.delta, unit=job.privacy.unit)
+
+    @staticmethod
+    def _require_one_unit(job: Job, others: Sequence[Job]) -> None:
+        """Refuse a private job beside one that protects another unit of the same people: they cannot be added up.
+
+        Raises:
+            RefusedError: ANOTHER_UNIT.
+        """
+        units = {other.privacy.unit for other in others if round_event(other) is not None} - {job.privacy.unit}
+        if round_event(job) is not None and units:
+            raise RefusedError(
+                "a population is spent for one unit at a time",
+                where="job.privacy.mode",
+                expected=f"a mode that protects a {units.pop()}, as in the jobs that are open",
+                got=job.privacy.unit,
+                hint="name another population, of other people, in the policy, or wait",
+                reason="ANOTHER_UNIT",
+            )
 
     def _require_published(self, job: Job, run: Digest) -> None:
         """Refuse to go on with a job too many of whose rounds were charged and came to nothing.

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -36,11 +37,20 @@ from lepton_core.privacy.ledger import Charge, ChargeState, Entry, LedgerEntry, 
 class Ledger(Protocol):
     """What the participant asks of the owner's ledger."""
 
-    def require(self, population: str, events: Sequence[Event], epsilon: float, delta: float) -> None:
+    def require(
+        self,
+        population: str,
+        events: Sequence[Event],
+        epsilon: float,
+        delta: float,
+        *,
+        unit: str = chain.UNIT_RECORD,
+    ) -> None:
         """Refuse events that do not fit the budget with everything charged before, composed.
 
         Raises:
             BudgetRefusal: it would be overspent, or the ledger is behind its anchor.
+            ConflictError: the population was charged for another unit, which cannot be added to this.
         """
         ...
 
@@ -132,14 +142,22 @@ class _Chain:
         """The end of the chain."""
         return self._head
 
-    def require(self, population: str, events: Sequence[Event], epsilon: float, delta: float) -> None:
+    def require(
+        self,
+        population: str,
+        events: Sequence[Event],
+        epsilon: float,
+        delta: float,
+        *,
+        unit: str = chain.UNIT_RECORD,
+    ) -> None:
         """See `Ledger.require`."""
         self._require_whole()
-        charged = self._accounts.events(population, unit=chain.UNIT_RECORD, relation=chain.ADD_OR_REMOVE)
+        charged = self._accounts.events(population, unit=unit, relation=chain.ADD_OR_REMOVE)
         # What is charged and what is left of a job compose to the same total in every round, which the accountant
         # remembers; what is spent changes each round, and is counted for a refusal only.
         if epsilon_of([*charged, *events], delta) > epsilon:
-            chain.require_budget(self._entries, population, events, epsilon, delta)
+            chain.require_budget(charged, population, events, epsilon, delta)
 
     def reserve(self, charge: Charge, *, rounds: int = 1) -> None:
         """See `Ledger.reserve`."""

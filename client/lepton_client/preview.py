@@ -26,7 +26,7 @@ from lepton_core.job import Job
 from lepton_core.membership import SignedList
 from lepton_core.ports import Clock
 from lepton_core.privacy.accountant import epsilon_of
-from lepton_core.privacy.ledger import Entry, spent_events
+from lepton_core.privacy.ledger import Entry, accounts_of, spent_events
 from lepton_pool.models import architecture_of, model_layout
 from lepton_pool.promise import epsilon_if_all_collude, rounds_event
 from lepton_pool.terms import expected_encoding
@@ -83,7 +83,8 @@ def preview(folder: Path, job: Job, clock: Clock) -> Preview:
     encoding = expected_encoding(job)
     population = next((known for known in policy.populations if known.name == job.population), None)
     delta = population.delta if population is not None else job.privacy.delta
-    spent = spent_events(entries, job.population)
+    unit = accounts_of(entries).unit_of(job.population)
+    spent = spent_events(entries, job.population, unit=unit)
     event = rounds_event(job, job.training.rounds)
     parameters = model_layout(architecture_of(job)).length
     return Preview(

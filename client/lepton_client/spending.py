@@ -13,7 +13,7 @@ from lepton_client.policy import Policy
 from lepton_client.records import read_jobs
 from lepton_core.privacy.accountant import Observer, epsilon_of
 from lepton_core.privacy.events import Event, SampledGaussian
-from lepton_core.privacy.ledger import ADD_OR_REMOVE, UNIT_RECORD, Entry, accounts_of, spent_events
+from lepton_core.privacy.ledger import ADD_OR_REMOVE, Entry, accounts_of
 
 
 def spending(folder: Path) -> dict[str, Any]:
@@ -38,15 +38,16 @@ def spending(folder: Path) -> dict[str, Any]:
 
 
 def budgets(policy: Policy, entries: tuple[Entry, ...]) -> list[dict[str, Any]]:
-    """Where each population stands; epsilon is for one record, added or removed, over all jobs together."""
-    told = []
+    """Where each population stands; epsilon is for one unit, added or removed, over all jobs together."""
+    told, accounts = [], accounts_of(entries)
     for population in policy.populations:
-        events = spent_events(entries, population.name)
+        unit = accounts.unit_of(population.name)
+        events = accounts.events(population.name, unit=unit, relation=ADD_OR_REMOVE)
         spent = epsilon_of(events, population.delta)
         told.append(
             {
                 "population": population.name,
-                "unit": UNIT_RECORD,
+                "unit": unit,
                 "relation": ADD_OR_REMOVE,
                 "modes": list(population.modes),
                 "delta": population.delta,

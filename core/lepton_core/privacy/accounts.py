@@ -23,7 +23,7 @@ from typing import TypeAlias
 
 from lepton_core.errors import ConflictError
 from lepton_core.ids import Digest
-from lepton_core.privacy.entries import Charge, ChargeState, Entry, LedgerEntry, Succession
+from lepton_core.privacy.entries import UNIT_RECORD, Charge, ChargeState, Entry, LedgerEntry, Succession
 from lepton_core.privacy.events import Event
 
 #: A population's name, and the digest of a run.
@@ -168,6 +168,11 @@ class Accounts:
         account = self._runs.get(key) or RunAccount(entry.charge, entry.charge)
         account.take(entry)
         self._runs[key] = account
+
+    def unit_of(self, population: str) -> str:
+        """The unit that the population was charged for; a record if for none yet."""
+        units = (account.first.unit for (charged, _), account in self._runs.items() if charged == population)
+        return next(units, UNIT_RECORD)
 
     def events(self, population: str, *, unit: str, relation: str) -> list[Event]:
         """Everything charged to a population, one event a round.

@@ -143,18 +143,17 @@ class Budget:
 
 
 def require_budget(
-    entries: Iterable[Entry],
+    charged: Sequence[Event],
     population: str,
     new_events: Sequence[Event],
     budget_epsilon: float,
     delta: float,
 ) -> Budget:
-    """The budget after the new events, if it holds with everything already charged, composed.
+    """The budget after the new events, if it holds with everything already charged (`spent_events`), composed.
 
     Raises:
         BudgetRefusal: it does not hold; tells what is spent, asked and left.
     """
-    charged = spent_events(entries, population)
     budget = Budget(
         limit=budget_epsilon, spent=epsilon_of(charged, delta), after=epsilon_of([*charged, *new_events], delta)
     )

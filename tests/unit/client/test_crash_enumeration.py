@@ -21,6 +21,8 @@ from tests.protocol.seeded import make_identities
 from tests.unit.client.dying import JOB, ROUNDS
 from tests.unit.client.owners import JOB_ID
 
+#: All the deaths are one fixture's, which a busy machine may need minutes for.
+pytestmark = [pytest.mark.timeout(500), pytest.mark.xdist_group("dying")]
 RUN = derive_run(JOB_ID, JOB)
 PUBLIC = make_identities(3)[0].public
 #: All lives together; a bound against a slow growth of the enumeration, not a measurement.

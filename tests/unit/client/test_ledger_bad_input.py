@@ -5,23 +5,25 @@ from __future__ import annotations
 import io
 import itertools
 import json
+from dataclasses import replace
 
 import pytest
 
 from lepton_client.binding import Binding, derive_content, derive_content_key
 from lepton_client.exported import verify_home
 from lepton_client.home import load_home_policy, load_settings
-from lepton_client.ledger import FileLedger, promised_epsilon
+from lepton_client.ledger import FileLedger
 from lepton_client.logs import open_log
 from lepton_client.policy import Population
-from lepton_client.spending import spending
+from lepton_client.spending import budgets, spending
 from lepton_core.errors import ConflictError, IdentityError, InputError, SettingsError
 from lepton_core.ids import JobId
 from lepton_core.privacy.accountant import epsilon_of
 from lepton_core.privacy.ledger import LedgerEntry, spent_events
 from lepton_core.session import MatchRequest
+from lepton_pool.promise import promised_epsilon
 from tests.unit.client.clinics import ONTOLOGY, make_clinic_job, write_clinic
-from tests.unit.client.owners import PLAN, FakeClock, Federation, make_job, make_updates
+from tests.unit.client.owners import PLAN, FakeClock, Federation, make_job, make_policy, make_updates
 from tests.unit.client.test_home import make_home
 from tests.unit.client.test_ledger_blocks import IDENTITY, charge, opened, train
 
@@ -206,3 +208,19 @@ def test_two_jobs_on_one_population_never_overspend_it_together_however_their_st
         assert len(accepted) == 1, order
         outcomes |= set(accepted)
     assert outcomes == {"race-a", "race-b"}
+
+
+# Units ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_population_is_never_spent_for_two_units_and_each_is_added_up_alone(tmp_path) -> None:
+    ledger = opened(tmp_path / "ledger.jsonl")
+    for number in (1, 2):
+        ledger.require("patients", [charge(1).event], 8.0, 1e-3, unit="member")
+        ledger.reserve(replace(charge(number), unit="member"), rounds=1)
+        ledger.spend(replace(charge(number), unit="member"))
+    with pytest.raises(ConflictError, match="two kinds of neighbour"):
+        ledger.require("patients", [charge(1).event], 8.0, 1e-3)
+    (told,) = budgets(make_policy(), ledger.entries)
+    assert (told["unit"], told["rounds_charged"]) == ("member", 2)
+    ledger.close()

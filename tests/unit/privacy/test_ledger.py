@@ -167,10 +167,10 @@ def test_the_budget_binds_over_jobs_composed_and_not_summed():
     two = epsilon_of(job * 2, 1e-3)
     assert two < 2 * one
     entries = chain(*((charge(number), RESERVED) for number in range(1, 21)))
-    budget = require_budget(entries, "patients", job, two, 1e-3)
+    budget = require_budget(spent_events(entries, "patients"), "patients", job, two, 1e-3)
     assert (budget.spent, budget.after, budget.left) == (one, two, two - one)
     with pytest.raises(BudgetRefusal) as refused:
-        require_budget(entries, "patients", job, two - 1e-6, 1e-3)
+        require_budget(spent_events(entries, "patients"), "patients", job, two - 1e-6, 1e-3)
     assert refused.value.where == "population patients"
     for part in (f"{one:.4g} is spent", f"{one:.4g} is asked", "is left"):
         assert part in refused.value.got
