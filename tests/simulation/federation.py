@@ -17,7 +17,7 @@ import numpy as np
 
 from lepton_client.effects import Effect as MemberEffect
 from lepton_client.effects import Follow, Forget, ForgetJob, Match, SendReport, Train, Upload
-from lepton_client.ledger import MemoryLedger
+from lepton_client.ledger import MemoryLedger, derive_run
 from lepton_client.participant import Participant
 from lepton_client.policy import Policy
 from lepton_client.records import MemoryRecords
@@ -149,6 +149,8 @@ class Member:
     records: MemoryRecords
     residuals: MemoryResiduals
     participant: Participant
+    #: Rounds for which noise was drawn.
+    noised: set[int] = field(default_factory=set)
     alive: bool = True
     connected: bool = False
     #: Raised at each restart, so that what the old process had under way comes to nothing.
@@ -520,8 +522,8 @@ class Federation:
 
     def _train(self, person: Member, effect: Train) -> None:
         if self.mode != "none":
-            charged = person.ledger.entries
-            if not any(entry.charge.round == effect.round for entry in charged):
+            person.noised.add(effect.round)
+            if person.ledger.charged_rounds(derive_run(effect.job_id, effect.job)) < len(person.noised):
                 raise AssertionError("training began before its charge was durable")
         maker = self.update_of or self._own_coordinate
         update = maker(person, effect.model_version)
