@@ -11,20 +11,17 @@ from typing import Any
 
 from lepton_core.job import Job
 from lepton_core.privacy.accountant import Observer
+from lepton_core.privacy.units import NEIGHBOURS, UNIT_SUBJECT
 from lepton_core.views import JobView
 from lepton_pool.promise import epsilon_after, epsilon_if_all_collude
 
 FORMAT = "lepton/privacy-card/2"
 #: Whom each mode keeps a record from.
 _AGAINST = {
-    "record-local": "everybody outside the record's own site, the coordinator and all other owners together included",
+    "record-local": "everybody outside the {unit}'s own site, the coordinator and all other owners together included",
     "record-distributed": "everybody who sees the sums of the rounds, or a model made from them",
     "client-distributed": "everybody who sees the sums of the rounds, or a model made from them",
     "none": "nobody: without differential privacy the models may hold anything about anybody in the data",
-}
-_NEIGHBOURS = {
-    "record": "one record, added or removed",
-    "member": "one member, its whole update in a round's sum or nothing in its place",
 }
 
 
@@ -101,8 +98,8 @@ def privacy_card(job: Job, view: JobView) -> Card:
         rounds_aborted=aborted,
         mode=privacy.mode,
         unit=privacy.unit,
-        neighbours=_NEIGHBOURS[privacy.unit],
-        protects_against=_AGAINST[privacy.mode],
+        neighbours=NEIGHBOURS[privacy.unit],
+        protects_against=_AGAINST[privacy.mode].format(unit=privacy.unit),
         delta=privacy.delta if private else 0.0,
         epsilon_promised=privacy.epsilon if private else 0.0,
         epsilon_released=released,
@@ -136,6 +133,7 @@ def _mechanism(job: Job) -> str:
     if privacy.mode == "none":
         return "none"
     noise = f"{privacy.noise_multiplier:g} times that"
+    clipped = f"gradients clipped {privacy.unit} by {privacy.unit} to {privacy.clip_norm:g}"
     shares = (
         f"rotated, rounded, noised with integers and masked; the shares of any {job.aggregation.min_cohort} members "
         f"less {privacy.colluders} colluders make discrete Gaussian noise of {noise} in each sum"
@@ -143,10 +141,10 @@ def _mechanism(job: Job) -> str:
     if privacy.mode == "client-distributed":
         return f"each member's update clipped to {privacy.clip_norm:g}, {shares}"
     if privacy.mode == "record-distributed":
-        taken = "all records" if job.training.batching == "all" else "a Poisson sample of the records"
-        return f"one sum a round of {taken}, gradients clipped record by record to {privacy.clip_norm:g}, {shares}"
+        taken = f"all {privacy.unit}s" if job.training.batching == "all" else f"a Poisson sample of the {privacy.unit}s"
+        return f"one sum a round of {taken}, {clipped}, {shares}"
     return (
-        f"DP-SGD at each site: Poisson samples, gradients clipped record by record to {privacy.clip_norm:g}, "
+        f"DP-SGD at each site: Poisson samples of {privacy.unit}s, {clipped}, "
         f"Gaussian noise of {noise} in each step, drawn from the operating system"
     )
 
@@ -202,13 +200,21 @@ def _tolerated(card: Card) -> str:
     return f"{card.colluders_tolerated} of at least {card.noise_contributors} members"
 
 
+def _several(job: Job) -> str:
+    if job.privacy.unit == UNIT_SUBJECT:
+        return (
+            "A person with records at two sites is counted twice: as one subject at each, with an epsilon of its own."
+        )
+    return "A person with records at two sites, or with several records at one: each record counts by itself."
+
+
 def _beyond(job: Job) -> tuple[str, ...]:
     lines = [
         (
             "Other jobs on the same people: their epsilons compose, and each owner's own ledger knows them "
             "(`lepton privacy show`)."
         ),
-        "A person with records at two sites, or with several records at one: each record counts by itself.",
+        _several(job),
         "Jobs that were run to choose this one's settings.",
     ]
     if job.privacy.distributed:

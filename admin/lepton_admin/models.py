@@ -40,7 +40,7 @@ class Sidecar(Settings):
     parent: str
     accuracy: float
     auc: float
-    #: What the model may have learnt of one record, at most, at the job's delta.
+    #: What the model may have learnt of one record, or subject, at most, at the job's delta.
     epsilon: float
     contributors: int
     #: Name and shape of each tensor.

@@ -27,6 +27,7 @@ def policy_words(policy: Policy) -> list[tuple[str, str]]:
                 f"budget of {population.name}",
                 f"All jobs together may cost a record at most {_price(population)}; then everything is refused.",
             ),
+            (f"subjects of {population.name}", _subjects(population)),
             (f"privacy of {population.name}", f"Allowed: {', '.join(population.modes)}."),
             (
                 f"size of {population.name}",
@@ -56,6 +57,20 @@ def policy_words(policy: Policy) -> list[tuple[str, str]]:
         ),
     ]
     return rules
+
+
+def _subjects(population: Population) -> str:
+    if population.subject_epsilon is None:
+        return "Only records are protected: one person's records count one by one."
+    declared = (
+        f"Declared as about {population.declared_subjects} subjects."
+        if population.declared_subjects is not None
+        else "Their number is not declared, so that every job is refused."
+    )
+    return (
+        f"Only jobs that protect a subject with all its records; together at most epsilon "
+        f"{population.subject_epsilon:g} at delta {population.delta:g}. {declared}"
+    )
 
 
 def _price(population: Population) -> str:

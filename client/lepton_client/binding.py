@@ -22,6 +22,7 @@ from lepton_core.errors import DataError, FaultError, LeptonError, MappingError,
 from lepton_core.identity import IdentityKey
 from lepton_core.ids import Digest, digest_of
 from lepton_core.job import Job, ontology_digest
+from lepton_core.privacy.units import UNIT_SUBJECT
 
 #: Fetches the canonical bytes of an ontology version; whatever it gives is checked against the hash.
 FetchOntology = Callable[[Digest], Awaitable[bytes]]
@@ -44,6 +45,8 @@ class Prepared:
     target: npt.NDArray[np.float32]
     #: Keyed digest of the rows, for the ledger only; empty without a key.
     content: str = ""
+    #: Whose each row is, (rows,), int64; None unless the job protects subjects.
+    subjects: npt.NDArray[np.int64] | None = None
 
     def __repr__(self) -> str:
         """Without the rows and their number."""
@@ -86,6 +89,7 @@ class Binding:
         from lepton_kg.ontology import load_canonical
         from lepton_kg.plan import compile_plan
         from lepton_kg.source import read_columns, source_schema
+        from lepton_kg.subjects import SUBJECT_MISSING
 
         # 1. The ontology is believed only by its hash.
         ontology = load_canonical(canonical, ontology_digest(job))
@@ -93,7 +97,7 @@ class Binding:
         # 2. The mapping must be approved for this version, and for the source as it is today.
         path = self._folder / population.mapping
         mapping = parse_mapping(_read_text(path), source=str(path))
-        plan = compile_plan(job.task, mapping, ontology)
+        plan = compile_plan(job.task, mapping, ontology, subjects=job.privacy.unit == UNIT_SUBJECT)
         schema = source_schema(mapping.source, path.parent)
         try:
             require_current(mapping, ontology.digest, schema)
@@ -105,8 +109,11 @@ class Binding:
         rows = plan.execute(read_columns(mapping.source, plan.columns, path.parent))
         self._log.info("data prepared", plan=plan.digest().hex()[:16], population=population.name)
         self._warn_of_size(population, len(rows.target))
+        nobodys = rows.report.refused_by.get(SUBJECT_MISSING, 0)
+        if nobodys:
+            self._log.warning("rows without a subject are left out", population=population.name, rows=nobodys)
         content = derive_content(self._content_key, rows.features, rows.target) if self._content_key else ""
-        return Prepared(Digest(plan.digest().hex()), rows.features, rows.target, content)
+        return Prepared(Digest(plan.digest().hex()), rows.features, rows.target, content, rows.subjects)
 
     def _warn_of_size(self, population: Population, rows: int) -> None:
         """Tell the owner if the policy's numbers are no longer those of the data; the budget is what it was.

@@ -6,9 +6,10 @@ No state of its own; it asks policy, ledger and records, and raises what they re
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from lepton_client import peers
+from lepton_client.budgets import require_budgets
 from lepton_client.feedback import require_everybody
 from lepton_client.ledger import Ledger, derive_run
 from lepton_client.phases import CurrentRound
@@ -20,7 +21,6 @@ from lepton_core.ids import Digest, JobId, ModelVersion, RoundNumber
 from lepton_core.job import Job
 from lepton_core.membership import SignedList
 from lepton_core.ports import Clock
-from lepton_core.privacy.events import Event
 from lepton_core.privacy.ledger import ADD_OR_REMOVE, Charge
 from lepton_core.secagg.client_checks import Admission
 from lepton_core.secagg.terms import Setup
@@ -96,16 +96,18 @@ class Consent:
         open_jobs = {known.job_id: known.job for known in self._records.jobs().values() if not known.closed}
         open_jobs[job_id] = job
         remaining = [
-            rounds_event(planned, planned.training.rounds - self._ledger.charged_rounds(derive_run(other, planned)))
+            (
+                planned.privacy.unit,
+                rounds_event(
+                    planned, planned.training.rounds - self._ledger.charged_rounds(derive_run(other, planned))
+                ),
+            )
             for other, planned in open_jobs.items()
             if planned.population == population.name
         ]
-        events = [event for event in remaining if event is not None]
-        if events:
-            self._require_one_unit(
-                job, [planned for planned in open_jobs.values() if planned.population == job.population]
-            )
-            self._require_budget(population, job, events)
+        asked = [(unit, event) for unit, event in remaining if event is not None]
+        if asked:
+            require_budgets(self._ledger, population, asked)
         return population
 
     def require_round(self, setup: Setup, accepted: AcceptedJob) -> Admission:
@@ -174,7 +176,7 @@ class Consent:
         if planned < 1 and self._ledger.reserved_rounds(run) < 1:
             planned = 1  # in place of one that came to nothing
         rest = rounds_event(job, planned)
-        self._require_budget(population, job, [] if rest is None else [rest])
+        require_budgets(self._ledger, population, [] if rest is None else [(job.privacy.unit, rest)])
         charge = Charge(
             population=population.name,
             unit=job.privacy.unit,
@@ -188,27 +190,6 @@ class Consent:
         )
         self._ledger.reserve(charge, rounds=max(1, min(BLOCK_ROUNDS, planned)))
         return charge
-
-    def _require_budget(self, population: Population, job: Job, events: Sequence[Event]) -> None:
-        self._ledger.require(population.name, events, population.epsilon, population.delta, unit=job.privacy.unit)
-
-    @staticmethod
-    def _require_one_unit(job: Job, others: Sequence[Job]) -> None:
-        """Refuse a private job beside one that protects another unit of the same people: they cannot be added up.
-
-        Raises:
-            RefusedError: ANOTHER_UNIT.
-        """
-        units = {other.privacy.unit for other in others if round_event(other) is not None} - {job.privacy.unit}
-        if round_event(job) is not None and units:
-            raise RefusedError(
-                "a population is spent for one unit at a time",
-                where="job.privacy.mode",
-                expected=f"a mode that protects a {units.pop()}, as in the jobs that are open",
-                got=job.privacy.unit,
-                hint="name another population, of other people, in the policy, or wait",
-                reason="ANOTHER_UNIT",
-            )
 
     def _require_published(self, job: Job, run: Digest) -> None:
         """Refuse to go on with a job too many of whose rounds were charged and came to nothing.

@@ -47,7 +47,7 @@ class Train:
     #: are clipped on them alone; without privacy, training all of them leads nearer to what all would do.
     ring_plan: RingPlan
     codec_seed: bytes
-    #: Public batch denominator: declared rows times sampling rate.
+    #: Public batch denominator: declared rows, or subjects where the job's unit is one, times sampling rate.
     expected_batch: float
     #: Public seed of the order of records; None if they are drawn in secret.
     shuffle: int | None

@@ -30,8 +30,9 @@ from lepton_core.privacy import ledger as chain
 from lepton_core.privacy.accountant import epsilon_of
 from lepton_core.privacy.accounts import RunKey
 from lepton_core.privacy.anchor import LedgerAnchor, holds, sign_anchor
-from lepton_core.privacy.events import Event
+from lepton_core.privacy.events import Counted
 from lepton_core.privacy.ledger import Charge, ChargeState, Entry, LedgerEntry, LedgerHead
+from lepton_core.privacy.units import UNIT_RECORD, Unit
 
 
 class Ledger(Protocol):
@@ -40,17 +41,17 @@ class Ledger(Protocol):
     def require(
         self,
         population: str,
-        events: Sequence[Event],
+        events: Sequence[Counted],
         epsilon: float,
         delta: float,
         *,
-        unit: str = chain.UNIT_RECORD,
+        unit: Unit = UNIT_RECORD,
     ) -> None:
-        """Refuse events that do not fit the budget with everything charged before, composed.
+        """Refuse events that do not fit the budget for a unit with everything charged before, composed.
 
         Raises:
-            BudgetRefusal: it would be overspent, or the ledger is behind its anchor.
-            ConflictError: the population was charged for another unit, which cannot be added to this.
+            BudgetRefusal: it would be overspent, the ledger is behind its anchor, or the population was charged for a
+                smaller unit, which has no bound for this one.
         """
         ...
 
@@ -145,11 +146,11 @@ class _Chain:
     def require(
         self,
         population: str,
-        events: Sequence[Event],
+        events: Sequence[Counted],
         epsilon: float,
         delta: float,
         *,
-        unit: str = chain.UNIT_RECORD,
+        unit: Unit = UNIT_RECORD,
     ) -> None:
         """See `Ledger.require`."""
         self._require_whole()
@@ -157,7 +158,7 @@ class _Chain:
         # What is charged and what is left of a job compose to the same total in every round, which the accountant
         # remembers; what is spent changes each round, and is counted for a refusal only.
         if epsilon_of([*charged, *events], delta) > epsilon:
-            chain.require_budget(charged, population, events, epsilon, delta)
+            chain.require_budget(charged, population, events, epsilon, delta, unit=unit)
 
     def reserve(self, charge: Charge, *, rounds: int = 1) -> None:
         """See `Ledger.reserve`."""

@@ -365,7 +365,7 @@ class Participant:
             model_digest=current.model,
             ring_plan=derive_ring_plan(accepted.job),
             codec_seed=train.codec_seed,
-            expected_batch=population.declared_rows * accepted.job.training.record_rate,
+            expected_batch=population.declared(accepted.job.privacy.unit) * accepted.job.training.record_rate,
             shuffle=accepted.shuffle_of(train.model_version, self._identity.member),
         )
         return (asked,)

@@ -14,6 +14,9 @@
     modes = ["record-local"]
     epsilon = 8.0
     delta = 1e-3
+    # For jobs that protect subjects, a person's rows together, in place of rows:
+    # declared_subjects = 40
+    # subject_epsilon = 4.0
 
     [jobs]
     purposes = ["research"]
@@ -38,6 +41,7 @@ from lepton_core.errors import InputError, PolicyRefusal, SettingsError
 from lepton_core.ids import require_digest
 from lepton_core.job import Job
 from lepton_core.privacy.rules import PrivacyMode
+from lepton_core.privacy.units import UNIT_RECORD, UNIT_SUBJECT, Unit
 from lepton_core.settings import Settings, parse_settings
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
@@ -84,7 +88,7 @@ class Peers(Settings):
 
 
 class Population(Settings):
-    """The records of one group of people, with one privacy budget over all jobs, for ever."""
+    """The records of one group of people, with one privacy budget a unit over all jobs, for ever."""
 
     #: What a job calls it.
     name: Name
@@ -92,10 +96,43 @@ class Population(Settings):
     mapping: str = Field(min_length=1)
     #: Rounded number of records, public: expected batch sizes come from it, never from the true count.
     declared_rows: int = Field(ge=1)
+    #: Rounded number of subjects, public: the same for jobs whose unit is the subject.
+    declared_subjects: int | None = Field(default=None, ge=1)
     modes: tuple[PrivacyMode, ...] = ("record-local",)
-    #: Budget over all jobs together; delta must be below, and should be far below, one over the number of records.
+    #: Budget for one record over all jobs together; delta must be below, and should be far below, one over the number
+    #: of records.
     epsilon: float = Field(gt=0.0, allow_inf_nan=False)
     delta: float = Field(gt=0.0, lt=1.0)
+    #: Budget for one subject with all its records, at the same delta. With it, jobs for records are refused, as they
+    #: have no bound for a subject; without it, jobs for subjects are.
+    subject_epsilon: float | None = Field(default=None, gt=0.0, allow_inf_nan=False)
+
+    @property
+    def budgets(self) -> dict[Unit, float]:
+        """Epsilon over all jobs, by the unit it is for."""
+        budgets: dict[Unit, float] = {UNIT_RECORD: self.epsilon}
+        if self.subject_epsilon is not None:
+            budgets[UNIT_SUBJECT] = self.subject_epsilon
+        return budgets
+
+    def declared(self, unit: Unit) -> int:
+        """The public number of units that a batch is drawn from: subjects if they are what is protected, else records.
+
+        Raises:
+            PolicyRefusal: the owner declares none.
+        """
+        if unit != UNIT_SUBJECT:
+            return self.declared_rows
+        if self.declared_subjects is None:
+            raise _refusal(
+                "DECLARED_SUBJECTS",
+                f"populations.{self.name}.declared_subjects",
+                "the number of subjects is not declared",
+                "a rounded number of subjects, which is public",
+                "none",
+                hint="write `declared_subjects = 40` under [[populations]] in the policy, with this owner's number",
+            )
+        return self.declared_subjects
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -107,6 +144,8 @@ class Population(Settings):
                 f"delta must be below one over declared_rows, {1 / self.declared_rows:g}, "
                 f"and is better far below it: try {_rounded(0.1 / self.declared_rows)}"
             )
+        if self.declared_subjects is not None and self.declared_subjects > self.declared_rows:
+            raise ValueError("declared_subjects is above declared_rows, and no subject is without a row")
         return self
 
 
@@ -267,12 +306,33 @@ def _require_privacy(allowed: AllowedJobs, population: Population, job: Job) -> 
     if asked.distributed and asked.colluders < allowed.colluders:
         floor = f"at least {allowed.colluders}"
         raise _refusal("COLLUDERS", "jobs.colluders", "noise for too few colluders", floor, str(asked.colluders))
-    if asked.epsilon > population.epsilon:
-        ceiling = f"at most {population.epsilon:g}"
-        raise _refusal("EPSILON", f"{key}.epsilon", "too large an epsilon", ceiling, f"{asked.epsilon:g}")
+    _require_unit(population, asked.unit)
+    budget = "subject_epsilon" if asked.unit == UNIT_SUBJECT else "epsilon"
+    most = population.budgets[UNIT_SUBJECT if asked.unit == UNIT_SUBJECT else UNIT_RECORD]
+    if asked.epsilon > most:
+        raise _refusal("EPSILON", f"{key}.{budget}", "too large an epsilon", f"at most {most:g}", f"{asked.epsilon:g}")
     if asked.delta > population.delta:
         ceiling = f"at most {population.delta:g}"
         raise _refusal("DELTA", f"{key}.delta", "too large a delta", ceiling, f"{asked.delta:g}")
+
+
+def _require_unit(population: Population, unit: Unit) -> None:
+    """Refuse a job for records where subjects have a budget, and one for subjects where they have none."""
+    key = f"populations.{population.name}.subject_epsilon"
+    if unit == UNIT_RECORD and population.subject_epsilon is not None:
+        told = "a job for records, where subjects have a budget"
+        raise _refusal("UNIT", key, told, 'privacy.unit = "subject"', repr(unit))
+    if unit == UNIT_SUBJECT:
+        if population.subject_epsilon is None:
+            raise _refusal(
+                "UNIT",
+                key,
+                "subjects have no budget",
+                "a budget for subjects",
+                "none",
+                hint="write `subject_epsilon = 4.0` under [[populations]] in the policy, with this owner's number",
+            )
+        population.declared(unit)
 
 
 def most_unpublished(policy: Policy, job: Job) -> int:
@@ -285,13 +345,21 @@ def _rounded(delta: float) -> str:
     return f"{delta:.0e}".replace("e-0", "e-")
 
 
-def _refusal(reason: str, key: str, message: str, expected: str, got: str) -> PolicyRefusal:
+def _refusal(
+    reason: str,
+    key: str,
+    message: str,
+    expected: str,
+    got: str,
+    *,
+    hint: str = "change the job, or ask the owner to change the policy",
+) -> PolicyRefusal:
     return PolicyRefusal(
         f"the owner's policy refuses: {message}",
         where=f"policy.{key}",
         expected=expected,
         got=got,
-        hint="change the job, or ask the owner to change the policy",
+        hint=hint,
         reason=reason,
     )
 

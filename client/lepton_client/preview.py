@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lepton_client.anchoring import require_whole
+from lepton_client.budgets import require_budgets
 from lepton_client.consent import Consent
 from lepton_client.exported import verify_chain
 from lepton_client.home import Home, load_home_policy, load_identity, load_settings
@@ -19,14 +20,15 @@ from lepton_client.membership import load_accepted
 from lepton_client.pausing import paused
 from lepton_client.policy import Policy
 from lepton_client.records import AcceptedJob, MemoryRecords, read_jobs
-from lepton_core.errors import LeptonError, PolicyRefusal
+from lepton_core.errors import BudgetRefusal, LeptonError, PolicyRefusal
 from lepton_core.identity import fingerprint
 from lepton_core.ids import JobId
 from lepton_core.job import Job
 from lepton_core.membership import SignedList
 from lepton_core.ports import Clock
 from lepton_core.privacy.accountant import epsilon_of
-from lepton_core.privacy.ledger import Entry, accounts_of, spent_events
+from lepton_core.privacy.ledger import Entry, spent_events
+from lepton_core.privacy.units import UNIT_RECORD, UNIT_SUBJECT, Unit, event_for
 from lepton_pool.models import architecture_of, model_layout
 from lepton_pool.promise import epsilon_if_all_collude, rounds_event
 from lepton_pool.terms import expected_encoding
@@ -47,17 +49,21 @@ class Preview:
     concepts: tuple[str, ...]
     mode: str
     unit: str
-    #: Upper bounds at `delta`: what the job costs alone, what is spent, and what would be with all of the job.
+    #: Upper bounds at `delta` for one unit, of a member's job for one record: what the job costs alone, and below what
+    #: is spent, and what would be with all of the job; None where there is no bound, as records were charged.
     epsilon_of_job: float
     #: What the job costs alone, at its own delta, if all other members collude with the coordinator.
     epsilon_if_all_collude: float
     #: Members whose noise keeps the promise, and colluders among them; 0 and 0 where this owner's own noise is whole.
     noise_contributors: int
     colluders_tolerated: int
-    epsilon_spent: float
-    epsilon_after: float
+    epsilon_spent: float | None
+    epsilon_after: float | None
     epsilon_budget: float
     delta: float
+    #: What would be spent for one record with all of the job, and of which budget; the same as above for such jobs.
+    record_epsilon_after: float
+    record_epsilon_budget: float
     rounds: int
     #: Masked words, or in a job without masks the update itself, that leave in a round.
     payload_bytes: int
@@ -83,9 +89,11 @@ def preview(folder: Path, job: Job, clock: Clock) -> Preview:
     encoding = expected_encoding(job)
     population = next((known for known in policy.populations if known.name == job.population), None)
     delta = population.delta if population is not None else job.privacy.delta
-    unit = accounts_of(entries).unit_of(job.population)
-    spent = spent_events(entries, job.population, unit=unit)
     event = rounds_event(job, job.training.rounds)
+    unit = UNIT_SUBJECT if job.privacy.unit == UNIT_SUBJECT else UNIT_RECORD
+    spent, after = _spent(entries, job, unit, delta)
+    _, record_after = _spent(entries, job, UNIT_RECORD, delta)
+    limits = {} if population is None else population.budgets
     parameters = model_layout(architecture_of(job)).length
     return Preview(
         refusal=_refusal(home, job, policy=policy, accepted=accepted, entries=entries, clock=clock),
@@ -99,10 +107,12 @@ def preview(folder: Path, job: Job, clock: Clock) -> Preview:
         epsilon_if_all_collude=epsilon_if_all_collude(job, job.training.rounds),
         noise_contributors=job.aggregation.min_cohort if job.privacy.distributed else 0,
         colluders_tolerated=job.privacy.colluders,
-        epsilon_spent=epsilon_of(spent, delta),
-        epsilon_after=epsilon_of([*spent, *([event] if event is not None else [])], delta),
-        epsilon_budget=population.epsilon if population is not None else 0.0,
+        epsilon_spent=spent,
+        epsilon_after=after,
+        epsilon_budget=limits.get(unit, 0.0),
         delta=delta,
+        record_epsilon_after=record_after or 0.0,
+        record_epsilon_budget=limits.get(UNIT_RECORD, 0.0),
         rounds=job.training.rounds,
         payload_bytes=round(encoding.bits_per_parameter / 8 * parameters),
         masked=job.aggregation.secure,
@@ -111,6 +121,17 @@ def preview(folder: Path, job: Job, clock: Clock) -> Preview:
         peers=_peers(policy, accepted),
         least_cohort=max(job.aggregation.min_cohort, policy.peers.minimum_cohort),
     )
+
+
+def _spent(entries: tuple[Entry, ...], job: Job, unit: Unit, delta: float) -> tuple[float, float] | tuple[None, None]:
+    """Epsilon of what is spent for a unit, and with all of the job; None if there is no bound."""
+    event = rounds_event(job, job.training.rounds)
+    try:
+        spent = spent_events(entries, job.population, unit=unit)
+        asked = [event_for(unit, job.privacy.unit, event)] if event is not None else []
+    except BudgetRefusal:
+        return None, None
+    return epsilon_of(spent, delta), epsilon_of([*spent, *asked], delta)
 
 
 def _refusal(
@@ -144,7 +165,7 @@ def _refusal(
         if accepted is None:
             allowed, event = consent.population(job), rounds_event(job, job.training.rounds)
             if event is not None:
-                copy.require(allowed.name, [event], allowed.epsilon, allowed.delta)
+                require_budgets(copy, allowed, [(job.privacy.unit, event)])
         else:
             consent.require_job(_PREVIEW, job, accepted)
     except LeptonError as error:

@@ -104,7 +104,7 @@ class Pump:
         await asyncio.wait(tuple(self._tasks), timeout=_CATCH_UP_S)
         for job_id, prepared in tuple(self._prepared.items())[:1]:
             try:
-                await self._trainer.load(prepared.features, prepared.target)
+                await self._trainer.load(prepared.features, prepared.target, prepared.subjects)
                 self._loaded = job_id
             except LeptonError as error:
                 self._log.warning("the training worker is not ready", code=error.code, told=str(error))
@@ -219,7 +219,7 @@ class Pump:
                 raise AbortedError("the job is over", where=f"job {effect.job_id}", reason="JOB_CLOSED")
             if self._loaded != effect.job_id:
                 self._loaded = None
-                await self._trainer.load(prepared.features, prepared.target)
+                await self._trainer.load(prepared.features, prepared.target, prepared.subjects)
                 self._loaded = effect.job_id
             began = asyncio.get_running_loop().time()
             if job.privacy.mode == "record-distributed":

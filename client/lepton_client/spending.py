@@ -9,11 +9,13 @@ from lepton_client.anchoring import alarm
 from lepton_client.exported import verify_chain
 from lepton_client.home import Home, load_home_policy, load_settings
 from lepton_client.ledger import derive_run
-from lepton_client.policy import Policy
+from lepton_client.policy import Policy, Population
 from lepton_client.records import read_jobs
+from lepton_core.errors import BudgetRefusal
 from lepton_core.privacy.accountant import Observer, epsilon_of
 from lepton_core.privacy.events import Event, SampledGaussian
-from lepton_core.privacy.ledger import ADD_OR_REMOVE, Entry, accounts_of
+from lepton_core.privacy.ledger import ADD_OR_REMOVE, Accounts, Entry, accounts_of
+from lepton_core.privacy.units import Unit
 
 
 def spending(folder: Path) -> dict[str, Any]:
@@ -38,27 +40,40 @@ def spending(folder: Path) -> dict[str, Any]:
 
 
 def budgets(policy: Policy, entries: tuple[Entry, ...]) -> list[dict[str, Any]]:
-    """Where each population stands; epsilon is for one unit, added or removed, over all jobs together."""
-    told, accounts = [], accounts_of(entries)
-    for population in policy.populations:
-        unit = accounts.unit_of(population.name)
+    """Where each population stands, one after another, for each unit that it has a budget for, over all jobs together.
+
+    Epsilon is for one unit, added or removed; None where there is no bound, as records were charged and the unit is
+    the subject.
+    """
+    accounts = accounts_of(entries)
+    return [
+        _standing(population, unit, limit, accounts)
+        for population in policy.populations
+        for unit, limit in population.budgets.items()
+    ]
+
+
+def _standing(population: Population, unit: Unit, limit: float, accounts: Accounts) -> dict[str, Any]:
+    spent, against_sums = None, None
+    try:
         events = accounts.events(population.name, unit=unit, relation=ADD_OR_REMOVE)
+    except BudgetRefusal:
+        pass
+    else:
         spent = epsilon_of(events, population.delta)
-        told.append(
-            {
-                "population": population.name,
-                "unit": unit,
-                "relation": ADD_OR_REMOVE,
-                "modes": list(population.modes),
-                "delta": population.delta,
-                "rounds_charged": len(events),
-                "epsilon_budget": population.epsilon,
-                "epsilon_spent": spent,
-                "epsilon_against_sums": epsilon_of(events, population.delta, Observer.SUMS),
-                "epsilon_left": max(0.0, population.epsilon - spent),
-            }
-        )
-    return told
+        against_sums = epsilon_of(events, population.delta, Observer.SUMS)
+    return {
+        "population": population.name,
+        "unit": unit,
+        "relation": ADD_OR_REMOVE,
+        "modes": list(population.modes),
+        "delta": population.delta,
+        "rounds_charged": sum(account.charged for (charged, _), account in accounts if charged == population.name),
+        "epsilon_budget": limit,
+        "epsilon_spent": spent,
+        "epsilon_against_sums": against_sums,
+        "epsilon_left": 0.0 if spent is None else max(0.0, limit - spent),
+    }
 
 
 def _jobs(entries: tuple[Entry, ...], names: dict[Any, Any]) -> list[dict[str, Any]]:
@@ -67,6 +82,7 @@ def _jobs(entries: tuple[Entry, ...], names: dict[Any, Any]) -> list[dict[str, A
         {
             "population": population,
             "job": names.get(run, f"unknown, run {run[:16]}"),
+            "unit": account.first.unit,
             "mechanism": _words(account.first.event),
             "rounds_charged": account.charged,
             "rounds_sent": len(account.spent),

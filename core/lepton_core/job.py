@@ -161,7 +161,8 @@ class Training(Settings):
     batching: Literal["poisson", "epochs", "all"] = "poisson"
     #: With `poisson`: SGD steps a member takes in a round.
     local_steps: int = Field(default=5, ge=1, le=10_000)
-    #: With `poisson`: rate q; each record is in a step's batch with this probability. Public.
+    #: With `poisson`: rate q; each record, or in the unit `subject` each subject with all its records, is in a step's
+    #: batch with this probability. Public.
     sampling_rate: Fraction = 0.25
     #: With `epochs`: passes over a member's records in a round.
     local_epochs: int = Field(default=1, ge=1, le=1_000)

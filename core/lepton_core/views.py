@@ -114,7 +114,7 @@ class ModelView:
     #: On the job's public evaluation set; -1 where there is none.
     accuracy: float
     auc: float
-    #: Upper bound for one record of an owner that took part in every round so far; 0 without privacy.
+    #: Upper bound for one unit of an owner that took part in every round so far; 0 without privacy.
     epsilon: float
     contributors: int
     #: Artifact that leads to it from its parent: signed transcript and sum, or in the plain a difference. Empty for the

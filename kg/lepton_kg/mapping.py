@@ -108,6 +108,16 @@ class Column(Settings):
         return self
 
 
+class Subject(Settings):
+    """Which column says whose a row is; rows of one id are one subject's."""
+
+    column: Text
+    #: Raw ids that mean "no subject", beside empty cells.
+    missing: tuple[str, ...] = ()
+    #: A source of one row a subject; a second row of one is refused.
+    once: bool = False
+
+
 class Mapping(Settings):
     """An owner's whole mapping of one source to one ontology version."""
 
@@ -118,6 +128,8 @@ class Mapping(Settings):
     vocabulary: str = Field(default="", max_length=300)
     source: Source
     columns: tuple[Column, ...] = Field(min_length=1, max_length=10_000)
+    #: Whose the rows are; without it, jobs that protect subjects are refused.
+    subject: Subject | None = None
     #: The source's columns and types when it was approved, and their hash (`fingerprint`).
     source_schema: dict[str, str] | None = None
     schema_fingerprint: str | None = None
@@ -195,7 +207,10 @@ def approve(mapping: Mapping, *, approver: str, date: dt.date, schema: Schema) -
     Raises:
         MappingError: a mapped column is not in the source.
     """
-    absent = [column.column for column in mapping.columns if column.column not in schema]
+    named = [column.column for column in mapping.columns]
+    if mapping.subject is not None:
+        named.append(mapping.subject.column)
+    absent = [column for column in named if column not in schema]
     if absent:
         raise MappingError(
             "mapped columns that the source does not have",

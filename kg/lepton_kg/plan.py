@@ -23,6 +23,7 @@ from lepton_core.job import Task
 from lepton_kg.cells import coded, is_missing, numeric
 from lepton_kg.mapping import Column, Mapping
 from lepton_kg.ontology import Ontology
+from lepton_kg.subjects import SUBJECT_MISSING, SubjectStep, subject_step
 from lepton_kg.task import CodedTarget, NumericFeature, resolve_task
 from lepton_kg.units import conversion
 from lepton_kg.version import COMPILER_VERSION
@@ -75,7 +76,7 @@ class PlanReport:
 
     rows_mapped: int
     rows_refused: int
-    #: Rows refused by the first reason of `ROW_REASONS` that held; sums to `rows_refused`.
+    #: Rows refused by the first reason of `ROW_REASONS` that held, SUBJECT_MISSING last; sums to `rows_refused`.
     refused_by: AbstractMapping[str, int]
     #: Mapped rows in which the concept was missing and imputed, by IRI; concepts never missing are left out.
     missing_by_concept: AbstractMapping[str, int]
@@ -90,6 +91,8 @@ class PreparedData:
     #: (rows,), float32, each row's class: a whole number from 0.
     target: npt.NDArray[np.float32]
     report: PlanReport
+    #: Whose each row is, (rows,), int64; None in a plan without subjects.
+    subjects: npt.NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True)
@@ -99,18 +102,20 @@ class Plan:
     features: tuple[FeatureStep, ...]
     target: TargetStep
     ontology: str
+    #: Whose each row is; only where the job protects subjects.
+    subject: SubjectStep | None = None
 
     @property
     def columns(self) -> tuple[str, ...]:
         """The source columns it needs, sorted."""
         needed = {step.column for step in self.features if step.column is not None}
+        needed |= {self.subject.column} if self.subject is not None else set()
         return tuple(sorted(needed | {self.target.column}))
 
     def digest(self) -> bytes:
         """SHA-256 of the plan and the compiler's version; 32 bytes; private, for the owner's ledger."""
-        return hashlib.sha256(
-            b"lepton/plan/v1" + canonical_json({"compiler": COMPILER_VERSION, **asdict(self)})
-        ).digest()
+        document = {"compiler": COMPILER_VERSION, **asdict(self)}
+        return hashlib.sha256(b"lepton/plan/v1" + canonical_json(document)).digest()
 
     def execute(
         self, frame: pl.DataFrame | pl.LazyFrame, *, max_refused_fraction: float = MAX_REFUSED_FRACTION
@@ -118,10 +123,11 @@ class Plan:
         """The rows that can be read with certainty, as tensors.
 
         A row is refused if its target is missing or of an unknown code, if a value is no number or outside the
-        public range, or if a required value is missing. A missing optional value is imputed by the task's rule.
+        public range, or if a required value is missing; in a plan with subjects, if its subject is missing too. A
+        missing optional value is imputed by the task's rule.
 
         Raises:
-            MatchRefusal: NO_ROWS if none is left, VIOLATIONS if a larger share than allowed is refused.
+            MatchRefusal: NO_ROWS if none is left, VIOLATIONS if a larger share than allowed is refused, SUBJECT_TWICE.
             DataError: the frame lacks a column of the plan.
         """
         tensors, report = self._run(frame)
@@ -136,9 +142,16 @@ class Plan:
             )
         if report.rows_mapped == 0:
             raise MatchRefusal("no row of the data serves the job", expected="at least 1", got="0", reason="NO_ROWS")
+        subjects = None
+        if self.subject is not None:
+            subjects = np.ascontiguousarray(tensors["subject"].to_numpy(), dtype=np.int64)
+            tensors = tensors.drop("subject")
         values = np.ascontiguousarray(tensors.to_numpy(), dtype=np.float32)  # (rows, d + 1)
         return PreparedData(
-            features=np.ascontiguousarray(values[:, :-1]), target=np.ascontiguousarray(values[:, -1]), report=report
+            features=np.ascontiguousarray(values[:, :-1]),
+            target=np.ascontiguousarray(values[:, -1]),
+            report=report,
+            subjects=subjects,
         )
 
     def check(self, frame: pl.DataFrame | pl.LazyFrame) -> PlanReport:
@@ -165,6 +178,8 @@ class Plan:
         missing = code.is_null() | code.is_in(list(self.target.missing))
         found.append(code.replace_strict(known, default=None, return_dtype=pl.Float64).alias("class"))
         found.append(missing.alias("target_missing"))
+        if self.subject is not None:
+            found += self.subject.expressions(schema)
         return found
 
     def _run(self, frame: pl.DataFrame | pl.LazyFrame) -> tuple[pl.DataFrame, PlanReport]:
@@ -176,10 +191,13 @@ class Plan:
                 "the data lack columns of the plan", expected=", ".join(absent), got=", ".join(schema.names())
             )
         values = lazy.select(self.expressions(schema)).collect()
+        if self.subject is not None:
+            self.subject.require_once(values)
         counts = values.select(self._refused().alias("reason"))["reason"]
         kept = values.filter(counts.is_null())
-        tensors = kept.select(*(self._scaled(index) for index in range(len(self.features))), pl.col("class"))
-        by_reason = {reason: int((counts == reason).sum()) for reason in ROW_REASONS}
+        told = ["class"] if self.subject is None else ["class", "subject"]
+        tensors = kept.select(*(self._scaled(index) for index in range(len(self.features))), *told)
+        by_reason = {reason: int((counts == reason).sum()) for reason in (*ROW_REASONS, SUBJECT_MISSING)}
         imputed = {
             step.concept: kept.height if step.column is None else kept[f"v{index}"].null_count()
             for index, step in enumerate(self.features)
@@ -208,7 +226,9 @@ class Plan:
                 [pl.lit(value=False), *(pl.col(f"v{index}").is_null() for index, step in held if step.required)]
             ),
         }
-        return pl.coalesce([pl.when(holds[reason]).then(pl.lit(reason)) for reason in ROW_REASONS])
+        if self.subject is not None:
+            holds[SUBJECT_MISSING] = pl.col("subject").is_null()
+        return pl.coalesce([pl.when(broken).then(pl.lit(reason)) for reason, broken in holds.items()])
 
     def _scaled(self, index: int) -> pl.Expr:
         step = self.features[index]
@@ -217,14 +237,14 @@ class Plan:
         return ((value - middle) / half).clip(-1.0, 1.0).alias(f"f{index}")
 
 
-def compile_plan(task: Task, mapping: Mapping, ontology: Ontology) -> Plan:
-    """The plan that computes the task from the mapping's source.
+def compile_plan(task: Task, mapping: Mapping, ontology: Ontology, *, subjects: bool = False) -> Plan:
+    """The plan that computes the task from the mapping's source; with `subjects`, whose each row is as well.
 
     A column of the concept itself is preferred; else the nearest narrower concept is rolled up to the one asked for.
 
     Raises:
         MatchRefusal: `reason` is one of `resolve_task`'s, or MISSING_CONCEPT, UNAPPROVED_MAPPING, INEXACT_MAPPING,
-            AMBIGUOUS_MAPPING, UNIT_MISMATCH, UNKNOWN_VALUE; `where` names the concept.
+            AMBIGUOUS_MAPPING, UNIT_MISMATCH, UNKNOWN_VALUE; `where` names the concept. Or MISSING_SUBJECT.
     """
     try:
         resolved = resolve_task(task, ontology)
@@ -250,6 +270,7 @@ def compile_plan(task: Task, mapping: Mapping, ontology: Ontology) -> Plan:
         features=tuple(_feature_step(feature, mapping, ontology) for feature in resolved.features),
         target=_target_step(resolved.target, mapping, ontology),
         ontology=ontology.digest,
+        subject=subject_step(mapping) if subjects else None,
     )
 
 

@@ -8,6 +8,7 @@ from lepton_core.job import Job
 from lepton_core.privacy.accountant import Observer, epsilon_of
 from lepton_core.privacy.events import Event, SampledGaussian, SummedDiscreteGaussian
 from lepton_core.privacy.plan import told_rounds
+from lepton_core.privacy.units import Unit
 from lepton_pool.terms import derive_noise_plan
 
 
@@ -78,7 +79,7 @@ class PrivacyPlan:
     """What a private job promises, before it is submitted."""
 
     mode: str
-    unit: str
+    unit: Unit
     delta: float
     noise_multiplier: float
     rounds: int

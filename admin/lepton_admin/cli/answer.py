@@ -107,6 +107,11 @@ def moment(seconds: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds)) if seconds > 0 else "-"
 
 
+def bound(epsilon: float | None) -> str:
+    """An upper bound, or that there is none."""
+    return "no bound" if epsilon is None else f"{epsilon:.3f}"
+
+
 def score(value: float) -> str:
     """An accuracy or AUC; a dash where nothing was measured."""
     return f"{value:.3f}" if value >= 0 else "-"

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from lepton_admin.cli.answer import answer_record, answer_rows, moment
+from lepton_admin.cli.answer import answer_record, answer_rows, bound, moment
 from lepton_admin.cli.options import Output, OutputFormat, noun_app, verb
 
 app = noun_app("The daemon beside an owner's data.")
@@ -102,13 +102,14 @@ def status(home: HomeFolder, *, output: Output = OutputFormat.TABLE) -> None:
     answer_rows(
         output,
         None,
-        title="privacy budgets, per record, over all jobs together",
-        columns=("population", "delta", "epsilon spent", "left", "of"),
+        title="privacy budgets, for one unit, over all jobs together",
+        columns=("population", "unit", "delta", "epsilon spent", "left", "of"),
         rows=[
             (
                 budget["population"],
+                budget["unit"],
                 budget["delta"],
-                f"{budget['epsilon_spent']:.3f}",
+                bound(budget["epsilon_spent"]),
                 f"{budget['epsilon_left']:.3f}",
                 budget["epsilon_budget"],
             )
@@ -176,7 +177,17 @@ def preview(
                 else {}
             ),
             "epsilon spent, and with the job": (
-                f"{told.epsilon_spent:.3f}, {told.epsilon_after:.3f} of {told.epsilon_budget:g}"
+                f"{bound(told.epsilon_spent)}, {bound(told.epsilon_after)} of {told.epsilon_budget:g} "
+                f"for one {told.unit}"
+            ),
+            **(
+                {
+                    "for one record, with the job": (
+                        f"{bound(told.record_epsilon_after)} of {told.record_epsilon_budget:g}"
+                    )
+                }
+                if told.unit != "record"
+                else {}
             ),
             "to": f"the coordinator at {told.coordinator}, as sums of at least {told.least_cohort} owners"
             if told.masked

@@ -106,12 +106,14 @@ def plan(
 
 def promise_fields(promise: PrivacyPlan | None) -> dict[str, object]:
     """A plan's promise, in words."""
+    from lepton_core.privacy.units import NEIGHBOURS
+
     if promise is None:
         return {"privacy": "none: the models may hold anything about anybody in the data"}
     fields: dict[str, object] = {
         "privacy": (
-            f"{promise.mode}: epsilon {promise.epsilon:.3f} at delta {promise.delta:g} for one {promise.unit}, added "
-            f"or removed, after {promise.rounds} rounds"
+            f"{promise.mode}: epsilon {promise.epsilon:.3f} at delta {promise.delta:g} for {NEIGHBOURS[promise.unit]}; "
+            f"after {promise.rounds} rounds"
         ),
     }
     if not promise.contributors:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lepton_admin.cli.answer import answer_record, answer_rows, moment
+from lepton_admin.cli.answer import answer_record, answer_rows, bound, moment
 from lepton_admin.cli.options import Output, OutputFormat, noun_app, verb
 
 if TYPE_CHECKING:
@@ -15,6 +16,14 @@ if TYPE_CHECKING:
     from lepton_core.privacy.plan import LocalPlan, SumsPlan
 
 app = noun_app("What an owner's budgets have been spent on, what a plan costs, and whether the ledger holds.")
+
+
+class PlannedUnit(Enum):
+    """Whom a plan is made for."""
+
+    RECORD = "record"
+    SUBJECT = "subject"
+
 
 HomeFolder = Annotated[Path, typer.Argument(metavar="HOME", help="The client's folder.")]
 
@@ -30,15 +39,25 @@ def show(home: HomeFolder, *, output: Output = OutputFormat.TABLE) -> None:
     answer_rows(
         output,
         told,
-        title="budgets: epsilon for one record, added or removed, over all jobs together",
-        columns=("population", "delta", "rounds charged", "spent, who sees sums", "spent, colluders", "left", "of"),
+        title="budgets: epsilon for one unit, added or removed, over all jobs together",
+        columns=(
+            "population",
+            "unit",
+            "delta",
+            "rounds charged",
+            "spent, who sees sums",
+            "spent, colluders",
+            "left",
+            "of",
+        ),
         rows=[
             (
                 one["population"],
+                one["unit"],
                 one["delta"],
                 one["rounds_charged"],
-                f"{one['epsilon_against_sums']:.3f}",
-                f"{one['epsilon_spent']:.3f}",
+                bound(one["epsilon_against_sums"]),
+                bound(one["epsilon_spent"]),
                 f"{one['epsilon_left']:.3f}",
                 one["epsilon_budget"],
             )
@@ -55,6 +74,7 @@ def show(home: HomeFolder, *, output: Output = OutputFormat.TABLE) -> None:
         columns=(
             "population",
             "job",
+            "unit",
             "mechanism",
             "rounds charged",
             "sent",
@@ -66,6 +86,7 @@ def show(home: HomeFolder, *, output: Output = OutputFormat.TABLE) -> None:
             (
                 one["population"],
                 one["job"],
+                one["unit"],
                 one["mechanism"],
                 one["rounds_charged"],
                 one["rounds_sent"],
@@ -82,7 +103,7 @@ def show(home: HomeFolder, *, output: Output = OutputFormat.TABLE) -> None:
 @verb(app, "plan", example="lepton privacy plan --epsilon 2 --delta 1e-4 --rounds 100 --members 10 --colluders 1")
 def plan(
     *,
-    epsilon: Annotated[float, typer.Option("--epsilon", help="Epsilon to keep for one record, added or removed.")],
+    epsilon: Annotated[float, typer.Option("--epsilon", help="Epsilon to keep for one unit, added or removed.")],
     delta: Annotated[float, typer.Option("--delta", help="Delta, between 0 and 1; below one over the records.")],
     rounds: Annotated[int, typer.Option("--rounds", help="Rounds of the job.", min=1)],
     members: Annotated[
@@ -95,12 +116,16 @@ def plan(
         int, typer.Option("--colluders", help="Of them, members that may tell the coordinator their shares.", min=0)
     ] = 0,
     local_steps: Annotated[int, typer.Option("--local-steps", help="Private steps in a round.", min=1)] = 1,
-    sampling_rate: Annotated[float, typer.Option("--sampling-rate", help="Chance of a record to be in a step.")] = 1.0,
+    sampling_rate: Annotated[float, typer.Option("--sampling-rate", help="Chance of a unit to be in a step.")] = 1.0,
+    unit: Annotated[
+        PlannedUnit, typer.Option("--unit", help="Whom the promise is to: a record, or a subject with all its records.")
+    ] = PlannedUnit.RECORD,
     output: Output = OutputFormat.TABLE,
 ) -> None:
     """Work out the noise that keeps an epsilon, and how epsilon grows round by round; needs no coordinator."""
     from lepton_core.errors import InputError
     from lepton_core.privacy.plan import plan_local, plan_sums
+    from lepton_core.privacy.units import NEIGHBOURS
 
     fields: dict[str, object]
     if members is not None:
@@ -119,7 +144,7 @@ def plan(
         fields = {
             "noise multiplier": f"{sums.noise_multiplier:g}, in a sum of the shares of {members - colluders} members",
             "a member's share": f"{sums.share_multiplier:.3g} times the sensitivity",
-            "protects": "one record, added or removed, against everybody who sees the sums",
+            "protects": f"{NEIGHBOURS[unit.value]}, against everybody who sees the sums",
             "epsilon": f"{sums.epsilon:.3f} at delta {delta:g}, after {rounds} rounds, {colluders} members colluding",
             "epsilon against who sees sums only": f"{sums.epsilon_against_sums:.3f}",
             "epsilon if all others collude": f"{sums.epsilon_if_all_collude:.3f}",
@@ -131,9 +156,11 @@ def plan(
         planned, title = local, "a plan in the mode record-local"
         fields = {
             "noise multiplier": f"{local.noise_multiplier:g}, at each site and step",
-            "protects": "one record, added or removed, against everybody outside its site",
+            "protects": f"{NEIGHBOURS[unit.value]}, against everybody outside its site",
             "epsilon": f"{local.epsilon:.3f} at delta {delta:g}, after {rounds} rounds of {local_steps} steps",
         }
+    if unit is PlannedUnit.SUBJECT:
+        fields["epsilon for one record of a subject"] = f"{planned.epsilon_if_replaced:.3f}; that budget bears it too"
     answer_record(output, planned, title=title, fields=fields)
     if output is OutputFormat.JSON:
         return

@@ -37,7 +37,7 @@ def train_alone(job: Job, rows: Rows) -> Vector:
     if len(rows.target) == 0:
         raise InputError("nobody learns from no rows", where="target", expected="at least one row", got="0")
     model = initial_vector(architecture_of(job))
-    expected_batch = len(rows.target) * job.training.record_rate
+    expected_batch = rows.units(job.privacy.unit).count * job.training.record_rate
     learn = _curator(job, rows, expected_batch) if job.privacy.mode == "record-distributed" else None
     learner = build_learner(job)
     state: OptimizerState = {}

@@ -1,4 +1,4 @@
-"""The sum of a batch's clipped per-row gradients, from one forward and one backward pass.
+"""The sum of a batch's clipped gradients, a row's or a subject's each, from one forward and one backward pass.
 
 Book-keeping (Bu, Wang, Zha and Karypis 2023, "Differentially Private Optimization on Large Model at Small Cost",
 sections 3.1 and 3.2), over all parameters together:
@@ -12,20 +12,26 @@ sections 3.1 and 3.2), over all parameters together:
 5. A Linear layer's clipped sum is sum_i f_i g_i a_i^T, one matrix product; other layers add up f_i times
    what they hold.
 
+A subject's gradient is the mean of its rows': a subject's rows are weighed by one over their number in the loss, and
+then added up. So the clipping norm means the same however many rows subjects have. Of a subject, steps 3 to 5 are taken
+on that sum (`subjects` for Linear layers; other layers add up rows' gradients as they come), and all its rows are
+scaled by its one factor. A subject of too many rows to be held is summed a slice at a time, into one flat vector.
+
 Guarantees, for clipping norms C that a job may ask for, whatever the rows and the weights hold:
-| row | what it adds to the sum |
+| row, or subject | what it adds to the sum |
 |---|---|
 | of norm at most C (1 - 2^-22) | its gradient |
 | longer | its gradient at norm C (1 - 2^-22), so that rounding never brings it above C |
-| not finite, in a kept coordinate or on the way to it | nothing, and no other row is touched |
+| not finite, in a kept coordinate or on the way to it | nothing, and no other is touched |
 | so long that the factor is below 2^-126 | nothing |
+| a subject whose rows cancel to less than 2^-16 of their lengths | no more than its gradient, at no more than C |
 Norms and sums are float64: squares of float32 neither overflow nor vanish there, and what rounding a sum moves it by is
 far below anything that noise is measured in, however many rows there are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,6 +50,8 @@ from lepton_client.train.layers import (
 )
 from lepton_client.train.recording import Recorder
 from lepton_client.train.row_by_row import gradients_row_by_row
+from lepton_client.train.subjects import places_of, subject_squares
+from lepton_client.train.units import Indices
 from lepton_core.errors import RefusedError
 
 Doubles = npt.NDArray[np.float64]
@@ -69,13 +77,20 @@ class _Held:
     trained: TrainedLayer
     #: Inputs (rows, d) and gradients (rows, outputs) of a Linear layer, or None.
     outer: tuple[torch.Tensor, torch.Tensor] | None
-    #: Each row's gradient, (rows, values), of every other layer, or None.
+    #: Each unit's gradient, (units, values), of every other layer, or None.
     rows: torch.Tensor | None
+    #: Rows of each subject, (units,); None if every row is a unit.
+    sizes: Indices | None = None
 
-    def only(self, which: torch.Tensor) -> _Held:
-        """The same of these rows alone."""
-        outer = None if self.outer is None else (self.outer[0][which], self.outer[1][which])
-        return _Held(self.trained, outer, None if self.rows is None else self.rows[which])
+    def only(self, which: Indices) -> _Held:
+        """The same of these units alone."""
+        if self.sizes is None:
+            rows = which
+        else:
+            rows = np.flatnonzero(np.isin(np.repeat(np.arange(len(self.sizes)), self.sizes), which))
+        outer = None if self.outer is None else (self.outer[0][rows], self.outer[1][rows])
+        sizes = None if self.sizes is None else self.sizes[which]
+        return _Held(self.trained, outer, None if self.rows is None else self.rows[which], sizes)
 
 
 class ClippedSums:
@@ -130,28 +145,59 @@ class ClippedSums:
         *,
         clip_norm: float,
         kept: torch.Tensor | None = None,
+        sizes: Indices | None = None,
     ) -> None:
         """Adds the rows' clipped gradients to `total`, (length,), float64; see the module for what is guaranteed.
 
         features: (rows, d), target: (rows,), float32. `kept` is true on the coordinates that norms are over, (length,),
-        bool, None for all; what is added elsewhere means nothing, and may be anything.
+        bool, None for all; what is added elsewhere means nothing, and may be anything. `sizes` has the number of rows
+        of each subject, (subjects,), int64, whose rows follow each other; then subjects' gradients are clipped.
 
         Raises:
             RefusedError: a layer that was not called, that mixes rows, or whose inputs or outputs were changed after.
         """
         if len(target) == 0:
             return
-        held = self._held(self._recorder.record(features, target), kept)
+        weights = None if sizes is None else torch.from_numpy(np.repeat(1.0 / sizes, sizes).astype(np.float32))
+        held = self._held(self._recorder.record(features, target, weights), kept, sizes)
         with torch.no_grad():
-            squares = np.zeros(len(target))
+            squares = np.zeros(len(target) if sizes is None else len(sizes))
             for one in held:
                 squares += _squares(one, kept).numpy()
             factors = clipping_factors(squares, clip_norm)
             if not factors.all():
                 used = np.flatnonzero(factors)
-                held, factors = [one.only(torch.from_numpy(used)) for one in held], factors[used]
+                held, factors = [one.only(used) for one in held], factors[used]
             for one in held:
                 _add_clipped(total, one, factors)
+
+    def add_long(
+        self,
+        total: Doubles,
+        slices: Iterable[tuple[torch.Tensor, torch.Tensor]],
+        rows: int,
+        *,
+        clip_norm: float,
+        kept: torch.Tensor | None = None,
+    ) -> None:
+        """As `add`, for one subject of so many rows in slices of features and target; holds one more flat vector.
+
+        Raises:
+            RefusedError: as `add`.
+        """
+        own = np.zeros(self.length)
+        for features, target in slices:
+            weights = torch.full((len(target),), 1.0 / rows)
+            size = np.array([len(target)])
+            for one in self._held(self._recorder.record(features, target, weights), kept, size):
+                with torch.no_grad():
+                    _add_clipped(own, one, np.ones(1))
+        if kept is not None:
+            own[~kept.numpy()] = 0.0
+        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite gets no factor
+            factor = clipping_factors(np.array([own @ own]), clip_norm)[0]
+        if factor:
+            total += factor * own
 
     def _try(self, module: nn.Module, parameters: list[nn.Parameter], width: int) -> None:
         """Takes two made-up rows, (2, width), together and alone; notes methods and sizes.
@@ -163,7 +209,7 @@ class ClippedSums:
         features, target = torch.rand(_MADE_UP_ROWS, width, generator=generator), torch.arange(float(_MADE_UP_ROWS))
         recorded = self._recorder.record(features, target)
         exact = gradients_row_by_row(module, parameters, features, target).double()
-        held = self._held(recorded, None)
+        held = self._held(recorded, None, None)
         found = torch.zeros_like(exact)
         for one in held:
             name, layer, calls = one.trained.name, one.trained.layer, recorded[one.trained.name]
@@ -171,26 +217,27 @@ class ClippedSums:
             values = sum(inputs.numel() + 2 * gradients.numel() for inputs, gradients in calls)
             self.held_per_row += -(-(values + (0 if one.rows is None else one.rows.numel())) // _MADE_UP_ROWS)
             for row in range(_MADE_UP_ROWS):
-                _add_clipped(found[row].numpy(), one.only(torch.tensor([row])), np.ones(1))
+                _add_clipped(found[row].numpy(), one.only(np.array([row])), np.ones(1))
             for place in one.trained.places.values():
                 apart = (found - exact)[:, place].norm()
                 if not bool(apart <= _MOST_MISMATCH * exact[:, place].norm() + _LEAST_FACTOR):
                     what = "a layer whose rows' gradients are not what they are alone"
                     refuse_layer(name, layer, what, "let no row depend on another, and call each layer by itself")
 
-    def _held(self, recorded: Mapping[str, Calls], kept: torch.Tensor | None) -> list[_Held]:
+    def _held(self, recorded: Mapping[str, Calls], kept: torch.Tensor | None, sizes: Indices | None) -> list[_Held]:
         held = []
+        subject = None if sizes is None else places_of(sizes)
         with torch.no_grad():
             for trained in self._layers:
                 calls = recorded[trained.name]
                 if method_of(trained.layer, calls) is Method.BOOK_KEEPING:
-                    held.append(_Held(trained, calls[0], None))
+                    held.append(_Held(trained, calls[0], None, sizes))
                     continue
-                rows = torch.empty(len(calls[0][0]), trained.values)
-                row_gradients(trained, calls, rows)
+                rows = torch.empty(len(calls[0][0]) if sizes is None else len(sizes), trained.values)
+                row_gradients(trained, calls, rows, subject)
                 if kept is not None:
                     rows.masked_fill_(~_joined(kept, trained), 0.0)
-                held.append(_Held(trained, None, rows))
+                held.append(_Held(trained, None, rows, sizes))
         return held
 
 
@@ -206,13 +253,16 @@ def clipping_factors(squares: Doubles, norm: float) -> Doubles:
 
 
 def _squares(held: _Held, kept: torch.Tensor | None) -> torch.Tensor:
-    """Each row's squared norm over the layer's kept parameters, (rows,), float64."""
+    """Each unit's squared norm over the layer's kept parameters, (units,), float64."""
     if held.outer is None:
         assert held.rows is not None  # noqa: S101 (one of the two is there)
         return _squared(held.rows)
     inputs, gradients = held.outer
-    places, of_gradients = held.trained.places, _squared(gradients)
+    places = held.trained.places
     masks = {} if kept is None else {key: kept[place] for key, place in places.items() if not bool(kept[place].all())}
+    if held.sizes is not None:
+        return subject_squares(inputs, gradients, held.sizes, parameters=frozenset(places), masks=masks)
+    of_gradients = _squared(gradients)
     squares = torch.zeros_like(of_gradients)
     if "weight" in masks:
         squares += _masked_squares(inputs, gradients, masks["weight"].view(gradients.shape[1], inputs.shape[1]))
@@ -243,7 +293,12 @@ def _masked_squares(inputs: torch.Tensor, gradients: torch.Tensor, mask: torch.T
 
 
 def _add_clipped(total: Doubles, held: _Held, factors: Doubles) -> None:
-    """Adds the rows, each times its factor, to the layer's part of `total`; no row is unbounded here."""
+    """Adds the units, each times its factor, to the layer's part of `total`; no unit is unbounded here.
+
+    (Save in `add_long`, which looks at the sum.)
+    """
+    if held.outer is not None and held.sizes is not None:
+        factors = np.repeat(factors, held.sizes)
     per_row = held.rows.shape[1] if held.rows is not None else sum(each.shape[1] for each in held.outer or ())
     at_once = max(1, _VALUES_WIDENED // max(1, per_row))
     for start in range(0, len(factors), at_once):

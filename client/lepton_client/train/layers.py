@@ -123,8 +123,12 @@ def method_of(layer: nn.Module, calls: Calls) -> Method:
     return Method.BOOK_KEEPING if len(calls) == 1 and calls[0][0].ndim == 2 else Method.PER_ROW
 
 
-def row_gradients(trained: TrainedLayer, calls: Calls, out: torch.Tensor) -> None:
-    """Writes each row's gradient for the layer's parameters, flat and in their order, into `out`: (rows, values)."""
+def row_gradients(trained: TrainedLayer, calls: Calls, out: torch.Tensor, subject: torch.Tensor | None = None) -> None:
+    """Writes each row's gradient for the layer's parameters, flat and in their order, into `out`: (rows, values).
+
+    With `subject`, which says whose each row is, (rows,), int64: each subject's sum, (subjects, values); no more rows'
+    own are held than are computed at once.
+    """
     out.zero_()
     starts = {}
     start = 0
@@ -133,7 +137,11 @@ def row_gradients(trained: TrainedLayer, calls: Calls, out: torch.Tensor) -> Non
     for inputs, gradients in calls:
         for rows, found in _pieces(trained.layer, inputs, gradients):
             for key, place in starts.items():
-                out[rows, place] += found[key].reshape(rows.stop - rows.start, -1)
+                own = found[key].reshape(rows.stop - rows.start, -1)
+                if subject is None:
+                    out[rows, place] += own
+                else:
+                    out[:, place].index_add_(0, subject[rows], own)
 
 
 def _pieces(

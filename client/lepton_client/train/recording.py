@@ -43,18 +43,28 @@ class Recorder:
             for trained in layers:
                 trained.layer.register_forward_hook(self._hook(trained.name), with_kwargs=True)
 
-    def record(self, features: torch.Tensor, target: torch.Tensor) -> Mapping[str, Calls]:
+    def record(
+        self, features: torch.Tensor, target: torch.Tensor, weights: torch.Tensor | None = None
+    ) -> Mapping[str, Calls]:
         """Every layer's calls, of rows (rows, d) and their classes (rows,); gradients are those of the summed loss.
+
+        With `weights`, (rows,), float32, each row's loss counts so much.
 
         Raises:
             RefusedError: a layer that was not called, that does not keep rows in the first dimension, or whose inputs
                 or outputs were changed in place after.
         """
         if self.is_head:
-            return {self._layers[0].name: [(features, self._closed_form(features, target))]}
+            gradients = self._closed_form(features, target)
+            if weights is not None:
+                gradients *= weights.unsqueeze(1)
+            return {self._layers[0].name: [(features, gradients)]}
         self._calls = {trained.name: [] for trained in self._layers}
         with torch.enable_grad():
-            loss = loss_of(self._module(features), target, "sum")
+            if weights is None:
+                loss = loss_of(self._module(features), target, "sum")
+            else:
+                loss = loss_of(self._module(features), target, "none") @ weights
         calls, self._calls = self._calls, {}
         for trained in self._layers:
             _require_by_row(trained, calls[trained.name], len(features))

@@ -34,7 +34,7 @@ def train_together(
 ) -> Vector:
     """The model after all rounds, of which every owner is in each, shape (length,), float32.
 
-    `declared_rows` are the owners' public numbers of rows.
+    `declared_rows` are the owners' public numbers of rows, or of subjects where they are what is protected.
 
     Raises:
         InputError: no owners, or more than the job's cohort; rows that do not fit the job.

@@ -17,6 +17,7 @@ from lepton_pool.frames import Array, Frame, bytes_array
 from lepton_pool.process import WorkerProcess
 
 Floats = npt.NDArray[np.float32]
+Indices = npt.NDArray[np.int64]
 Doubles = npt.NDArray[np.float64]
 
 _MODULE = "lepton_client.train.worker"
@@ -35,7 +36,7 @@ class Trainer:
         self._deadline_s = deadline_s
         self._turn = asyncio.Lock()
         #: The owner's rows; dropped by `close`.
-        self._rows: tuple[Floats, Floats] | None = None
+        self._rows: dict[str, Floats | Indices] | None = None
         #: The worker's generation that holds `_rows`.
         self._loaded_into = 0
 
@@ -52,15 +53,19 @@ class Trainer:
         """
         await self._worker.start()
 
-    async def load(self, features: Floats, target: Floats) -> None:
+    async def load(self, features: Floats, target: Floats, subjects: Indices | None = None) -> None:
         """Gives the rows to train on, in place of any before: features (rows, d), target (rows,) of classes, float32.
+
+        `subjects` says whose each row is, (rows,), int64, for jobs whose unit is the subject.
 
         Raises:
             InputError, CodecError: rows that do not fit together, or are not finite.
             FaultError: the worker died or was late.
         """
         async with self._turn:
-            self._rows = (features, target)
+            self._rows = {"features": features, "target": target}
+            if subjects is not None:
+                self._rows["subjects"] = subjects
             await self._load()
 
     async def train(
@@ -73,7 +78,7 @@ class Trainer:
     ) -> Vector:
         """The update after the job's local steps, shape (length,), float32, 0 on coordinates not in `kept` (None: all).
 
-        `expected_batch` is the public batch denominator: the rows the owner declares times the sampling rate, never
+        `expected_batch` is the public batch denominator: the units the owner declares times the sampling rate, never
         from the rows loaded or drawn, as either would leak their number. The privacy cost is one
         `SampledGaussian(noise_multiplier, sampling_rate, local_steps)`, due before this is called, whatever comes out.
         `shuffle` is the public seed of the order of epochs, if the job has one.
@@ -159,9 +164,8 @@ class Trainer:
     async def _load(self) -> None:
         if self._rows is None:
             raise ConflictError("there are no rows to train on", where="trainer", hint="load them first")
-        features, target = self._rows
         self._loaded_into = 0
-        await self._worker.call(LOAD, {}, {"features": features, "target": target}, deadline_s=self._deadline_s)
+        await self._worker.call(LOAD, {}, self._rows, deadline_s=self._deadline_s)
         self._loaded_into = self._worker.generation
 
 

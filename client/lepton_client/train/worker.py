@@ -2,7 +2,7 @@
 
 | request | takes | gives |
 |---|---|---|
-| `load` | features (rows, d), target (rows,) | nothing |
+| `load` | features (rows, d), target (rows,), subjects (rows,) or none | nothing |
 | `train` | job (canonical bytes), model (length,), kept indices or none for all, expected_batch, shuffle | update |
 | `sum` | job (canonical bytes), model (length,), kept indices or none for all | sum of clipped gradients |
 | `train-alone` | job, features, target | model (length,) |
@@ -133,7 +133,8 @@ def _weights_of(request: Frame) -> tuple[Vector, npt.NDArray[np.int64] | None]:
 def _rows_of(request: Frame) -> Rows:
     from lepton_client.train.rows import Rows
 
-    return Rows(request.array("features", np.float32), request.array("target", np.float32))
+    subjects = request.array("subjects", np.int64) if "subjects" in request.arrays else None
+    return Rows(request.array("features", np.float32), request.array("target", np.float32), subjects)
 
 
 def _job_of(request: Frame) -> Job:

@@ -8,6 +8,16 @@
 
 Every one is an upper bound. Neighbours differ by one unit, added or removed. dp-accounting computes the first and the
 last; it is imported at the first such question, as that takes about a second.
+
+`Replaced` events are for neighbours of which one vector is replaced by another of norm at most C. Sums of integers, and
+Gaussians without sampling, then have twice the sensitivity. With sampling the worst pair is
+    (1 - q) N(0) + q N(C)  against  (1 - q) N(0) + q N(-C),
+which dp-accounting calls REPLACE_ONE: the hockey stick divergence at any alpha >= 1 is the mean, over x ~ N(0, I), of
+(q L_v(x) - alpha q L_w(x) - (alpha - 1)(1 - q))^+ with the lognormal likelihood ratios L_v = exp(<v, x> - |v|^2 / 2) of
+the two vectors (in units of the noise). That is convex in (L_v, L_w), so that it grows when v and w get longer by parts
+at right angles to both (Jensen); and its mixed derivative is nowhere positive, so that at given lengths it is largest
+where v and w are opposite (Plackett 1954). Below alpha = 1 the same holds with the pair turned round, and the worst
+pair is its own mirror image.
 """
 
 from __future__ import annotations
@@ -15,12 +25,13 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from enum import Enum
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from lepton_core.errors import InputError, RefusedError
 from lepton_core.privacy.concentrated import epsilon_of_rho, gaussian_divergence, sampled_divergence, sum_rho
-from lepton_core.privacy.events import Event, SampledGaussian, SummedDiscreteGaussian
+from lepton_core.privacy.events import Counted, Replaced, SampledGaussian, SummedDiscreteGaussian
 
 #: Width of a bucket of privacy loss. dp-accounting's default is 1e-4; at 5e-4 an epsilon of 8 after 200 steps is
 #: larger by less than 1e-4 and found in a fifth of the time. Wider buckets only ever make the bound looser.
@@ -55,7 +66,17 @@ class Observer(Enum):
     COLLUDERS = "colluders"
 
 
-def epsilon_of(events: Sequence[Event], delta: float, observer: Observer = Observer.COLLUDERS) -> float:
+class _Steps(NamedTuple):
+    """Steps of sampled Gaussians that are alike."""
+
+    noise: float
+    rate: float
+    #: Whether neighbours have another vector in place of one (`Replaced`), with a rate below 1.
+    replaced: bool
+    steps: int
+
+
+def epsilon_of(events: Sequence[Counted], delta: float, observer: Observer = Observer.COLLUDERS) -> float:
     """The smallest epsilon known to hold for all the events together at this delta; an upper bound.
 
     Events are composed; epsilons are never summed. No events cost 0. Events with noise below `LEAST_NOISE`, of more
@@ -174,11 +195,22 @@ def _require_delta(delta: float) -> None:
 _Sampled: TypeAlias = tuple[tuple[float, float, int], ...]
 
 
-def _sums_of(events: Sequence[Event], observer: Observer) -> tuple[float, _Sampled]:
+def _removal(event: Counted) -> Counted:
+    """The event itself, or of a replaced one what it is for a removal, where that is exact or an upper bound."""
+    one = event.event if isinstance(event, Replaced) else None
+    if isinstance(one, SummedDiscreteGaussian):
+        # Sampling never costs more than taking all.
+        return replace(one, sensitivity=2 * one.sensitivity, sampling_rate=1.0)
+    if isinstance(one, SampledGaussian) and one.sampling_rate == 1.0:
+        return replace(one, noise_multiplier=one.noise_multiplier / 2)
+    return event
+
+
+def _sums_of(events: Sequence[Counted], observer: Observer) -> tuple[float, _Sampled]:
     """The zCDP of all sums over all records together; and the sums over samples, those alike together, in order."""
     rhos: list[float] = []
     steps: dict[tuple[float, float], int] = {}
-    for event in events:
+    for event in map(_removal, events):
         if isinstance(event, SummedDiscreteGaussian):
             shares = event.contributors - (event.colluders if observer is Observer.COLLUDERS else 0)
             one = sum_rho(
@@ -195,48 +227,56 @@ def _sums_of(events: Sequence[Event], observer: Observer) -> tuple[float, _Sampl
     return math.fsum(rhos), tuple(sorted((*key, count) for key, count in steps.items()))
 
 
-def _groups(events: Sequence[Event]) -> tuple[tuple[float, float, int], ...]:
-    """(noise multiplier, sampling rate, steps) of sampled Gaussians that are alike, in a fixed order."""
-    steps: dict[tuple[float, float], int] = {}
-    for event in events:
+def _groups(events: Sequence[Counted]) -> tuple[_Steps, ...]:
+    """Sampled Gaussians, those that are alike together, in a fixed order."""
+    steps: dict[tuple[float, float, bool], int] = {}
+    for event in map(_removal, events):
         if isinstance(event, SummedDiscreteGaussian):
             continue
-        if not isinstance(event, SampledGaussian):
+        one = event.event if isinstance(event, Replaced) else event
+        if not isinstance(one, SampledGaussian):
             raise RefusedError(
-                "the accountant does not know this event", expected=SampledGaussian.__name__, got=type(event).__name__
+                "the accountant does not know this event", expected=SampledGaussian.__name__, got=type(one).__name__
             )
-        key = (min(event.noise_multiplier, _MOST_NOISE), event.sampling_rate)
-        steps[key] = steps.get(key, 0) + event.steps
-    return tuple(sorted((*key, count) for key, count in steps.items()))
+        key = (min(one.noise_multiplier, _MOST_NOISE), one.sampling_rate, one is not event)
+        steps[key] = steps.get(key, 0) + one.steps
+    return tuple(sorted(_Steps(*key, count) for key, count in steps.items()))
 
 
-def _is_hopeless(groups: tuple[tuple[float, float, int], ...], rho: float = 0.0, sampled: _Sampled = ()) -> bool:
+def _is_hopeless(groups: tuple[_Steps, ...], rho: float = 0.0, sampled: _Sampled = ()) -> bool:
     """True if epsilon is called infinite instead of being worked out. rho-zCDP counts as mu = sqrt(2 rho).
 
     The central limit of the composition is a Gaussian mechanism of parameter mu (Bu, Dong, Long, Su 2020, theorem 5;
-    without sampling exactly sqrt(steps) / noise, which sampling never exceeds).
+    without sampling exactly sqrt(steps) / noise, which sampling never exceeds). Replacing is removing and adding, at
+    most twice mu.
     """
-    every = (*groups, *((1.0 / math.sqrt(2.0 * one), rate, count) for one, rate, count in sampled if one > 0.0))
-    if any(noise < LEAST_NOISE for noise, _, _ in every) or sum(steps for *_, steps in every) > _MOST_STEPS:
+    sums = (_Steps(1.0 / math.sqrt(2.0 * one), rate, False, count) for one, rate, count in sampled if one > 0.0)
+    every = (*groups, *sums)
+    if any(one.noise < LEAST_NOISE for one in every) or sum(one.steps for one in every) > _MOST_STEPS:
         return True
-    squared = sum(steps * min(noise**-2, rate**2 * math.expm1(noise**-2)) for noise, rate, steps in every)
-    return squared + 2.0 * rho > _MOST_MU**2
+    squared = 2.0 * rho
+    for one in every:
+        single = min(one.noise**-2, one.rate**2 * math.expm1(one.noise**-2))
+        squared += one.steps * single * (4.0 if one.replaced else 1.0)
+    return squared > _MOST_MU**2
 
 
 @functools.lru_cache(maxsize=1024)
-def _composed_epsilon(groups: tuple[tuple[float, float, int], ...], delta: float, interval: float) -> float:
-    """Epsilon of at least one group (noise multiplier, sampling rate, steps), composed."""
+def _composed_epsilon(groups: tuple[_Steps, ...], delta: float, interval: float) -> float:
+    """Epsilon of at least one group, composed."""
     from dp_accounting.pld import privacy_loss_distribution as losses
 
     composed, *others = [
         losses.from_gaussian_mechanism(
-            noise_multiplier,
+            one.noise,
             pessimistic_estimate=True,
             value_discretization_interval=interval,
-            sampling_prob=sampling_rate,
-            neighboring_relation=losses.NeighborRel.ADD_OR_REMOVE_ONE,
-        ).self_compose(steps)
-        for noise_multiplier, sampling_rate, steps in groups
+            sampling_prob=one.rate,
+            neighboring_relation=(
+                losses.NeighborRel.REPLACE_ONE if one.replaced else losses.NeighborRel.ADD_OR_REMOVE_ONE
+            ),
+        ).self_compose(one.steps)
+        for one in groups
     ]
     for other in others:
         composed = composed.compose(other)
@@ -244,14 +284,25 @@ def _composed_epsilon(groups: tuple[tuple[float, float, int], ...], delta: float
 
 
 @functools.lru_cache(maxsize=1024)
-def _mixed_epsilon(groups: tuple[tuple[float, float, int], ...], rho: float, sampled: _Sampled, delta: float) -> float:
+def _mixed_epsilon(groups: tuple[_Steps, ...], rho: float, sampled: _Sampled, delta: float) -> float:
     """Epsilon of groups as above together with rho-zCDP and with sums over samples."""
     from dp_accounting.rdp import compute_epsilon
 
     divergences = [
         order * rho
         + math.fsum(count * sampled_divergence(one, rate, order) for one, rate, count in sampled)
-        + math.fsum(count * gaussian_divergence(noise, rate, order) for noise, rate, count in groups)
+        + math.fsum(one.steps * _divergence(one, order) for one in groups)
         for order in _ORDERS
     ]
     return float(compute_epsilon(_ORDERS, divergences, delta)[0])
+
+
+def _divergence(one: _Steps, order: int) -> float:
+    """An upper bound of the Rényi divergence of neighbours in one step, whichever of them comes first.
+
+    Replaced: through the data without either vector (Mironov 2017, proposition 11, with p = q = 2).
+    """
+    if not one.replaced:
+        return gaussian_divergence(one.noise, one.rate, order)
+    there = (order - 0.5) / (order - 1) * gaussian_divergence(one.noise, one.rate, 2 * order)
+    return there + gaussian_divergence(one.noise, one.rate, 2 * order - 1)

@@ -23,8 +23,9 @@ from typing import TypeAlias
 
 from lepton_core.errors import ConflictError
 from lepton_core.ids import Digest
-from lepton_core.privacy.entries import UNIT_RECORD, Charge, ChargeState, Entry, LedgerEntry, Succession
-from lepton_core.privacy.events import Event
+from lepton_core.privacy.entries import Charge, ChargeState, Entry, LedgerEntry, Succession
+from lepton_core.privacy.events import Counted
+from lepton_core.privacy.units import event_for
 
 #: A population's name, and the digest of a run.
 RunKey: TypeAlias = tuple[str, Digest]
@@ -169,27 +170,23 @@ class Accounts:
         account.take(entry)
         self._runs[key] = account
 
-    def unit_of(self, population: str) -> str:
-        """The unit that the population was charged for; a record if for none yet."""
-        units = (account.first.unit for (charged, _), account in self._runs.items() if charged == population)
-        return next(units, UNIT_RECORD)
-
-    def events(self, population: str, *, unit: str, relation: str) -> list[Event]:
-        """Everything charged to a population, one event a round.
+    def events(self, population: str, *, unit: str, relation: str) -> list[Counted]:
+        """Everything charged to a population as it costs one unit, one event a round.
 
         Raises:
-            ConflictError: it was charged under another unit or relation, which no accountant can add to this.
+            BudgetRefusal: something was charged for a smaller unit, which has no bound for this (`units`).
+            ConflictError: it was charged under another relation, which no accountant can add to this.
         """
-        events: list[Event] = []
+        events: list[Counted] = []
         for (charged, run), account in self._runs.items():
             if charged != population:
                 continue
-            if (account.first.unit, account.first.relation) != (unit, relation):
+            if account.first.relation != relation:
                 raise ConflictError(
                     "a population charged under two kinds of neighbour",
                     where=f"population {population}, run {run[:16]}",
-                    expected=f"{unit}, {relation}",
-                    got=f"{account.first.unit}, {account.first.relation}",
+                    expected=relation,
+                    got=account.first.relation,
                 )
-            events.extend([account.first.event] * account.charged)
+            events.extend([event_for(unit, account.first.unit, account.first.event)] * account.charged)
         return events

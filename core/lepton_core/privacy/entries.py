@@ -19,8 +19,6 @@ from lepton_core.errors import InputError
 from lepton_core.ids import Digest, require_digest
 from lepton_core.privacy.events import Event, event_document, parse_event
 
-#: What is protected: one record. Subjects come later.
-UNIT_RECORD = "record"
 #: Neighbouring data sets: one unit added or removed.
 ADD_OR_REMOVE = "add-or-remove"
 

@@ -18,7 +18,7 @@ class SampledGaussian:
     """`steps` times: Poisson-sample records, sum their clipped vectors, add Gaussian noise to every coordinate.
 
     Neighbours differ by one record, added or removed. One record's vector has L2 norm at most C; the noise has
-    standard deviation `noise_multiplier` * C.
+    standard deviation `noise_multiplier` * C. Where subjects are sampled, read subject for record.
 
     Raises:
         InputError: a number outside its range.
@@ -80,8 +80,22 @@ class SummedDiscreteGaussian:
             raise _out_of_range("contributors", f"a whole number above {self.colluders} colluders", self.contributors)
 
 
-#: Everything the accountant knows.
+#: What is done to records, and charged.
 Event: TypeAlias = SampledGaussian | SummedDiscreteGaussian
+
+
+@dataclass(frozen=True)
+class Replaced:
+    """The event, for neighbours of which one vector is replaced by any other within its bound, instead of removed.
+
+    Nothing is charged so; it is how a charge for subjects counts for a record (`units`).
+    """
+
+    event: Event
+
+
+#: Everything the accountant knows.
+Counted: TypeAlias = Event | Replaced
 
 _KINDS: Mapping[str, type[SampledGaussian | SummedDiscreteGaussian]] = {
     "sampled-gaussian": SampledGaussian,

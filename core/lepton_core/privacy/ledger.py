@@ -20,7 +20,6 @@ from lepton_core.privacy.accounts import Accounts
 from lepton_core.privacy.entries import (
     ADD_OR_REMOVE,
     EMPTY,
-    UNIT_RECORD,
     Charge,
     ChargeState,
     Entry,
@@ -31,7 +30,8 @@ from lepton_core.privacy.entries import (
     parse_line,
     succeed,
 )
-from lepton_core.privacy.events import Event
+from lepton_core.privacy.events import Counted
+from lepton_core.privacy.units import UNIT_RECORD
 
 __all__ = [
     "ADD_OR_REMOVE",
@@ -115,13 +115,14 @@ def accounts_of(entries: Iterable[Entry]) -> Accounts:
 
 def spent_events(
     entries: Iterable[Entry], population: str, *, unit: str = UNIT_RECORD, relation: str = ADD_OR_REMOVE
-) -> list[Event]:
-    """Everything charged to a population, one event a round, in the order of the runs' first entries.
+) -> list[Counted]:
+    """Everything charged to a population as it costs one unit, one event a round, in the order of the first entries.
 
-    RESERVED counts as spent, until it is RELEASED; a round counts once.
+    RESERVED counts as spent, until it is RELEASED; a round counts once. What was charged for larger units counts too.
 
     Raises:
-        ConflictError: the population was charged under another unit or relation, which no accountant can add to this.
+        BudgetRefusal: RECORD_CHARGES or SUBJECT_CHARGES, if something was charged for a smaller unit (`units`).
+        ConflictError: the population was charged under another relation, which no accountant can add to this.
     """
     return accounts_of(entries).events(population, unit=unit, relation=relation)
 
@@ -143,13 +144,15 @@ class Budget:
 
 
 def require_budget(
-    charged: Sequence[Event],
+    charged: Sequence[Counted],
     population: str,
-    new_events: Sequence[Event],
+    new_events: Sequence[Counted],
     budget_epsilon: float,
     delta: float,
+    *,
+    unit: str = UNIT_RECORD,
 ) -> Budget:
-    """The budget after the new events, if it holds with everything already charged (`spent_events`), composed.
+    """A unit's budget after the new events, if it holds with everything already charged (`spent_events`), composed.
 
     Raises:
         BudgetRefusal: it does not hold; tells what is spent, asked and left.
@@ -161,7 +164,7 @@ def require_budget(
         raise BudgetRefusal(
             "the population's privacy budget would be overspent",
             where=f"population {population}",
-            expected=f"epsilon at most {budget.limit:g} at delta {delta:g} over all jobs",
+            expected=f"epsilon at most {budget.limit:g} at delta {delta:g} for one {unit} over all jobs",
             got=(
                 f"{budget.after:.4g} with this job: {budget.spent:.4g} is spent, "
                 f"{epsilon_of(new_events, delta):.4g} is asked, {budget.left:.4g} is left"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from lepton_core.privacy.accountant import Observer, epsilon_of, noise_multiplier_for, sum_noise_multiplier_for
-from lepton_core.privacy.events import SampledGaussian, SummedDiscreteGaussian
+from lepton_core.privacy.events import Replaced, SampledGaussian, SummedDiscreteGaussian
 from lepton_core.privacy.rules import Privacy
 
 #: Rounds whose epsilon is told; each costs an answer of the accountant.
@@ -42,7 +42,7 @@ def required_noise(privacy: Privacy, recipe: _Recipe) -> float:
 
 @dataclass(frozen=True)
 class LocalPlan:
-    """Noise at each site, for one record, added or removed."""
+    """Noise at each site, for one unit, a record or a subject, added or removed."""
 
     noise_multiplier: float
     #: Epsilon that the noise really gives after all rounds; at most what was asked.
@@ -53,6 +53,8 @@ class LocalPlan:
     sampling_rate: float
     #: (round, epsilon spent by its end), evenly over the job; the last is the last round.
     by_round: tuple[tuple[int, float], ...]
+    #: After all rounds, for one record of a unit that is a subject.
+    epsilon_if_replaced: float
 
 
 def plan_local(epsilon: float, delta: float, rounds: int, *, local_steps: int, sampling_rate: float) -> LocalPlan:
@@ -67,7 +69,8 @@ def plan_local(epsilon: float, delta: float, rounds: int, *, local_steps: int, s
         (number, epsilon_of([SampledGaussian(noise, sampling_rate, number * local_steps)], delta))
         for number in told_rounds(rounds)
     )
-    return LocalPlan(noise, by_round[-1][1], delta, rounds, local_steps, sampling_rate, by_round)
+    replaced = epsilon_of([Replaced(SampledGaussian(noise, sampling_rate, rounds * local_steps))], delta)
+    return LocalPlan(noise, by_round[-1][1], delta, rounds, local_steps, sampling_rate, by_round, replaced)
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,8 @@ class SumsPlan:
     colluders: int
     sampling_rate: float
     by_round: tuple[tuple[int, float], ...]
+    #: Against the coordinator with the colluders named, for one record of a unit that is a subject.
+    epsilon_if_replaced: float
 
 
 def plan_sums(
@@ -105,8 +110,8 @@ def plan_sums(
     sensitivity = 1e6
     honest = max(1, contributors - colluders)
 
-    def spent(number: int, known: int, observer: Observer = Observer.COLLUDERS) -> float:
-        event = SummedDiscreteGaussian(
+    def event_of(number: int, known: int) -> SummedDiscreteGaussian:
+        return SummedDiscreteGaussian(
             sensitivity=sensitivity,
             share_variance=math.ceil((noise * sensitivity) ** 2 / honest),
             contributors=contributors,
@@ -115,7 +120,9 @@ def plan_sums(
             steps=number,
             sampling_rate=sampling_rate,
         )
-        return epsilon_of([event], delta, observer)
+
+    def spent(number: int, known: int, observer: Observer = Observer.COLLUDERS) -> float:
+        return epsilon_of([event_of(number, known)], delta, observer)
 
     by_round = tuple((number, spent(number, colluders)) for number in told_rounds(rounds))
     return SumsPlan(
@@ -130,6 +137,7 @@ def plan_sums(
         colluders=colluders,
         sampling_rate=sampling_rate,
         by_round=by_round,
+        epsilon_if_replaced=epsilon_of([Replaced(event_of(rounds, colluders))], delta),
     )
 
 

@@ -2,8 +2,8 @@
 
 | mode | protects | noise |
 |---|---|---|
-| `record-local` | a record, against everybody outside its site | all of it at each site, in each of its steps |
-| `record-distributed` | a record, against all who see the sums | a share at each site, on one clipped sum a round |
+| `record-local` | a record or subject, against all outside its site | all of it at each site, in each of its steps |
+| `record-distributed` | the same, against all who see the sums | a share at each site, on one clipped sum a round |
 | `client-distributed` | a whole member, against the same | a share at each member, on its clipped update |
 | `none` | nobody | none |
 
@@ -13,10 +13,12 @@ local step a record has moved the gradients of all others, so that no bound on o
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Literal, Protocol, Self
 
 from pydantic import Field, model_validator
 
+from lepton_core.privacy.units import UNIT_MEMBER, UNIT_RECORD, UNIT_SUBJECT, Unit
 from lepton_core.settings import Positive, Settings
 
 PrivacyMode = Literal["record-local", "record-distributed", "client-distributed", "none"]
@@ -31,6 +33,14 @@ DISTRIBUTED_MODES: tuple[PrivacyMode, ...] = ("record-distributed", "client-dist
 #: Modes in which each record's gradient is clipped, on the round's kept coordinates alone.
 RECORD_MODES: tuple[PrivacyMode, ...] = ("record-local", "record-distributed")
 
+#: Whom each mode can protect; where it protects nobody, the unit is left as it is.
+_UNITS: Mapping[PrivacyMode, tuple[Unit, ...]] = {
+    "record-local": (UNIT_RECORD, UNIT_SUBJECT),
+    "record-distributed": (UNIT_RECORD, UNIT_SUBJECT),
+    "client-distributed": (UNIT_MEMBER,),
+    "none": (UNIT_RECORD,),
+}
+
 
 class Privacy(Settings):
     """What is promised, and the noise that keeps it."""
@@ -40,9 +50,10 @@ class Privacy(Settings):
     #: Upper bound on epsilon for the whole job, for one unit, add-or-remove neighbours.
     epsilon: Positive = 8.0
     delta: float = Field(default=1e-3, gt=0.0, lt=1.0)
-    #: Whose addition or removal must not show; `member`, a whole site, in mode `client-distributed` alone.
-    unit: Literal["record", "member"] = "record"
-    #: L2 norm each record's gradient is clipped to; in mode `client-distributed` each member's update.
+    #: Whose addition or removal must not show: a record, or a subject with all its records at a site; `member`, a
+    #: whole site, in mode `client-distributed` alone.
+    unit: Unit = UNIT_RECORD
+    #: L2 norm each record's, or subject's, gradient is clipped to; in mode `client-distributed` each member's update.
     clip_norm: Scale = 1.0
     #: With distributed noise: members that may tell the coordinator their shares without breaking the promise.
     colluders: int = Field(default=0, ge=0, le=100_000)
@@ -56,9 +67,12 @@ class Privacy(Settings):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        unit = "member" if self.mode == "client-distributed" else "record"
-        if self.unit != unit:
-            raise ValueError(f"unit: mode {self.mode!r} protects a {unit}; expected unit = {unit!r}, got {self.unit!r}")
+        units = _UNITS[self.mode]
+        if self.unit not in units:
+            told, written = " or a ".join(units), " or ".join(repr(unit) for unit in units)
+            raise ValueError(
+                f"unit: mode {self.mode!r} protects a {told}; expected unit = {written}, got {self.unit!r}"
+            )
         if self.colluders and not self.distributed:
             raise ValueError(f"colluders has no meaning with mode = {self.mode!r}, whose noise is no member's share")
         return self

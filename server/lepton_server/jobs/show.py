@@ -7,6 +7,7 @@ from typing import assert_never
 
 from lepton_core.ids import MemberId, ModelVersion
 from lepton_core.job import Job
+from lepton_core.privacy.units import NEIGHBOURS
 from lepton_core.views import EncodingView, JobState, JobView, OwnerMatch, RoundView
 from lepton_pool.terms import expected_encoding
 from lepton_server.jobs.events import AggregateDone
@@ -143,8 +144,7 @@ def _privacy(job: Job) -> str:
         return f"none: no differential privacy{seen}"
     noise = f"noise multiplier {privacy.noise_multiplier:g}"
     promise = (
-        f"{privacy.mode}: epsilon at most {privacy.epsilon:g} at delta {privacy.delta:g} for one {privacy.unit}, "
-        "added or removed"
+        f"{privacy.mode}: epsilon at most {privacy.epsilon:g} at delta {privacy.delta:g} for {NEIGHBOURS[privacy.unit]}"
     )
     if privacy.mode == "client-distributed":
         return f"{promise}; {noise} in sums of at least {_honest(job)} honest members, {training.rounds} sums"

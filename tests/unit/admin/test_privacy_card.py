@@ -55,6 +55,19 @@ def test_a_card_never_gives_an_epsilon_without_mode_unit_neighbours_and_delta():
     assert "| Colluders tolerated | all others: each site's own noise is whole |" in page
 
 
+def test_a_card_for_subjects_says_that_one_person_at_two_sites_is_counted_twice():
+    page = card_markdown(privacy_card(make_job(privacy={"unit": "subject"}), view_of("completed")))
+    for words in (
+        "subject: one subject with all its records at a site, added or removed",
+        "outside the subject's own site",
+        "clipped subject by subject",
+        "A person with records at two sites is counted twice",
+    ):
+        assert words in page
+    assert "each record counts by itself" not in page
+    assert "counted twice" not in card_markdown(privacy_card(make_job(), view_of("completed")))
+
+
 def test_a_card_of_a_job_without_privacy_says_so_and_names_no_epsilon():
     job = make_job(privacy={"mode": "none", "noise_multiplier": None}, aggregation={"secure": False})
     card = privacy_card(job, view_of("completed"))

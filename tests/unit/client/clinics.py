@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from lepton_core.job import Job
-from lepton_kg.mapping import Column, Mapping, Source, approve, dump_mapping
+from lepton_kg.mapping import Column, Mapping, Source, Subject, approve, dump_mapping
 from lepton_kg.ontology import parse_ontology
 from lepton_kg.source import source_schema
 
@@ -33,14 +33,14 @@ ONTOLOGY = parse_ontology(TURTLE, format="turtle", source="test")
 ROWS = 60
 
 
-def write_clinic(folder: Path, *, seed: int = 0) -> Path:
-    """Data and approved mapping; gives the mapping's path."""
+def write_clinic(folder: Path, *, seed: int = 0, subject: Subject | None = None) -> Path:
+    """Data of 20 people and approved mapping; gives the mapping's path."""
     rng = np.random.default_rng(seed)
-    lines = ["blutzucker;temp;befund"]
-    for _ in range(ROWS):
+    lines = ["fall;blutzucker;temp;befund"]
+    for row in range(ROWS):
         ill = rng.random() < 0.5
         glucose, temperature = rng.normal(12 if ill else 6, 1.5), rng.normal(38.5 if ill else 36.8, 0.4)
-        lines.append(f"{glucose:.2f};{temperature:.1f};{'krank' if ill else 'gesund'}")
+        lines.append(f"P{row % 20};{glucose:.2f};{temperature:.1f};{'krank' if ill else 'gesund'}")
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "data.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     source = Source.model_validate({"kind": "csv", "path": "data.csv", "csv": {"delimiter": ";"}})
@@ -53,6 +53,7 @@ def write_clinic(folder: Path, *, seed: int = 0) -> Path:
             Column(column="temp", concept="temperature", unit="Cel"),
             Column(column="befund", concept="outcome", codes={"krank": "ill", "gesund": "well"}),
         ),
+        subject=subject,
     )
     approved = approve(mapping, approver="Ada", date=dt.date(2026, 1, 1), schema=source_schema(source, folder))
     path = folder / "mapping.yaml"

@@ -15,6 +15,7 @@ from lepton_client.policy import Population
 from lepton_client.refusals import leaving
 from lepton_core.errors import DataError, FaultError, LeptonError, MappingError, MatchRefusal, OntologyError
 from lepton_core.ids import Digest
+from lepton_kg.mapping import Subject
 from tests.unit.client.clinics import ONTOLOGY, ROWS, VOCABULARY, make_clinic_job, write_clinic
 
 POPULATION = Population(name="patients", mapping="mapping.yaml", declared_rows=60, epsilon=8.0, delta=1e-3)
@@ -55,6 +56,27 @@ async def test_rows_become_tensors_and_the_ontology_is_fetched_once(tmp_path) ->
     # Neither rows nor their number are in the log.
     (line,) = log.getvalue().splitlines()
     assert set(json.loads(line)) == {"event", "plan", "population", "level", "timestamp"}
+
+
+async def test_subjects_are_read_for_jobs_that_protect_them_only(tmp_path) -> None:
+    path = write_clinic(tmp_path, subject=Subject(column="fall"))
+    job = make_clinic_job()
+    for_subjects = job.model_copy(update={"privacy": job.privacy.model_copy(update={"unit": "subject"})})
+    log = io.StringIO()
+    prepared = await make_binding(tmp_path, Library(), log).prepare(for_subjects, POPULATION)
+    assert np.array_equal(np.bincount(prepared.subjects), [3] * 20)
+    assert (await make_binding(tmp_path, Library()).prepare(job, POPULATION)).subjects is None
+    assert "without a subject" not in log.getvalue()
+    # Nobody's rows are left out, and how many there are is told in the owner's own log alone.
+    data = tmp_path / "data.csv"
+    data.write_text(data.read_text().replace("P3;", ";"))
+    prepared = await make_binding(tmp_path, Library(), log).prepare(for_subjects, POPULATION)
+    assert (len(prepared.subjects), len(prepared.target), len(np.unique(prepared.subjects))) == (57, 57, 19)
+    assert json.loads(log.getvalue().splitlines()[-1])["rows"] == 3
+    # Without the column the job is refused, in words that name no column.
+    path.write_text(path.read_text().replace("subject:\n  column: fall\n", ""))
+    told = leaving(await refusal(tmp_path, for_subjects), for_subjects)
+    assert (told.code, told.reason, told.subject) == ("refused.match", "MISSING_SUBJECT", "")
 
 
 async def test_an_ontology_with_another_hash_is_not_believed(tmp_path) -> None:

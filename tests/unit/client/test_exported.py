@@ -15,7 +15,7 @@ from lepton_core.errors import ConflictError, IdentityError, InputError
 from lepton_core.identity import fingerprint
 from lepton_core.ids import Digest
 from lepton_core.privacy.accountant import epsilon_of
-from lepton_core.privacy.events import SampledGaussian, SummedDiscreteGaussian
+from lepton_core.privacy.events import Replaced, SampledGaussian, SummedDiscreteGaussian
 from lepton_core.privacy.ledger import ADD_OR_REMOVE, UNIT_RECORD, Charge
 from lepton_pool.promise import rounds_event
 from tests.unit.client.owners import JOB_ID, PLAN, FakeClock, Federation
@@ -180,4 +180,5 @@ def test_the_plan_of_a_job_is_what_its_rounds_are_charged(federation) -> None:
     assert [number for number, _ in planned.by_round] == sorted({number for number, _ in planned.by_round})
     assert planned.by_round[-1] == (25, planned.epsilon)
     assert len(planned.by_round) == 10
+    assert planned.epsilon < planned.epsilon_if_replaced == epsilon_of([Replaced(spent)], 1e-3)
     assert rounds_event(federation.job, 3).steps == 6

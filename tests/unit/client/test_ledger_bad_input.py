@@ -16,9 +16,10 @@ from lepton_client.ledger import FileLedger
 from lepton_client.logs import open_log
 from lepton_client.policy import Population
 from lepton_client.spending import budgets, spending
-from lepton_core.errors import ConflictError, IdentityError, InputError, SettingsError
-from lepton_core.ids import JobId
+from lepton_core.errors import BudgetRefusal, ConflictError, IdentityError, InputError, SettingsError
+from lepton_core.ids import Digest, JobId
 from lepton_core.privacy.accountant import epsilon_of
+from lepton_core.privacy.events import Replaced
 from lepton_core.privacy.ledger import LedgerEntry, spent_events
 from lepton_core.session import MatchRequest
 from lepton_pool.promise import promised_epsilon
@@ -213,14 +214,21 @@ def test_two_jobs_on_one_population_never_overspend_it_together_however_their_st
 # Units ------------------------------------------------------------------------------------------------------------
 
 
-def test_a_population_is_never_spent_for_two_units_and_each_is_added_up_alone(tmp_path) -> None:
+def test_what_a_population_was_charged_for_members_counts_for_its_records_and_never_the_other_way_round(
+    tmp_path,
+) -> None:
     ledger = opened(tmp_path / "ledger.jsonl")
+    event = charge(1).event
     for number in (1, 2):
-        ledger.require("patients", [charge(1).event], 8.0, 1e-3, unit="member")
+        ledger.require("patients", [event], 8.0, 1e-3, unit="member")
         ledger.reserve(replace(charge(number), unit="member"), rounds=1)
         ledger.spend(replace(charge(number), unit="member"))
-    with pytest.raises(ConflictError, match="two kinds of neighbour"):
-        ledger.require("patients", [charge(1).event], 8.0, 1e-3)
     (told,) = budgets(make_policy(), ledger.entries)
-    assert (told["unit"], told["rounds_charged"]) == ("member", 2)
+    assert (told["unit"], told["rounds_charged"]) == ("record", 2)
+    assert told["epsilon_spent"] == epsilon_of([Replaced(event)] * 2, 1e-3)
+    ledger.require("patients", [event], 8.0, 1e-3)
+    ledger.reserve(charge(1, job=Digest("b" * 64)), rounds=1)
+    with pytest.raises(BudgetRefusal) as refused:
+        ledger.require("patients", [event], 8.0, 1e-3, unit="member")
+    assert refused.value.reason == "RECORD_CHARGES"
     ledger.close()

@@ -13,7 +13,8 @@ from lepton_client.effects import Follow, Forget, ForgetJob, Match, SendReport, 
 from lepton_core.errors import DataError, FaultError, MatchRefusal
 from lepton_core.ids import JobId, MemberId, ModelVersion, RoundNumber
 from lepton_core.privacy.accountant import epsilon_of
-from lepton_core.privacy.ledger import ChargeState
+from lepton_core.privacy.events import Replaced
+from lepton_core.privacy.ledger import ChargeState, spent_events
 from lepton_core.secagg.messages import (
     Advert,
     Certificate,
@@ -39,7 +40,7 @@ from lepton_core.session import (
     RoundRefusal,
     RoundReport,
 )
-from lepton_pool.promise import rounds_event
+from lepton_pool.promise import round_event, rounds_event
 from tests.unit.client.owners import (
     JOB_ID,
     PLAN,
@@ -284,6 +285,53 @@ def test_many_small_jobs_cannot_together_overdraw_the_budget_of_a_population() -
     )
     (answer,) = reports(owner.match(again))
     assert answer.refusal is None
+
+
+SUBJECTS = {"subject_epsilon": 4.0, "declared_subjects": 40}
+
+
+def test_a_job_for_subjects_is_charged_as_such_and_divides_by_the_declared_subjects() -> None:
+    job = make_job(privacy={"unit": "subject"})
+    federation = Federation(job=job, populations=[_population(epsilon=20.0, **SUBJECTS)])
+    federation.match_all()
+    done = federation.round(1, 0, make_updates(federation))
+    owner = federation.first()
+    assert done.trains[owner.identity.member].expected_batch == 40 * 0.25
+    assert {entry.charge.unit for entry in owner.ledger.entries} == {"subject"}
+    assert set(spent_events(owner.ledger.entries, "patients", unit="subject")) == {round_event(job)}
+
+
+def test_a_job_for_subjects_must_fit_the_budget_for_a_record_as_well() -> None:
+    # A record of a subject costs more than its subject: what the subject gives may become anything else.
+    job = make_job(privacy={"unit": "subject", "noise_multiplier": 1.0})
+    alone = rounds_event(job, job.training.rounds)
+    for_record = epsilon_of([Replaced(alone)], 1e-3)
+    assert epsilon_of([alone], 1e-3) < 4.0 < for_record
+    for epsilon, code in ((for_record - 0.01, "refused.budget"), (for_record + 0.01, None)):
+        federation = Federation(job=job, populations=[_population(epsilon=epsilon, **SUBJECTS)])
+        refusal = refusal_to(federation)
+        assert (refusal.code if refusal is not None else None) == code
+
+
+def test_records_that_were_charged_end_the_promise_to_subjects_and_not_the_other_way_round() -> None:
+    populations = {
+        "record": make_policy().populations[0].model_copy(update={"epsilon": 20.0}),
+        "subject": make_policy(populations=[_population(epsilon=20.0, **SUBJECTS)]).populations[0],
+    }
+    jobs = {unit: make_job(name=unit, privacy={"unit": unit}) for unit in populations}
+    for first, reason in (("record", "RECORD_CHARGES"), ("subject", None)):
+        federation = Federation(job=jobs[first])
+        owner = federation.first()
+        for each in federation.owners.values():
+            each.policy = each.policy.model_copy(update={"populations": (populations[first],)})
+        federation.match_all()
+        federation.round(1, 0, make_updates(federation))
+        owner.participant.handle(JobClosed(JOB_ID, "finished", ""))
+        second = "subject" if first == "record" else "record"
+        owner.policy = owner.policy.model_copy(update={"populations": (populations[second],)})
+        request = MatchRequest(JobId("second"), jobs[second].canonical(), federation.signed.to_json())
+        refusal = refusal_to(federation, request=request)
+        assert (refusal.reason if refusal is not None else None) == reason
 
 
 def test_a_policy_that_forbids_a_job_is_told_by_its_key() -> None:

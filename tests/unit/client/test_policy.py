@@ -42,6 +42,25 @@ def population(**changes) -> dict:
         ({}, {"privacy": {"mode": "none", "noise_multiplier": None}}, "UNPROTECTED", "jobs.allow_unprotected"),
         ({"jobs": {"expires": "2020-01-01"}}, {}, "EXPIRED", "jobs.expires"),
         ({}, {"aggregation": {"secure": False}}, "PLAIN_UPDATES", "jobs.allow_plain_updates"),
+        ({}, {"privacy": {"unit": "subject"}}, "UNIT", "populations.patients.subject_epsilon"),
+        (
+            {"populations": [population(subject_epsilon=9.0, declared_subjects=40)]},
+            {},
+            "UNIT",
+            "populations.patients.subject_epsilon",
+        ),
+        (
+            {"populations": [population(subject_epsilon=9.0)]},
+            {"privacy": {"unit": "subject"}},
+            "DECLARED_SUBJECTS",
+            "populations.patients.declared_subjects",
+        ),
+        (
+            {"populations": [population(subject_epsilon=3.9, declared_subjects=40)]},
+            {"privacy": {"unit": "subject"}},
+            "EPSILON",
+            "populations.patients.subject_epsilon",
+        ),
     ],
 )
 def test_a_job_that_the_policy_forbids_is_refused_by_the_key(policy_changes, job_changes, reason, key) -> None:
@@ -71,6 +90,16 @@ def test_no_mode_is_allowed_that_is_not_named() -> None:
 
 def test_a_job_within_the_policy_gets_its_population() -> None:
     assert admit(make_policy(), make_job(), NOW).declared_rows == 100
+
+
+def test_what_an_owner_must_write_for_jobs_that_protect_subjects_is_told() -> None:
+    job = {"privacy": {"unit": "subject"}}
+    assert "subject_epsilon = " in refused({}, job).hint
+    assert "declared_subjects = " in refused({"populations": [population(subject_epsilon=9.0)]}, job).hint
+    both = make_policy(populations=[population(subject_epsilon=9.0, declared_subjects=40)])
+    admitted = admit(both, make_job(**job), NOW)
+    assert (admitted.declared("record"), admitted.declared("subject")) == (100, 40)
+    assert admitted.budgets == {"record": 8.0, "subject": 9.0}
 
 
 def test_updates_without_masks_are_allowed_by_name_and_privacy_is_a_permission_of_its_own() -> None:
@@ -132,6 +161,9 @@ def test_rounds_that_may_be_charged_and_never_published_are_a_small_share(fracti
         (("populations", 0, "delta"), 1, "populations.0.delta"),
         (("populations", 0, "delta"), 0.01, "below one over declared_rows"),
         (("populations", 0, "declared_rows"), 0, "populations.0.declared_rows"),
+        (("populations", 0, "declared_subjects"), 0, "populations.0.declared_subjects"),
+        (("populations", 0, "declared_subjects"), 101, "above declared_rows"),
+        (("populations", 0, "subject_epsilon"), 0, "populations.0.subject_epsilon"),
         (("populations", 0, "modes"), [], "at least one privacy mode"),
         (("populations", 0, "modes"), ["central"], "populations.0.modes"),
         (("jobs", "concepts"), ["*"], "names a host"),

@@ -13,6 +13,7 @@ from lepton_client.ledger import CopiedLedger, FileLedger, derive_run
 from lepton_client.pausing import pause
 from lepton_client.preview import preview
 from lepton_client.records import AcceptedJob, FileRecords
+from lepton_client.spending import spending
 from lepton_core.errors import ConflictError, InputError, SettingsError
 from lepton_core.identity import fingerprint
 from lepton_core.ids import JobId
@@ -91,6 +92,32 @@ def test_what_the_daemon_would_refuse_is_refused_here_with_all_its_words(home, f
     assert told.refusal is not None
     assert told.refusal["reason"] == reason
     assert told.refusal["message"]
+
+
+def test_a_job_for_subjects_is_told_with_what_it_costs_a_subject_and_a_record(home, federation) -> None:
+    job = make_job(privacy={"unit": "subject"})
+    assert preview(home.folder, job, FakeClock()).refusal["reason"] == "UNIT"
+    policy = home.folder / "policy.toml"
+    policy.write_text(
+        policy.read_text().replace(
+            "declared_rows = 100\n", "declared_rows = 100\ndeclared_subjects = 40\nsubject_epsilon = 5.0\n"
+        )
+    )
+    told = preview(home.folder, job, FakeClock())
+    assert (told.refusal, told.unit, told.epsilon_budget, told.record_epsilon_budget) == (None, "subject", 5.0, 8.0)
+    assert told.epsilon_after == told.epsilon_of_job < told.record_epsilon_after
+    before = [(one["unit"], one["epsilon_spent"]) for one in spending(home.folder)["populations"]]
+    assert before == [("record", 0.0), ("subject", 0.0)]
+    # What was charged for records has no bound for subjects, and is told so.
+    ledger = FileLedger(home.ledger, federation.identities[0], FakeClock())
+    run = derive_run(JobId("other-1"), federation.job)
+    ledger.reserve(Charge("patients", UNIT_RECORD, ADD_OR_REMOVE, run, 1, round_event(federation.job), 1e-3, PLAN))
+    ledger.close()
+    told = preview(home.folder, job, FakeClock())
+    assert (told.refusal["reason"], told.epsilon_spent, told.epsilon_after) == ("RECORD_CHARGES", None, None)
+    record, subject = spending(home.folder)["populations"]
+    assert record["epsilon_spent"] > 0.0
+    assert (subject["epsilon_spent"], subject["epsilon_left"], subject["rounds_charged"]) == (None, 0.0, 1)
 
 
 def test_a_paused_client_and_one_without_a_list_say_so(home, federation) -> None:

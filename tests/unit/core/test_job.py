@@ -45,6 +45,17 @@ def test_a_clipping_norm_where_float32_rounds_coarsely_is_refused(norm: float) -
     assert "privacy.clip_norm" in problems(privacy={"clip_norm": norm})
 
 
+@pytest.mark.parametrize("mode", ["record-local", "record-distributed"])
+def test_a_promise_is_to_a_record_or_a_subject_and_to_neither_without_privacy(mode: str) -> None:
+    training = {"expected_rows": 100, "batching": "all"} if mode == "record-distributed" else {}
+    asked = document(privacy={"unit": "subject", "mode": mode}, training=training)
+    assert parse_settings(Job, asked, source="job").privacy.unit == "subject"
+    assert "privacy.unit" in problems(privacy={"unit": "household"})
+    without = {"mode": "none", "noise_multiplier": None}
+    for wrong in ({**without, "unit": "subject"}, {"mode": mode, "unit": "member"}):
+        assert "unit" in problems(privacy=wrong, training=training if wrong["mode"] == mode else {})
+
+
 @pytest.mark.parametrize(
     ("section", "key"),
     [

@@ -154,6 +154,18 @@ def test_a_mapping_of_a_column_the_source_lacks_is_not_approved():
     assert refused.value.got == "gluc"
 
 
+def test_a_subject_is_a_column_of_the_source_and_is_read_back():
+    text = TEXT + "subject: {column: patient, missing: ['?'], once: 'true'}\n"
+    with pytest.raises(MappingError) as refused:
+        approve(parse_mapping(text, source="m"), approver="Dr. Ada", date=DAY, schema=SCHEMA)
+    assert refused.value.got == "patient"
+    approved = approve(
+        parse_mapping(text, source="m"), approver="Dr. Ada", date=DAY, schema={**SCHEMA, "patient": "text"}
+    )
+    assert (approved.subject.column, approved.subject.once) == ("patient", True)
+    assert parse_mapping(dump_mapping(approved), source="m") == approved
+
+
 def test_a_changed_source_ends_the_approval_with_the_difference():
     approved = approve(parse_mapping(TEXT, source="m"), approver="Dr. Ada", date=DAY, schema=SCHEMA)
     with pytest.raises(MappingError) as refused:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from lepton_core.errors import DataError, JobError, MatchRefusal
 from lepton_core.job import Feature, Target, Task
-from lepton_kg.mapping import Column, CsvOptions, Mapping, Source
+from lepton_kg.mapping import Column, CsvOptions, Mapping, Source, Subject
 from lepton_kg.ontology import parse_ontology
 from lepton_kg.plan import compile_plan
 from lepton_kg.task import resolve_task
@@ -283,6 +283,56 @@ def test_a_frame_without_a_column_of_the_plan_is_a_data_error():
     with pytest.raises(DataError) as refused:
         compile_plan(TASK, mapping(), ONTOLOGY).execute(pl.DataFrame({"g": [1.0]}))
     assert refused.value.expected == "t, y"
+
+
+def of_subjects(frame, **subject):
+    named = mapping(subject=Subject(column="p", **subject))
+    return compile_plan(TASK, named, ONTOLOGY, subjects=True).execute(frame, max_refused_fraction=1.0)
+
+
+def test_rows_of_one_id_get_one_number_and_rows_without_an_id_are_refused():
+    frame = pl.DataFrame(
+        {
+            "g": [20.0] * 7 + [99.0],
+            "t": [98.6] * 8,
+            "y": ["1"] * 8,
+            "p": ["b", " a", "b", "?", "", None, "a ", "c"],
+        }
+    )
+    data = of_subjects(frame, missing=("?",))
+    assert data.subjects.dtype == np.int64
+    assert len(data.subjects) == len(data.target) == 4
+    first, second, third, fourth = data.subjects.tolist()
+    assert first == third != second == fourth
+    assert data.report.refused_by == {"SUBJECT_MISSING": 3, "OUT_OF_RANGE": 1}
+
+
+@pytest.mark.parametrize(
+    "ids", [pl.Series([7, 8, 7, None]), pl.Series([7.0, 8.0, 7.0, None]), pl.Series(["7", "8", "7", None])]
+)
+def test_ids_of_any_type_are_the_same_subjects(ids):
+    frame = pl.DataFrame({"g": [20.0] * 4, "t": [98.6] * 4, "y": ["1"] * 4, "p": ids})
+    assert of_subjects(frame).subjects.tolist() == [0, 1, 0]
+
+
+def test_a_second_row_of_a_subject_is_refused_where_there_must_be_one():
+    frame = pl.DataFrame({"g": [20.0] * 3, "t": [98.6] * 3, "y": ["1"] * 3, "p": ["Erika", None, None]})
+    assert of_subjects(frame, once=True).subjects.tolist() == [0]  # nobody's rows are not one person's
+    twice = frame.with_columns(p=pl.Series(["Erika", "Max", "Erika"]), g=pl.Series([20.0, 20.0, 99.0]))
+    with pytest.raises(MatchRefusal) as refused:
+        of_subjects(twice, once=True)  # though the second row has no use
+    assert refused.value.reason == "SUBJECT_TWICE"
+    assert "Erika" not in str(refused.value)
+    assert of_subjects(twice).subjects.tolist() == [0, 1]
+
+
+def test_a_mapping_that_names_no_subject_cannot_serve_a_job_for_subjects_and_no_id_is_read_for_others():
+    with pytest.raises(MatchRefusal) as refused:
+        compile_plan(TASK, mapping(), ONTOLOGY, subjects=True)
+    assert refused.value.reason == "MISSING_SUBJECT"
+    named = mapping(subject=Subject(column="p"))
+    assert compile_plan(TASK, named, ONTOLOGY).columns == ("g", "t", "y")
+    assert compile_plan(TASK, named, ONTOLOGY, subjects=True).columns == ("g", "p", "t", "y")
 
 
 def test_the_digest_is_stable_and_changes_with_everything_that_changes_a_tensor():

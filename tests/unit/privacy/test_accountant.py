@@ -6,6 +6,7 @@ import resource
 import time
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from dp_accounting import dp_event, rdp
 
@@ -17,7 +18,7 @@ from lepton_core.privacy.accountant import (
     sum_noise_multiplier_for,
 )
 from lepton_core.privacy.concentrated import epsilon_of_rho, sum_rho
-from lepton_core.privacy.events import SampledGaussian, SummedDiscreteGaussian, event_document, parse_event
+from lepton_core.privacy.events import Replaced, SampledGaussian, SummedDiscreteGaussian, event_document, parse_event
 
 #: A sum of ten members' integers, in which a record moves at most 1000 units.
 SUM = SummedDiscreteGaussian(
@@ -275,3 +276,85 @@ def test_noise_for_sums_that_nothing_reaches_is_refused():
     for epsilon in (0.0, -1.0, math.nan, math.inf):
         with pytest.raises(InputError):
             sum_noise_multiplier_for(epsilon, 1e-4, 1.0, 10)
+
+
+# A vector that is replaced -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("event", [SampledGaussian(10.0, 1.0, 20), SUM])
+def test_a_vector_replaced_without_sampling_costs_what_one_of_twice_the_length_does(event):
+    twice = (
+        replace(event, noise_multiplier=5.0)
+        if isinstance(event, SampledGaussian)
+        else replace(event, sensitivity=2000.0)
+    )
+    assert epsilon_of([Replaced(event)], 1e-5) == epsilon_of([twice], 1e-5) > epsilon_of([event], 1e-5)
+
+
+def test_a_vector_replaced_in_a_sum_over_a_sample_costs_no_less_than_one_removed():
+    sampled = replace(SUM, sampling_rate=0.05)
+    assert epsilon_of([sampled], 1e-5) < epsilon_of([Replaced(sampled)], 1e-5) == epsilon_of([Replaced(SUM)], 1e-5)
+
+
+@pytest.mark.parametrize(
+    ("noise_multiplier", "sampling_rate", "steps"), [(1.2, 0.05, 30), (4.0, 0.25, 6), (2.25, 0.5, 10)]
+)
+def test_a_vector_replaced_costs_more_than_one_removed_and_no_more_than_one_removed_and_one_added(
+    noise_multiplier, sampling_rate, steps
+):
+    event = SampledGaussian(noise_multiplier, sampling_rate, steps)
+    removed, replaced = epsilon_of([event], 1e-4), epsilon_of([Replaced(event)], 1e-4)
+    # Of two steps, each (epsilon, delta): 2 epsilon at (1 + e^epsilon) delta, here 1e-4.
+    small = 1e-4 / (1 + math.exp(2 * removed))
+    assert removed < replaced <= 2 * epsilon_of([event], small)
+
+
+def hockey_stick(first, second, *, noise, rate, epsilon):
+    """P(x) - e^epsilon Q(x) where positive, summed over a grid of the plane; for two vectors of two coordinates."""
+    axis = np.arange(-9, 9, 0.1)
+    x, y = np.meshgrid(axis, axis)
+
+    def density(vector):
+        def normal(at):
+            return np.exp(-((x - at[0]) ** 2 + (y - at[1]) ** 2) / (2 * noise**2)) / (2 * math.pi * noise**2)
+
+        return (1 - rate) * normal((0.0, 0.0)) + rate * normal(vector)
+
+    return float(np.maximum(density(first) - math.exp(epsilon) * density(second), 0).sum()) * 0.1**2
+
+
+@pytest.mark.parametrize(("noise", "rate", "delta"), [(1.0, 0.3, 0.05), (1.5, 0.7, 0.01), (0.8, 0.05, 0.005)])
+def test_opposite_vectors_of_full_length_are_the_worst_that_can_be_replaced(noise, rate, delta):
+    epsilon = epsilon_of([Replaced(SampledGaussian(noise, rate, 1))], delta)
+    worst = hockey_stick((1.0, 0.0), (-1.0, 0.0), noise=noise, rate=rate, epsilon=epsilon)
+    assert worst == pytest.approx(delta, rel=0.02)
+    random = np.random.default_rng(1)
+    levels = (epsilon / 2, epsilon, -epsilon / 2)
+    largest = {level: hockey_stick((1.0, 0.0), (-1.0, 0.0), noise=noise, rate=rate, epsilon=level) for level in levels}
+    for _ in range(12):
+        lengths, angles = random.choice([0.0, 0.3, 0.9, 1.0], 2), random.uniform(0, 2 * math.pi, 2)
+        one, other = ((length * math.cos(a), length * math.sin(a)) for length, a in zip(lengths, angles, strict=True))
+        for level in levels:
+            assert hockey_stick(one, other, noise=noise, rate=rate, epsilon=level) <= largest[level] + 1e-6
+
+
+def test_replaced_and_other_events_compose_in_any_order_to_more_than_each():
+    events = [Replaced(SampledGaussian(2.0, 0.25, 8)), SampledGaussian(2.0, 0.25, 8)]
+    both = epsilon_of(events, 1e-3)
+    assert both == epsilon_of(events[::-1], 1e-3)
+    assert max(epsilon_of([one], 1e-3) for one in events) < both < epsilon_of([events[0]] * 2, 1e-3)
+
+
+def test_replaced_events_beside_sums_cost_more_than_either_and_more_than_removed_ones():
+    event = SampledGaussian(3.0, 0.1, 40)
+    alone = epsilon_of([Replaced(event)], 1e-5)
+    mixed = epsilon_of([Replaced(event), replace(SUM, steps=1)], 1e-5)
+    assert mixed > max(alone, epsilon_of([event, replace(SUM, steps=1)], 1e-5))
+    assert mixed < 3 * alone
+
+
+@pytest.mark.parametrize(("noise_multiplier", "sampling_rate", "steps"), [(0.3, 1e-6, 10**5), (0.31, 0.999, 10**6)])
+def test_replaced_numbers_that_a_hostile_job_may_hold_are_worked_out_or_infinite(
+    noise_multiplier, sampling_rate, steps
+):
+    assert epsilon_of([Replaced(SampledGaussian(noise_multiplier, sampling_rate, steps))], 1e-3) > 0

@@ -11,9 +11,10 @@ from lepton_core.errors import BudgetRefusal, ConflictError, IdentityError, Inpu
 from lepton_core.identity import IdentityKey
 from lepton_core.ids import digest_of
 from lepton_core.privacy.accountant import epsilon_of
-from lepton_core.privacy.events import SampledGaussian
+from lepton_core.privacy.events import Replaced, SampledGaussian
 from lepton_core.privacy.ledger import (
     EMPTY,
+    Budget,
     Charge,
     ChargeState,
     LedgerEntry,
@@ -155,10 +156,52 @@ def test_populations_are_counted_apart():
     assert spent_events(entries, "nobody") == []
 
 
-def test_a_population_charged_under_two_units_cannot_be_added_up():
+def test_what_was_charged_for_subjects_counts_for_a_record_as_a_subject_replaced():
     entries = chain((charge(1, job="b", unit="subject"), RESERVED), start=GOOD)
-    with pytest.raises(ConflictError, match="two kinds"):
-        spent_events(entries, "patients")
+    assert spent_events(entries, "patients") == [EVENT, EVENT, Replaced(EVENT)]
+    alone = chain((charge(1, unit="subject"), RESERVED), (charge(1, unit="subject"), SPENT))
+    for_subject, for_record = (spent_events(alone, "patients", unit=unit) for unit in ("subject", "record"))
+    assert (for_subject, for_record) == ([EVENT], [Replaced(EVENT)])
+    # A subject's epsilon is none for a record of one: its vector changes by up to twice the bound.
+    assert epsilon_of(for_subject, 1e-3) < epsilon_of(for_record, 1e-3)
+
+
+def test_a_budget_for_records_binds_what_is_charged_for_subjects():
+    entries = chain(*((charge(number, unit="subject"), RESERVED) for number in range(1, 6)))
+    spent = epsilon_of([Replaced(EVENT)] * 5, 1e-3)
+    after = epsilon_of([*[Replaced(EVENT)] * 5, EVENT], 1e-3)
+    assert require_budget(spent_events(entries, "patients"), "patients", [EVENT], after, 1e-3) == Budget(
+        after, spent, after
+    )
+    with pytest.raises(BudgetRefusal, match="for one record") as refused:
+        require_budget(spent_events(entries, "patients"), "patients", [EVENT], after - 1e-6, 1e-3)
+    assert refused.value.reason == "BUDGET_EXCEEDED"
+
+
+def test_what_was_charged_for_records_has_no_bound_for_a_subject_and_is_refused():
+    for entries in (GOOD, chain((charge(9, job="b", unit="subject"), RESERVED), start=GOOD)):
+        with pytest.raises(BudgetRefusal) as refused:
+            spent_events(entries, "patients", unit="subject")
+        assert refused.value.reason == "RECORD_CHARGES"
+    assert spent_events(GOOD, "donors", unit="subject") == []
+
+
+def test_what_was_charged_for_a_member_counts_for_its_records_and_subjects_and_not_the_other_way_round():
+    entries = chain((charge(1, unit="member"), RESERVED))
+    assert spent_events(entries, "patients", unit="member") == [EVENT]
+    assert [spent_events(entries, "patients", unit=unit) for unit in ("record", "subject")] == [[Replaced(EVENT)]] * 2
+    for unit in ("record", "subject"):
+        with pytest.raises(BudgetRefusal) as refused:
+            spent_events(chain((charge(1, unit=unit), RESERVED)), "patients", unit="member")
+        assert refused.value.reason == f"{unit.upper()}_CHARGES"
+
+
+def test_units_and_relations_that_are_not_known_are_never_added_up():
+    for changes in ({"unit": "household"}, {"relation": "replace"}):
+        entries = chain((dataclasses.replace(charge(1, job="b"), **changes), RESERVED), start=GOOD)
+        with pytest.raises((BudgetRefusal, ConflictError)) as refused:
+            spent_events(entries, "patients")
+        assert refused.value.reason != "RECORD_CHARGES"
 
 
 def test_the_budget_binds_over_jobs_composed_and_not_summed():

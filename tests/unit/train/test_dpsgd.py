@@ -20,7 +20,7 @@ FEATURES = 6
 RNG = np.random.default_rng(5)
 
 
-def make_job(model=None, *, features=FEATURES, target=None, **training):
+def make_job(model=None, *, features=FEATURES, target=None, privacy=None, **training):
     return Job.model_validate(
         {
             "name": "test",
@@ -32,7 +32,7 @@ def make_job(model=None, *, features=FEATURES, target=None, **training):
             },
             "model": model or {"kind": "mlp", "hidden": [4]},
             "training": {"rounds": 3, "local_steps": 2, "sampling_rate": 0.5, "learning_rate": 0.5} | training,
-            "privacy": {"mode": "record-local", "clip_norm": 0.7, "noise_multiplier": 1.5},
+            "privacy": {"mode": "record-local", "clip_norm": 0.7, "noise_multiplier": 1.5} | (privacy or {}),
         }
     )
 

@@ -9,9 +9,12 @@ import sys
 import numpy as np
 import psutil
 import pytest
+import torch
 
+from lepton_client.train.dpsgd import PrivateModule
+from lepton_client.train.rows import Rows
 from lepton_client.train.trainer import Trainer
-from lepton_core.errors import ConflictError, FaultError, InputError
+from lepton_core.errors import ConflictError, FaultError, InputError, RefusedError
 from lepton_core.job import Job
 from lepton_pool.models import architecture_of, initial_vector
 
@@ -126,3 +129,26 @@ async def test_a_clipped_sum_comes_out_whole_and_nothing_of_how_many_rows_there_
             await trainer.clipped_sum(job, MODEL[:-1], None)
     finally:
         await trainer.close()
+
+
+async def test_the_process_clips_and_draws_subjects_when_the_job_says_so():
+    # All subjects in the batch and next to no noise: the step is against the sum of what subjects give.
+    training = {"rounds": 1, "local_steps": 1, "sampling_rate": 1.0, "learning_rate": 0.5}
+    privacy = {"mode": "record-local", "unit": "subject", "clip_norm": 0.05, "noise_multiplier": 1e-9}
+    job = Job.model_validate(JOB.model_dump(mode="json") | {"training": training, "privacy": privacy})
+    subjects = np.repeat(np.arange(4), [1, 30, 9, 20])[RNG.permutation(60)]
+    given = PrivateModule(job)
+    given._sums.flat.copy_(torch.from_numpy(MODEL))
+    total = given._clipped_sum(Rows(FEATURES, TARGET, subjects), np.arange(4), None, clip_norm=0.05)
+    trainer = Trainer()
+    try:
+        await trainer.load(FEATURES, TARGET)
+        with pytest.raises(RefusedError) as refused:
+            await trainer.train(job, MODEL, None, 10.0)
+        assert refused.value.reason == "MISSING_SUBJECT"
+        await trainer.load(FEATURES, TARGET, subjects)
+        update = await trainer.train(job, MODEL, None, 10.0)
+    finally:
+        await trainer.close()
+    assert np.allclose(update, -0.5 * total / 10.0, atol=1e-7)
+    assert np.abs(total).sum() > 3 * 0.05  # something was there to be clipped
