@@ -49,8 +49,9 @@ class Preview:
     concepts: tuple[str, ...]
     mode: str
     unit: str
-    #: Upper bounds at `delta` for one unit, of a member's job for one record: what the job costs alone, and below what
-    #: is spent, and what would be with all of the job; None where there is no bound, as records were charged.
+    #: Upper bounds at `delta`: what the job costs its unit alone. And below, for the unit that has a budget, a subject
+    #: in jobs that protect subjects and else a record: what is spent, and what would be with all of the job; None where
+    #: there is no bound, as records were charged and the job protects subjects.
     epsilon_of_job: float
     #: What the job costs alone, at its own delta, if all other members collude with the coordinator.
     epsilon_if_all_collude: float

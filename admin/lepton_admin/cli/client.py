@@ -178,7 +178,7 @@ def preview(
             ),
             "epsilon spent, and with the job": (
                 f"{bound(told.epsilon_spent)}, {bound(told.epsilon_after)} of {told.epsilon_budget:g} "
-                f"for one {told.unit}"
+                f"for one {'subject' if told.unit == 'subject' else 'record'}"
             ),
             **(
                 {
@@ -186,7 +186,7 @@ def preview(
                         f"{bound(told.record_epsilon_after)} of {told.record_epsilon_budget:g}"
                     )
                 }
-                if told.unit != "record"
+                if told.unit == "subject"
                 else {}
             ),
             "to": f"the coordinator at {told.coordinator}, as sums of at least {told.least_cohort} owners"
