@@ -7,6 +7,7 @@ hostile blank nodes, so their number and an upper bound of the work are checked 
 from __future__ import annotations
 
 import math
+import xml.parsers.expat
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
@@ -14,9 +15,12 @@ from types import MappingProxyType
 import pyoxigraph as ox
 
 from lepton_core.errors import OntologyError
+from lepton_kg.obo import OBO_IMPORTER, parse_obo
 
 #: Largest document that is parsed.
 MAX_BYTES = 64 * 2**20
+#: Longest literal or IRI in it, in characters; labels and definitions are far shorter.
+MAX_TERM = 2**20
 #: Most blank nodes of a document; ontologies name what they mean.
 MAX_BLANK_NODES = 1_000
 #: Most estimated steps of the canonicalisation; at most some 3 s on one core, measured on rings and random graphs.
@@ -36,10 +40,35 @@ FORMATS: Mapping[str, ox.RdfFormat] = MappingProxyType(
         "owl": ox.RdfFormat.RDF_XML,
         "xml": ox.RdfFormat.RDF_XML,
         "jsonld": ox.RdfFormat.JSON_LD,
+        "json": ox.RdfFormat.JSON_LD,
     }
 )
+OBO = "obo"
+#: How a document's syntax is called in errors.
+_TITLES = {ox.RdfFormat.JSON_LD: "JSON-LD without remote contexts", ox.RdfFormat.RDF_XML: "RDF/XML"}
 
 _BlankEdges = dict[ox.BlankNode, list[tuple[str, str, ox.BlankNode]]]
+
+
+def importer_of(format: str) -> str:
+    """Name and version of what turns a document of that syntax into statements; recorded with the version.
+
+    The same statements come out of every RDF syntax by its specification; of other syntaxes the importer decides.
+    """
+    return OBO_IMPORTER if format.lower() == OBO else f"pyoxigraph/{ox.__version__}"
+
+
+def join_document(chunks: Iterable[bytes], *, source: str) -> bytes:
+    """The document that comes in pieces; refused at the first piece too many, before it is kept.
+
+    Raises:
+        OntologyError: more than `MAX_BYTES`.
+    """
+    document = bytearray()
+    for chunk in chunks:
+        _require_size(len(document) + len(chunk), source)
+        document += chunk
+    return bytes(document)
 
 
 def parse_quads(data: bytes, *, format: str, source: str) -> tuple[ox.Quad, ...]:
@@ -48,46 +77,121 @@ def parse_quads(data: bytes, *, format: str, source: str) -> tuple[ox.Quad, ...]
     `source` names the document in errors.
 
     Raises:
-        OntologyError: unknown syntax, too large, not parseable (with the line where the parser knows it), named
-            graphs, quoted triples, XML entities, or too many blank nodes.
+        OntologyError: unknown syntax, too large, not parseable (with line and column where the parser knows them),
+            named graphs, quoted triples, XML entities, a term too long, or too many blank nodes.
     """
     syntax = FORMATS.get(format.lower())
-    if syntax is None:
+    if syntax is None and format.lower() != OBO:
         raise OntologyError(
-            "an RDF syntax that is not known", where=source, expected=", ".join(FORMATS), got=format[:80]
+            "a syntax of ontologies that is not known",
+            where=source,
+            expected=", ".join((*FORMATS, OBO)),
+            got=format[:80],
         )
-    if len(data) > MAX_BYTES:
+    _require_size(len(data), source)
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise OntologyError(
+            "an ontology that is not UTF-8",
+            where=f"{source}, line {line}",
+            expected="UTF-8",
+            got=f"an invalid byte at offset {error.start}",
+        ) from None
+    quads = parse_obo(text, source=source) if syntax is None else _parse_rdf(text, syntax, source)
+    _require_plain_terms(quads, source)
+    return quads
+
+
+def _parse_rdf(text: str, syntax: ox.RdfFormat, source: str) -> tuple[ox.Quad, ...]:
+    if syntax == ox.RdfFormat.RDF_XML:
+        _require_safe_xml(text, source)
+    try:
+        return tuple(ox.parse(text, syntax, without_named_graphs=True))
+    except SyntaxError as error:
+        raise _not_parsed(
+            source,
+            line=error.lineno,
+            column=error.offset,
+            expected=f"valid {_TITLES.get(syntax, syntax.name)} without named graphs",
+            got=str(error.msg),
+        ) from None
+
+
+def _require_safe_xml(text: str, source: str) -> None:
+    """Well-formed with namespaces, and without entity declarations.
+
+    Entities expand exponentially (a billion laughs), so their declaration alone is refused. The RDF parser tells no
+    line of a document that is not well formed; this one does.
+    """
+    parser = xml.parsers.expat.ParserCreate(encoding="utf-8", namespace_separator=" ")
+
+    def refuse(*_declaration: object) -> None:
+        raise OntologyError(
+            "XML entity declarations are refused",
+            where=f"{source}, line {parser.CurrentLineNumber}, column {parser.CurrentColumnNumber + 1}",
+            expected="RDF/XML without <!ENTITY",
+            got="an entity declaration",
+            hint="save the ontology as Turtle or N-Triples",
+        )
+
+    parser.EntityDeclHandler = refuse
+    try:
+        parser.Parse(text.encode(), True)
+    except xml.parsers.expat.ExpatError as error:
+        raise _not_parsed(
+            source,
+            line=error.lineno,
+            column=error.offset + 1,
+            expected="well-formed XML with namespaces",
+            got=xml.parsers.expat.ErrorString(error.code),
+        ) from None
+
+
+def _not_parsed(source: str, *, line: int | None, column: int | None, expected: str, got: str) -> OntologyError:
+    place = f", line {line}" + (f", column {column}" if column else "") if line else ""
+    return OntologyError("an ontology that does not parse", where=source + place, expected=expected, got=got[:300])
+
+
+def _require_size(size: int, source: str) -> None:
+    if size > MAX_BYTES:
         raise OntologyError(
             "an ontology this large is refused",
             where=source,
             expected=f"at most {MAX_BYTES} bytes",
-            got=f"{len(data)} bytes",
+            got=f"{size} bytes or more",
+            hint="publish the part that the federation uses",
+            reason="TOO_LARGE",
         )
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
+
+
+def _require_plain_terms(quads: Iterable[ox.Quad], source: str) -> None:
+    """RDF 1.1 terms of a sensible length, few of them blank."""
+    blank = set()
+    for quad in quads:
+        for term in (quad.subject, quad.object):
+            if isinstance(term, ox.BlankNode):
+                blank.add(term)
+            elif isinstance(term, ox.Triple):
+                raise OntologyError(
+                    "quoted triples are refused", where=source, expected="RDF 1.1 terms", got=str(term)[:300]
+                )
+            elif len(term.value) > MAX_TERM:
+                raise OntologyError(
+                    "a term this long is refused",
+                    where=f"{source}, a statement about {str(quad.subject)[:200]}",
+                    expected=f"at most {MAX_TERM} characters",
+                    got=f"{len(term.value)} characters",
+                )
+    if len(blank) > MAX_BLANK_NODES:
         raise OntologyError(
-            "an ontology that is not UTF-8", where=source, got=f"an invalid byte at offset {error.start}"
-        ) from None
-    if syntax == ox.RdfFormat.RDF_XML and "<!ENTITY" in text:
-        # Entities expand exponentially; no parser limit stands between a small file and a full memory.
-        raise OntologyError(
-            "XML entity declarations are refused", where=source, hint="save the ontology as Turtle or N-Triples"
+            "an ontology with this many blank nodes is refused",
+            where=source,
+            expected=f"at most {MAX_BLANK_NODES}",
+            got=str(len(blank)),
+            hint="give IRIs to the nodes; canonical naming of blank nodes is exponential in the worst case",
         )
-    try:
-        quads = tuple(ox.parse(text, syntax, without_named_graphs=True))
-    except SyntaxError as error:
-        line = f", line {error.lineno}" if error.lineno else ""
-        raise OntologyError(
-            "an ontology that does not parse",
-            where=source + line,
-            expected=f"valid {syntax.name} without named graphs",
-            got=str(error.msg)[:300],
-        ) from None
-    if any(isinstance(quad.object, ox.Triple) for quad in quads):
-        raise OntologyError("quoted triples are refused", where=source, expected="RDF 1.1 terms")
-    _require_few_blank_nodes(quads, source)
-    return quads
 
 
 def canonicalize(quads: Iterable[ox.Quad], *, source: str) -> bytes:
@@ -112,18 +216,6 @@ def canonicalize(quads: Iterable[ox.Quad], *, source: str) -> bytes:
     if serialized is None:  # Only when an output is passed; mypy cannot know.
         raise OntologyError("the ontology could not be serialized", where=source)
     return b"".join(sorted(serialized.splitlines(keepends=True)))
-
-
-def _require_few_blank_nodes(quads: Iterable[ox.Quad], source: str) -> None:
-    count = len({term for quad in quads for term in (quad.subject, quad.object) if isinstance(term, ox.BlankNode)})
-    if count > MAX_BLANK_NODES:
-        raise OntologyError(
-            "an ontology with this many blank nodes is refused",
-            where=source,
-            expected=f"at most {MAX_BLANK_NODES}",
-            got=str(count),
-            hint="give IRIs to the nodes; canonical naming of blank nodes is exponential in the worst case",
-        )
 
 
 def _canonical_work(quads: Iterable[ox.Quad]) -> float:

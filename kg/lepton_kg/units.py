@@ -16,39 +16,53 @@ from types import MappingProxyType
 
 from lepton_core.errors import UnitError
 
-#: Exponents of metre, gram, second, kelvin, mole.
-Dimension = tuple[int, int, int, int, int]
+#: Exponents of metre, gram, second, kelvin, mole, coulomb, international unit. International units are of no other
+#: kind (UCUM section 3.2, arbitrary units): what one counts depends on the substance.
+Dimension = tuple[int, int, int, int, int, int, int]
 
-_NONE: Dimension = (0, 0, 0, 0, 0)
-_LENGTH: Dimension = (1, 0, 0, 0, 0)
-_VOLUME: Dimension = (3, 0, 0, 0, 0)
-_MASS: Dimension = (0, 1, 0, 0, 0)
-_TIME: Dimension = (0, 0, 1, 0, 0)
-_TEMPERATURE: Dimension = (0, 0, 0, 1, 0)
-_AMOUNT: Dimension = (0, 0, 0, 0, 1)
-_PRESSURE: Dimension = (-1, 1, -2, 0, 0)
-_CATALYSIS: Dimension = (0, 0, -1, 0, 1)
+_BASES = ("m", "g", "s", "K", "mol", "C", "[IU]")
+_NONE: Dimension = (0, 0, 0, 0, 0, 0, 0)
+_LENGTH: Dimension = (1, 0, 0, 0, 0, 0, 0)
+_VOLUME: Dimension = (3, 0, 0, 0, 0, 0, 0)
+_MASS: Dimension = (0, 1, 0, 0, 0, 0, 0)
+_TIME: Dimension = (0, 0, 1, 0, 0, 0, 0)
+_TEMPERATURE: Dimension = (0, 0, 0, 1, 0, 0, 0)
+_AMOUNT: Dimension = (0, 0, 0, 0, 1, 0, 0)
+_ENERGY: Dimension = (2, 1, -2, 0, 0, 0, 0)
+_FREQUENCY: Dimension = (0, 0, -1, 0, 0, 0, 0)
+_POTENTIAL: Dimension = (2, 1, -2, 0, 0, -1, 0)
+_POWER: Dimension = (2, 1, -3, 0, 0, 0, 0)
+_PRESSURE: Dimension = (-1, 1, -2, 0, 0, 0, 0)
+_CATALYSIS: Dimension = (0, 0, -1, 0, 1, 0, 0)
+_ARBITRARY: Dimension = (0, 0, 0, 0, 0, 0, 1)
 
 _KINDS: Mapping[Dimension, str] = MappingProxyType(
     {
         _NONE: "dimensionless",
         _LENGTH: "length",
-        (2, 0, 0, 0, 0): "area",
+        (2, 0, 0, 0, 0, 0, 0): "area",
         _VOLUME: "volume",
         _MASS: "mass",
         _TIME: "time",
         _TEMPERATURE: "temperature",
         _AMOUNT: "amount of substance",
+        _ENERGY: "energy",
+        _POTENTIAL: "electric potential",
+        _POWER: "power",
         _PRESSURE: "pressure",
         _CATALYSIS: "catalytic activity",
-        (-3, 1, 0, 0, 0): "mass concentration",
-        (-3, 0, 0, 0, 1): "amount concentration",
-        (-3, 0, -1, 0, 1): "catalytic concentration",
-        (-3, 0, 0, 0, 0): "number concentration",
-        (-2, 1, 0, 0, 0): "mass per area",
-        (0, 0, -1, 0, 0): "frequency",
-        (1, 0, -1, 0, 0): "speed",
-        (3, 0, -1, 0, 0): "volume flow rate",
+        _ARBITRARY: "international units",
+        (-3, 1, 0, 0, 0, 0, 0): "mass concentration",
+        (-3, 0, 0, 0, 1, 0, 0): "amount concentration",
+        (-3, 0, -1, 0, 1, 0, 0): "catalytic concentration",
+        (-3, 0, 0, 0, 0, 0, 0): "number concentration",
+        (-3, 0, 0, 0, 0, 0, 1): "international units per volume",
+        (-2, 1, 0, 0, 0, 0, 0): "mass per area",
+        (0, -1, 0, 0, 1, 0, 0): "amount per mass",
+        (0, 1, -1, 0, 0, 0, 0): "mass per time",
+        _FREQUENCY: "frequency",
+        (1, 0, -1, 0, 0, 0, 0): "speed",
+        (3, 0, -1, 0, 0, 0, 0): "volume flow rate",
     }
 )
 
@@ -69,7 +83,7 @@ _PREFIXES: Mapping[str, Fraction] = MappingProxyType(
     }
 )
 
-#: Units that take a prefix: scale to metre, gram, second, kelvin, mole.
+#: Units that take a prefix: scale to the base units.
 _METRIC: Mapping[str, tuple[Fraction, Dimension]] = MappingProxyType(
     {
         "m": (Fraction(1), _LENGTH),
@@ -78,12 +92,21 @@ _METRIC: Mapping[str, tuple[Fraction, Dimension]] = MappingProxyType(
         "K": (Fraction(1), _TEMPERATURE),
         "mol": (Fraction(1), _AMOUNT),
         "eq": (Fraction(1), _AMOUNT),
+        "osm": (Fraction(1), _AMOUNT),
         "L": (Fraction(1, 1000), _VOLUME),
         "l": (Fraction(1, 1000), _VOLUME),
         "Pa": (Fraction(1000), _PRESSURE),
         "m[Hg]": (Fraction("133322.387415") * 1000, _PRESSURE),
+        "m[H2O]": (Fraction("9806650"), _PRESSURE),
         "U": (Fraction(1, 60 * 10**6), _CATALYSIS),
         "kat": (Fraction(1), _CATALYSIS),
+        "bar": (Fraction(10**8), _PRESSURE),
+        "J": (Fraction(1000), _ENERGY),
+        "cal": (Fraction(4184), _ENERGY),
+        "W": (Fraction(1000), _POWER),
+        "V": (Fraction(1000), _POTENTIAL),
+        "Hz": (Fraction(1), _FREQUENCY),
+        "[IU]": (Fraction(1), _ARBITRARY),
     }
 )
 
@@ -93,6 +116,7 @@ _PLAIN: Mapping[str, tuple[Fraction, Dimension]] = MappingProxyType(
         "%": (Fraction(1, 100), _NONE),
         "[ppth]": (Fraction(1, 1000), _NONE),
         "[ppm]": (Fraction(1, 10**6), _NONE),
+        "[Cal]": (Fraction(4_184_000), _ENERGY),
         "min": (Fraction(60), _TIME),
         "h": (Fraction(3600), _TIME),
         "d": (Fraction(86_400), _TIME),
@@ -102,6 +126,7 @@ _PLAIN: Mapping[str, tuple[Fraction, Dimension]] = MappingProxyType(
         "[in_i]": (Fraction("0.0254"), _LENGTH),
         "[ft_i]": (Fraction("0.3048"), _LENGTH),
         "[lb_av]": (Fraction("453.59237"), _MASS),
+        "[oz_av]": (Fraction("28.349523125"), _MASS),
     }
 )
 
@@ -122,6 +147,8 @@ _SPELLINGS: Mapping[str, str] = MappingProxyType(
         "degF": "[degF]",
         "mmHg": "mm[Hg]",
         "mm Hg": "mm[Hg]",
+        "cmH2O": "cm[H2O]",
+        "bpm": "/min",
         "cc": "mL",
         "yr": "a",
         "year": "a",
@@ -133,17 +160,25 @@ _SPELLINGS: Mapping[str, str] = MappingProxyType(
         "in": "[in_i]",
         "ft": "[ft_i]",
         "lb": "[lb_av]",
+        "lbs": "[lb_av]",
+        "IU/L": "[IU]/L",
+        "IU/mL": "[IU]/mL",
+        "mIU/L": "m[IU]/L",
+        "uIU/mL": "u[IU]/mL",
+        "mEq/L": "meq/L",
     }
 )
 
+#: What a division by the molar mass does to a dimension.
+_AMOUNT_FOR_MASS: Dimension = (0, -1, 0, 0, 1, 0, 0)
 _MAX_LENGTH = 100
 _MAX_EXPONENT = 12
-_TERM = re.compile(r"(?P<atom>10\*|(?:\[[A-Za-z_]+\]|[A-Za-z%])+)?(?P<exponent>[+-]?[0-9]+)?")
+_TERM = re.compile(r"(?P<atom>10\*|(?:\[[A-Za-z_][A-Za-z0-9_]*\]|[A-Za-z%])+)?(?P<exponent>[+-]?[0-9]+)?")
 
 
 @dataclass(frozen=True)
 class Unit:
-    """A parsed unit: base value = value * scale + offset, in metre, gram, second, kelvin, mole."""
+    """A parsed unit: base value = value * scale + offset, in the base units of `Dimension`."""
 
     #: The unit's text after normalising the spelling.
     code: str
@@ -174,8 +209,7 @@ def kind_of(dimension: Dimension) -> str:
     known = _KINDS.get(dimension)
     if known is not None:
         return known
-    bases = zip(("m", "g", "s", "K", "mol"), dimension, strict=True)
-    return ".".join(f"{base}{power}" for base, power in bases if power)
+    return ".".join(f"{base}{power}" for base, power in zip(_BASES, dimension, strict=True) if power)
 
 
 @lru_cache(maxsize=1024)
@@ -218,17 +252,22 @@ def conversion(from_unit: str, to_unit: str, *, molar_mass_g_per_mol: float | No
 def _molar_factor(source: Unit, wanted: Unit, molar_mass: float | None) -> Fraction:
     """What one base unit of `source` counts in base units of `wanted`, by the substance's molar mass."""
     change = tuple(b - a for a, b in zip(source.dimension, wanted.dimension, strict=True))
-    amount_for_mass = (0, -1, 0, 0, 1)
-    if molar_mass is not None and molar_mass > 0:
-        if change == amount_for_mass:
-            return 1 / Fraction(str(molar_mass))
-        if change == tuple(-power for power in amount_for_mass):
-            return Fraction(str(molar_mass))
+    to_amount = change == _AMOUNT_FOR_MASS
+    to_mass = change == tuple(-power for power in _AMOUNT_FOR_MASS)
+    if molar_mass is not None and molar_mass > 0 and (to_amount or to_mass):
+        return 1 / Fraction(str(molar_mass)) if to_amount else Fraction(str(molar_mass))
+    if to_amount or to_mass:
+        hint = "the substance's molar mass makes it possible: give the concept lepton:molarMass, in g/mol"
+    elif source.dimension[-1] != wanted.dimension[-1]:
+        hint = "what an international unit counts depends on the substance: map the column to a concept in that unit"
+    else:
+        hint = "nothing turns one into the other: correct the unit, or map the column to another concept"
     raise UnitError(
         f"{source.code} cannot be turned into {wanted.code}",
         expected=f"a unit of {wanted.kind}",
         got=f"a unit of {source.kind}",
-        hint="correct the unit in the mapping, or map the column to another concept",
+        hint=hint,
+        reason="NEEDS_MOLAR_MASS" if to_amount or to_mass else "OTHER_KIND",
     )
 
 
@@ -247,16 +286,21 @@ def _normalize(text: str) -> str:
 
 def _parse_product(code: str, text: str) -> tuple[Fraction, Dimension]:
     """UCUM section 2.3.2: products and quotients from left to right; a leading slash inverts."""
-    scale, dimension = Fraction(1), [0] * len(_NONE)
+    scale, dimension = Fraction(1), _NONE
     for index, token in enumerate(re.split(r"(?=[./])", code)):
         if index == 0 and not token and code.startswith("/"):
             continue
         sign = -1 if token.startswith("/") else 1
         factor, powers = _parse_term(token[1:] if index else token, text)
         scale *= factor**sign
-        dimension = [total + sign * power for total, power in zip(dimension, powers, strict=True)]
-    metre, gram, second, kelvin, mole = dimension
-    return scale, (metre, gram, second, kelvin, mole)
+        dimension = _times(dimension, powers, sign)
+    return scale, dimension
+
+
+def _times(dimension: Dimension, other: Dimension, exponent: int) -> Dimension:
+    """The dimension of a product with a power of another."""
+    m, g, s, k, mol, c, iu = (a + exponent * b for a, b in zip(dimension, other, strict=True))
+    return m, g, s, k, mol, c, iu
 
 
 def _parse_term(term: str, text: str) -> tuple[Fraction, Dimension]:
@@ -274,8 +318,7 @@ def _parse_term(term: str, text: str) -> tuple[Fraction, Dimension]:
     if atom == "10*":
         return Fraction(10) ** exponent, _NONE
     scale, dimension = _find_atom(atom, text)
-    metre, gram, second, kelvin, mole = (power * exponent for power in dimension)
-    return scale**exponent, (metre, gram, second, kelvin, mole)
+    return scale**exponent, _times(_NONE, dimension, exponent)
 
 
 def _find_atom(atom: str, text: str) -> tuple[Fraction, Dimension]:

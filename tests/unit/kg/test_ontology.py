@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from lepton_core.errors import OntologyError
 from lepton_core.ids import digest_of
 from lepton_kg import rdf
-from lepton_kg.ontology import load_canonical, parse_ontology
+from lepton_kg.ontology import check_ontology, load_canonical, parse_ontology
 
 PREFIXES = """
 @prefix : <https://example.org/t/> .
@@ -18,7 +18,8 @@ BODY = """
 :lab a skos:Concept ; skos:prefLabel "laboratory"@en .
 :glucose a skos:Concept ; skos:prefLabel "glucose"@en, "Glukose"@de ; skos:altLabel "blood sugar"@en ;
     skos:broader :lab ; lepton:datatype xsd:decimal ; lepton:unit "mmol/L" ; lepton:molarMass 180.156 ;
-    lepton:plausibleMinimum 1.0 ; lepton:plausibleMaximum 40 .
+    lepton:plausibleMinimum 1.0 ; lepton:plausibleMaximum 40 ; skos:notation "15074-8" ;
+    lepton:missingMeaning "not-measured" ; lepton:missingCode "-9", "0" .
 :fasting a skos:Concept ; skos:prefLabel "fasting glucose"@en ; skos:broader :glucose ;
     lepton:datatype xsd:decimal ; lepton:unit "mmol/L" .
 :sex a skos:Concept ; skos:prefLabel "sex"@en ; lepton:datatype xsd:string ; lepton:valueSet :sexes .
@@ -42,6 +43,8 @@ def test_a_concept_carries_everything_the_document_says():
     assert (glucose.plausible_minimum, glucose.plausible_maximum) == (1.0, 40.0)
     assert glucose.molar_mass_g_per_mol == 180.156
     assert glucose.broader == (T + "lab",)
+    assert (glucose.notations, glucose.missing_meaning) == (("15074-8",), "not-measured")
+    assert glucose.missing_codes == ("-9", "0")
     assert glucose.is_numeric
     assert [(value.iri, value.notation) for value in ontology.concept(T + "sex").value_set] == [
         (T + "female", "F"),
@@ -54,6 +57,50 @@ def test_ancestors_are_the_closure_with_distances():
     ontology = parse(BODY)
     assert ontology.ancestors(T + "fasting") == {T + "glucose": 1, T + "lab": 2}
     assert ontology.ancestors(T + "unknown") == {}
+
+
+def test_descendants_are_the_closure_the_other_way():
+    ontology = parse(BODY + ":lab skos:narrower :other . :other a skos:Concept ; skos:prefLabel 'other' .")
+    assert ontology.descendants(T + "lab") == {T + "glucose": 1, T + "fasting": 2, T + "other": 1}
+    assert ontology.concept(T + "other").broader == (T + "lab",)
+
+
+def test_a_cycle_is_refused_with_the_way_it_takes():
+    with pytest.raises(OntologyError) as refused:
+        parse(BODY.replace('"laboratory"@en .', '"laboratory"@en ; skos:broader :fasting .'))
+    for name in ("lab", "glucose", "fasting"):
+        assert T + name in refused.value.got
+    assert " -> " in refused.value.got
+
+
+def test_check_tells_every_problem_of_a_document_and_none_of_a_good_one():
+    assert check_ontology((PREFIXES + BODY).encode(), format="turtle", source="x") == ()
+    bad = BODY.replace('"F"', '"M"').replace("180.156", "-1")
+    bad += "".join(f":c{n} a skos:Concept ." for n in range(20))
+    told = check_ontology((PREFIXES + bad).encode(), format="turtle", source="x")
+    assert sum("no skos:prefLabel" in line for line in told) == 20
+    assert any("molarMass is not positive" in line and "got" in line for line in told)
+    assert any("two values with one skos:notation" in line for line in told)
+
+
+@pytest.mark.parametrize(
+    ("shape", "said"),
+    [
+        ("sh:property [ sh:path skos:note ; sh:qualifiedMinCount 1 ]", "not in the subset"),
+        ("sh:property [ sh:path ( skos:broader skos:note ) ; sh:minCount 1 ]", "other paths are not supported"),
+        ("sh:property [ sh:path skos:note ; sh:minCount 'few' ]", "not a whole number"),
+        ("sh:property [ sh:path skos:note ; sh:pattern '(a' ]", "not a regular expression"),
+        ("sh:property [ sh:path skos:note ; sh:pattern '(?=a)' ]", "not supported"),
+        ("sh:property [ sh:path skos:note ; sh:minInclusive 'a' ]", "not a number"),
+        ("sh:or ( :a :b )", "not in the subset"),
+        ("sh:property [ sh:path skos:note ; sh:minCount 1 ; sh:message 'write a note' ]", "write a note"),
+    ],
+)
+def test_shapes_of_the_document_hold_for_it_and_what_they_cannot_say_is_refused(shape, said):
+    sh = "@prefix sh: <http://www.w3.org/ns/shacl#> ."
+    with pytest.raises(OntologyError) as refused:
+        parse(sh + BODY + f":shape a sh:NodeShape ; sh:targetClass skos:Concept ; {shape} .")
+    assert said in refused.value.got
 
 
 def test_an_unknown_concept_is_refused_with_the_closest_one():
@@ -90,7 +137,7 @@ def test_blank_node_names_and_the_order_of_lines_do_not_change_the_digest(number
 
 
 def test_another_statement_is_another_digest():
-    assert parse(BODY).digest != parse(BODY.replace("40 .", "41 .")).digest
+    assert parse(BODY).digest != parse(BODY.replace("40 ;", "41 ;")).digest
 
 
 def test_canonical_bytes_come_back_and_only_under_their_hash():
@@ -103,10 +150,10 @@ def test_canonical_bytes_come_back_and_only_under_their_hash():
     assert refused.value.reason == "ONTOLOGY_MISMATCH"
 
 
-def test_a_syntax_error_tells_its_line():
+def test_a_syntax_error_tells_its_line_and_column():
     with pytest.raises(OntologyError) as refused:
         parse_ontology(b"@prefix : <http://a/> .\n:a :b .\n", format="turtle", source="bad.ttl")
-    assert refused.value.where == "bad.ttl, line 2"
+    assert refused.value.where == "bad.ttl, line 2, column 7"
 
 
 @pytest.mark.parametrize(
@@ -117,6 +164,10 @@ def test_a_syntax_error_tells_its_line():
         (('"mmol/L" ; lepton:molarMass', '"parsec" ; lepton:molarMass'), "a unit that is not known"),
         (("skos:broader :lab", "skos:broader :nowhere"), "is no concept here"),
         (('"laboratory"@en .', '"laboratory"@en ; skos:broader :fasting .'), "broader than itself"),
+        (('"laboratory"@en .', '"laboratory"@en ; skos:broader :lab .'), "broader than itself"),
+        (('"not-measured"', '"forgotten"'), "missingMeaning is none that is known"),
+        (("180.156", "0.0"), "molarMass is not positive"),
+        (("skos:broader :lab ;", 'skos:broader "lab" ;'), "must name an IRI"),
         (('"glucose"@en,', '"glucose"@en, "sugar"@en,'), "two skos:prefLabel"),
         (("lepton:plausibleMaximum 40", 'lepton:plausibleMaximum "many"'), "not a finite number"),
         (("lepton:plausibleMaximum 40", "lepton:plausibleMaximum 40, 50"), "more than once"),
@@ -138,7 +189,7 @@ def test_a_concept_that_contradicts_itself_is_refused_with_its_reason(change, sa
 
 def test_all_problems_are_told_at_once():
     with pytest.raises(OntologyError) as refused:
-        parse(BODY.replace('"F"', '"M"').replace("40 .", "0 ."))
+        parse(BODY.replace('"F"', '"M"').replace("40 ;", "0 ;"))
     assert "notation" in refused.value.got
     assert "plausible" in refused.value.got
 
