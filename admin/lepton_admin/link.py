@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -12,6 +11,7 @@ from typing import Any, Self
 import grpc
 
 from lepton_admin.artifact_link import ArtifactTransfers
+from lepton_admin.ontology_link import OntologyCalls, OntologyVersion
 from lepton_core.errors import FaultError
 from lepton_core.ids import Digest, JobId, digest_of, require_digest
 from lepton_core.views import HealthView, Invitation, JobEvent, JobView, ModelView, OwnerView, RoundView
@@ -24,7 +24,6 @@ from lepton_protos.v1 import (
     identity_pb2_grpc,
     job_pb2,
     job_pb2_grpc,
-    kg_pb2,
     kg_pb2_grpc,
 )
 
@@ -34,16 +33,6 @@ CALL_TIMEOUT_S = 30.0
 LARGEST_ARTIFACT = 16 * 2**30
 #: Largest artifact taken into memory, unless the caller knows better.
 LARGEST_IN_MEMORY = 4 * 2**30
-
-
-@dataclass(frozen=True)
-class OntologyVersion:
-    """A published ontology version, addressed by the hash of its canonical form."""
-
-    digest: str
-    label: str
-    concepts: int
-    published: float
 
 
 class CoordinatorLink:
@@ -86,7 +75,7 @@ class CoordinatorLink:
         self._federations: Any = _stub(identity_pb2_grpc.FederationsStub, self._channel)
         self._health: Any = _stub(identity_pb2_grpc.HealthStub, self._channel)
         self._jobs: Any = _stub(job_pb2_grpc.JobsStub, self._channel)
-        self._knowledge: Any = _stub(kg_pb2_grpc.KnowledgeStub, self._channel)
+        self._knowledge: Any = _stub(kg_pb2_grpc.KnowledgeServiceStub, self._channel)
 
     @contextmanager
     def _typed_errors(self) -> Iterator[None]:
@@ -180,24 +169,22 @@ class CoordinatorLink:
             reply = self._jobs.Models(job_pb2.ListModelsRequest(job=job), timeout=CALL_TIMEOUT_S)
         return tuple(convert.from_proto(model, ModelView) for model in reply.models)
 
+    @property
+    def knowledge(self) -> OntologyCalls:
+        """Calls about ontology versions."""
+        return OntologyCalls(lambda: self._knowledge, self._typed_errors)
+
     def publish_ontology(self, document: bytes, format: str, label: str) -> OntologyVersion:
         """Publish an ontology document; equal content gives the same version."""
-        request = kg_pb2.PublishOntologyRequest(document=document, format=format, label=label)
-        with self._typed_errors():
-            return _version(self._knowledge.Publish(request, timeout=CALL_TIMEOUT_S))
+        return self.knowledge.publish(document, format, label)
 
     def ontology(self, digest: str) -> bytes:
         """Canonical N-Quads of a version; the caller checks them against the digest."""
-        with self._typed_errors():
-            return bytes(
-                self._knowledge.Get(kg_pb2.GetOntologyRequest(digest=digest), timeout=CALL_TIMEOUT_S).canonical
-            )
+        return self.knowledge.canonical(digest)
 
     def ontologies(self) -> tuple[OntologyVersion, ...]:
-        """Every published version."""
-        with self._typed_errors():
-            reply = self._knowledge.List(kg_pb2.ListOntologiesRequest(), timeout=CALL_TIMEOUT_S)
-        return tuple(_version(version) for version in reply.versions)
+        """Every published version, oldest first."""
+        return self.knowledge.versions()
 
     def upload(self, data: bytes) -> Digest:
         """Store an artifact under its SHA-256, going on where an interrupted upload ended; gives the digest."""
@@ -239,9 +226,3 @@ class CoordinatorLink:
 def _stub(kind: Any, channel: grpc.Channel) -> Any:
     """Generated stubs have no annotations; `convert` checks what they return."""
     return kind(channel)
-
-
-def _version(message: kg_pb2.OntologyVersion) -> OntologyVersion:
-    return OntologyVersion(
-        require_digest(message.digest, "ontology digest"), message.label, message.concepts, message.published
-    )

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lepton_admin.files import read_bytes, read_text, read_toml
-from lepton_core.errors import CodecError, JobError, LeptonError, NotFoundError
+from lepton_core.errors import CodecError, ConflictError, JobError, LeptonError, NotFoundError
 from lepton_core.ids import Digest, JobId, digest_of
 from lepton_core.job import Job, JobFile, Task, parse_job
 from lepton_core.settings import parse_settings
@@ -143,6 +143,15 @@ def warm_up(job_file: Path) -> None:
         _noise_multiplier(parse_settings(JobFile, document, source=str(job_file)))
 
 
+def find_version(version: str, link: CoordinatorLink) -> str:
+    """The hash of the published version: the one given, or that of the newest version of that label in use.
+
+    Raises:
+        NotFoundError: no published ontology bears the label.
+    """
+    return version if _HASH.fullmatch(version) else _newest_version(version, link)
+
+
 def find_ontology(version: str, link: CoordinatorLink) -> Ontology:
     """The published version of that hash, or the newest of that label, checked against its hash.
 
@@ -152,7 +161,7 @@ def find_ontology(version: str, link: CoordinatorLink) -> Ontology:
     """
     from lepton_kg.ontology import load_canonical
 
-    digest = version if _HASH.fullmatch(version) else _newest_version(version, link)
+    digest = find_version(version, link)
     return load_canonical(link.ontology(digest), Digest(digest), source=link.address)
 
 
@@ -190,7 +199,19 @@ def _derived(file: JobFile) -> dict[str, Any]:
 
 def _newest_version(label: str, link: CoordinatorLink) -> str:
     versions = sorted(link.ontologies(), key=lambda version: version.published)
-    named = [version.digest for version in versions if version.label == label]
+    named = [version.digest for version in versions if version.label == label and not version.deprecated]
+    gone = [version for version in versions if version.label == label and version.deprecated]
+    if not named and gone:
+        raise ConflictError(
+            "every version of this label is deprecated",
+            where=label,
+            expected="a version in use",
+            got=gone[-1].deprecation_reason,
+            hint=f"use {gone[-1].replaced_by}"
+            if gone[-1].replaced_by
+            else "write a version's hash to use it all the same",
+            reason="DEPRECATED",
+        )
     if not named:
         raise NotFoundError(
             "no published ontology bears this label",

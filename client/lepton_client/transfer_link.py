@@ -13,7 +13,7 @@ import grpc
 import grpc.aio
 
 from lepton_client.upload_link import Sending
-from lepton_core.errors import FaultError, LeptonError
+from lepton_core.errors import FaultError, LeptonError, PeerViolation
 from lepton_core.ids import Digest, JobId, ModelVersion, RoundNumber, require_digest
 from lepton_core.send_window import SendWindow
 from lepton_core.session import Lineage
@@ -33,6 +33,8 @@ from lepton_protos.v1 import (
 
 #: Longest a call without bulk may take, and longest between two chunks.
 CALL_DEADLINE_S = 30.0
+#: Largest ontology version that is taken into memory; none that is larger can be published.
+MAX_ONTOLOGY_BYTES = 64 * 2**20
 #: Retries wait up to this long; a transfer's own deadline ends them.
 _MOST_PAUSE_S = 5.0
 
@@ -52,7 +54,7 @@ class Transfers:
         """`progress` of a transfer's name gives what is told of its progress, on the event loop."""
         self._progress = progress
         transfer: Any = transfer_pb2_grpc.TransferStub  # generated without annotations
-        knowledge: Any = kg_pb2_grpc.KnowledgeStub
+        knowledge: Any = kg_pb2_grpc.KnowledgeServiceStub
         control: Any = control_pb2_grpc.ControlStub
         self._control: Any = control(channel)
         self._transfer: Any = transfer(channel)
@@ -203,8 +205,17 @@ class Transfers:
         """
 
         async def once() -> bytes:
-            reply = await self._knowledge.Get(kg_pb2.GetOntologyRequest(digest=digest), timeout=CALL_DEADLINE_S)
-            return bytes(reply.canonical)
+            canonical = bytearray()
+            async for reply in self._knowledge.Get(kg_pb2.GetOntologyRequest(digest=digest), timeout=deadline_s):
+                canonical += reply.canonical
+                if len(canonical) > MAX_ONTOLOGY_BYTES:
+                    raise PeerViolation(
+                        "an ontology larger than any that is published",
+                        where="coordinator",
+                        expected=f"at most {MAX_ONTOLOGY_BYTES} bytes",
+                        got="more",
+                    )
+            return bytes(canonical)
 
         return await self._retry(once, f"ontology {digest[:16]}", deadline_s)
 

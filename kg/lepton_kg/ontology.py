@@ -18,7 +18,7 @@ from lepton_core.errors import OntologyError
 from lepton_core.ids import Digest, digest_of
 from lepton_kg.concept import MISSING_MEANINGS, NUMERIC_DATATYPES, Concept, Value
 from lepton_kg.concept_reader import LEPTON, TERMS, examine, read_concepts
-from lepton_kg.rdf import canonicalize, parse_quads
+from lepton_kg.rdf import canonicalize, parse_quads, require_size
 from lepton_kg.shacl.shapes import NodeShape
 from lepton_kg.statements import Statements
 
@@ -119,6 +119,7 @@ def parse_ontology(data: bytes, *, format: str, source: str) -> Ontology:
     """
     quads = parse_quads(data, format=format, source=source)
     canonical = canonicalize(quads, source=source)
+    require_size(len(canonical), f"{source}, as canonical N-Quads")
     concepts, shapes = read_concepts(quads, source)
     return Ontology(digest_of(canonical), canonical, concepts, shapes)
 

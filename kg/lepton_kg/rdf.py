@@ -66,7 +66,7 @@ def join_document(chunks: Iterable[bytes], *, source: str) -> bytes:
     """
     document = bytearray()
     for chunk in chunks:
-        _require_size(len(document) + len(chunk), source)
+        require_size(len(document) + len(chunk), source)
         document += chunk
     return bytes(document)
 
@@ -88,7 +88,7 @@ def parse_quads(data: bytes, *, format: str, source: str) -> tuple[ox.Quad, ...]
             expected=", ".join((*FORMATS, OBO)),
             got=format[:80],
         )
-    _require_size(len(data), source)
+    require_size(len(data), source)
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -154,7 +154,12 @@ def _not_parsed(source: str, *, line: int | None, column: int | None, expected: 
     return OntologyError("an ontology that does not parse", where=source + place, expected=expected, got=got[:300])
 
 
-def _require_size(size: int, source: str) -> None:
+def require_size(size: int, source: str) -> None:
+    """Refuse what is larger than `MAX_BYTES`.
+
+    Raises:
+        OntologyError: it is.
+    """
     if size > MAX_BYTES:
         raise OntologyError(
             "an ontology this large is refused",

@@ -1,4 +1,4 @@
-"""Where published ontology versions are kept: bytes by their hash, each with a line of what it is."""
+"""Where the statements of published ontology versions are kept: canonical bytes by their hash, one file each."""
 
 from __future__ import annotations
 
@@ -6,33 +6,20 @@ import contextlib
 import json
 import os
 import secrets
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
-from pydantic import Field
-
-from lepton_core.errors import FaultError, NotFoundError
+from lepton_core.errors import FaultError
 from lepton_core.ids import Digest, digest_of, require_digest
-from lepton_core.settings import Settings, parse_settings
-
-
-class OntologyRecord(Settings):
-    """What a list of versions shows of one."""
-
-    digest: str
-    #: The publisher's name for the version.
-    label: str = Field(default="", max_length=300)
-    #: Seconds since the Unix epoch, UTC, of the first publication.
-    published: float
-    concepts: int = Field(ge=0)
-    canonical_bytes: int = Field(ge=0)
+from lepton_kg.catalogue import VersionRecord, unknown_version
 
 
 class OntologyStore(Protocol):
-    """Keeps versions for ever; what `put` returned from is durable."""
+    """Keeps canonical bytes; what `put` returned from is durable."""
 
-    def put(self, record: OntologyRecord, canonical: bytes) -> OntologyRecord:
-        """The version's record: this one, or the first one if the version was there."""
+    def put(self, digest: Digest, canonical: bytes) -> bool:
+        """Keep the bytes; False if they were there, whole."""
         ...
 
     def get(self, digest: Digest) -> bytes:
@@ -43,34 +30,49 @@ class OntologyStore(Protocol):
         """
         ...
 
-    def list(self) -> tuple[OntologyRecord, ...]:
-        """All versions, oldest first."""
+    def remove(self, digest: Digest) -> None:
+        """Forget the bytes of a version that was never published after all; nothing happens if there are none."""
+        ...
+
+    def earlier_records(self) -> Iterator[VersionRecord]:
+        """Records that an earlier release kept beside the bytes."""
         ...
 
 
 class FolderOntologyStore:
-    """Two files a version in one folder: `<digest>.nq` and, written after it, `<digest>.json`."""
+    """`<digest>.nq` in one folder, written elsewhere, synced and renamed.
+
+    Raises:
+        FaultError: the folder cannot be made.
+    """
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        root.mkdir(parents=True, exist_ok=True)
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            for left in root.glob(".*.nq.*"):  # of a process that was killed while it wrote
+                left.unlink(missing_ok=True)
+        except OSError as error:
+            raise _fault("the folder of ontologies cannot be used", error) from error
 
-    def put(self, record: OntologyRecord, canonical: bytes) -> OntologyRecord:
-        """The version's record: this one, or the first one if the version was there.
+    def path(self, digest: Digest) -> Path:
+        """Where a version's bytes lie; no digest leads out of the folder."""
+        return self._root / f"{require_digest(digest, 'ontology hash')}.nq"
+
+    def put(self, digest: Digest, canonical: bytes) -> bool:
+        """Keep the bytes; False if they were there, whole.
 
         Raises:
             FaultError: the disk refuses.
         """
-        digest = require_digest(record.digest, "ontology hash")
-        note = self._root / f"{digest}.json"
+        path = self.path(digest)
         try:
-            if note.exists():
-                return self._read(note)
-            self._write(self._root / f"{digest}.nq", canonical)
-            self._write(note, record.model_dump_json().encode())
+            if path.exists() and digest_of(path.read_bytes()) == digest:
+                return False
+            self._write(path, canonical)
         except OSError as error:
             raise _fault("an ontology could not be stored", error) from error
-        return record
+        return True
 
     def get(self, digest: Digest) -> bytes:
         """The canonical bytes.
@@ -79,13 +81,11 @@ class FolderOntologyStore:
             NotFoundError: no such version.
             FaultError: the disk refuses, or its bytes no longer have that hash.
         """
-        path = self._root / f"{require_digest(digest, 'ontology hash')}.nq"
+        path = self.path(digest)
         try:
             canonical = path.read_bytes()
         except FileNotFoundError:
-            raise NotFoundError(
-                "no such ontology version", where=digest, hint="`lepton ontology list` shows the published ones"
-            ) from None
+            raise unknown_version(digest) from None
         except OSError as error:
             raise _fault("an ontology could not be read", error) from error
         if digest_of(canonical) != digest:
@@ -98,24 +98,28 @@ class FolderOntologyStore:
             )
         return canonical
 
-    def list(self) -> tuple[OntologyRecord, ...]:
-        """All versions, oldest first.
-
-        Raises:
-            FaultError: the disk refuses.
-        """
+    def remove(self, digest: Digest) -> None:
+        """Forget the bytes of a version that was never published after all."""
         try:
-            records = [self._read(path) for path in self._root.glob("*.json")]
+            self.path(digest).unlink(missing_ok=True)
         except OSError as error:
-            raise _fault("the ontologies could not be listed", error) from error
-        return tuple(sorted(records, key=lambda record: (record.published, record.digest)))
+            raise _fault("an ontology could not be removed", error) from error
 
-    def _read(self, path: Path) -> OntologyRecord:
-        try:
-            document = json.loads(path.read_bytes())
-        except ValueError:
-            document = {}
-        return parse_settings(OntologyRecord, document, source=str(path))
+    def earlier_records(self) -> Iterator[VersionRecord]:
+        """What `<digest>.json` notes beside the bytes; earlier releases wrote them in the place of a database."""
+        for note in sorted(self._root.glob("*.json")):
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+                known = json.loads(note.read_bytes())
+                digest = require_digest(str(known["digest"]), "ontology hash")
+                if self.path(digest).exists():
+                    yield VersionRecord(
+                        digest=digest,
+                        label=str(known.get("label", "")),
+                        published=float(known["published"]),
+                        publisher="",
+                        concepts=int(known["concepts"]),
+                        canonical_bytes=int(known["canonical_bytes"]),
+                    )
 
     def _write(self, path: Path, data: bytes) -> None:
         """All of the bytes under that name, durably, or nothing."""

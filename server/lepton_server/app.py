@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import fcntl
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +25,10 @@ from lepton_server.api.control_servicer import ControlService
 from lepton_server.api.guard import Guard, Servicer
 from lepton_server.api.health_servicer import HealthService, StandardHealthService
 from lepton_server.api.jobs_servicer import JobsService
-from lepton_server.api.knowledge_link import EmbeddedKnowledge, KnowledgeSource, RemoteKnowledge
+from lepton_server.api.knowledge_embedded import EmbeddedKnowledge
+from lepton_server.api.knowledge_http import Identify, by_certificate, serving_sparql, tls_context
+from lepton_server.api.knowledge_link import KnowledgeSource
+from lepton_server.api.knowledge_remote import RemoteKnowledge
 from lepton_server.api.knowledge_servicer import KnowledgeService
 from lepton_server.api.people_servicer import EnrolmentService, FederationsService, OwnersService
 from lepton_server.api.sessions import Sessions
@@ -87,7 +90,10 @@ async def serve(
         )
         address = settings.advertised(port)
         # 3. The coordinator, and what performs its effects.
-        knowledge = _knowledge(home, settings, Endpoint(settings.knowledge, authority.certificate, certificate, key))
+        kept = None if settings.knowledge else EmbeddedKnowledge(home / settings.ontologies, store, clock)
+        knowledge: KnowledgeSource = kept or RemoteKnowledge(
+            Endpoint(settings.knowledge, authority.certificate, certificate, key)
+        )
         engine = LocalEngine()
         sums = RunningSums(artifacts)
         workshop = Workshop(artifacts, engine, sums)
@@ -119,7 +125,8 @@ async def serve(
         try:
             # 5. Jobs that ran go on; then members and people may come.
             await pump.start()
-            async with serving(server, handlers):
+            queries = _answering_queries(kept, home, settings, by_certificate(principals, clock))
+            async with serving(server, handlers), queries:
                 _tell_address(home, address)
                 _log.info("ready", address=address, database=store.description)
                 if ready is not None:
@@ -189,16 +196,19 @@ class _Condition:
         )
 
 
-def _knowledge(home: Path, settings: CoordinatorSettings, endpoint: Endpoint) -> KnowledgeSource:
-    if settings.knowledge:
-        return RemoteKnowledge(endpoint)
-    folder = home / settings.ontologies
-    try:
-        return EmbeddedKnowledge(folder, SystemClock())
-    except OSError as error:
-        raise FaultError(
-            "the folder of ontologies cannot be used", where=str(folder), got=error.strerror or type(error).__name__
-        ) from None
+@contextlib.asynccontextmanager
+async def _answering_queries(
+    kept: EmbeddedKnowledge | None, home: Path, settings: CoordinatorSettings, identify: Identify
+) -> AsyncIterator[None]:
+    """Serve `/sparql` over the ontologies kept here while the block runs, if the settings say so."""
+    if kept is None or not settings.sparql:
+        yield
+        return
+    ca_certificate = read_file(home / settings.ca_certificate)
+    tls = tls_context(home / settings.certificate, home / settings.key, ca_certificate=ca_certificate)
+    async with serving_sparql(kept, settings.sparql, identify=identify, tls=tls) as url:
+        _log.info("SPARQL", url=url)
+        yield
 
 
 @contextlib.contextmanager

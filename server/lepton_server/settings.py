@@ -31,6 +31,8 @@ class CoordinatorSettings(Settings):
     ontologies: str = "ontologies"
     #: host:port of a knowledge service of its own; empty keeps ontologies here.
     knowledge: str = ""
+    #: host:port where `/sparql` answers queries over the ontologies kept here, by mutual TLS; empty: it is not served.
+    sparql: str = ""
     #: The certificate authority; its key signs enrolments.
     ca_certificate: str = "ca/cert.pem"
     ca_key: str = "ca/key.pem"
@@ -42,7 +44,7 @@ class CoordinatorSettings(Settings):
     #: How long a daemon whose stream broke may take to come back before its round goes on without it, in seconds.
     member_grace_s: float = Field(default=2.0, ge=0.0, le=300.0)
 
-    @field_validator("listen", "advertise", "knowledge")
+    @field_validator("listen", "advertise", "knowledge", "sparql")
     @classmethod
     def _check_address(cls, value: str) -> str:
         if value:
@@ -55,6 +57,8 @@ class CoordinatorSettings(Settings):
             raise ValueError("listen: required, such as 127.0.0.1:8443")
         if self.knowledge and split_address(self.knowledge)[1] == 0:
             raise ValueError("knowledge: needs a port")
+        if self.knowledge and self.sparql:
+            raise ValueError("sparql: the knowledge service keeps the ontologies, ask it: `lepton kg serve --sparql`")
         if self.database and self.database_file:
             raise ValueError("database and database_file: give one of them")
         return self

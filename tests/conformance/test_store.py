@@ -332,12 +332,11 @@ def test_migrations_go_both_ways_and_a_store_asks_for_them(database: str) -> Non
     migrate(database)
     migrate(database)  # nothing left to do
     SqlStore(database).close()
-    downgrade(database, "0001")  # the release before anchors
-    migrate(database)
-    SqlStore(database).close()
-    downgrade(database, "base")
-    with pytest.raises(InputError, match="needs a migration"):
-        SqlStore(database)
+    for earlier in ("0002", "0001", "base"):  # without ontology versions, without anchors, with nothing
+        downgrade(database, earlier)
+        with pytest.raises(InputError, match="needs a migration"):
+            SqlStore(database)
+    migrate(database, "0001")
     migrate(database)
     SqlStore(database).close()
 
@@ -375,7 +374,7 @@ def test_a_database_of_a_newer_version_is_refused(database: str) -> None:
         migrate(database)
     engine = open_engine(database)
     with engine.begin() as connection:
-        connection.execute(text("UPDATE alembic_version SET version_num = '0001'"))
+        connection.execute(text("UPDATE alembic_version SET version_num = '0003'"))
     engine.dispose()
 
 

@@ -37,7 +37,7 @@ REQUESTS: dict[str, type[Message]] = {
     "/lepton.v1.Enrolment/Enrol": identity_pb2.EnrolRequest,
     "/lepton.v1.Control/Session": control_pb2.ReportBatch,
     "/lepton.v1.Control/Links": control_pb2.LinksRequest,
-    "/lepton.v1.Knowledge/Get": kg_pb2.GetOntologyRequest,
+    "/lepton.v1.KnowledgeService/Get": kg_pb2.GetOntologyRequest,
     "/lepton.v1.Transfer/Download": transfer_pb2.DownloadRequest,
     "/lepton.v1.Transfer/Status": transfer_pb2.UploadStatusRequest,
     "/lepton.v1.Transfer/Put": transfer_pb2.UploadChunk,

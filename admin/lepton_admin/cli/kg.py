@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +12,14 @@ from lepton_admin.cli.answer import answer_record, write_line
 from lepton_admin.cli.options import Output, OutputFormat, noun_app, verb
 
 app = noun_app("The stand-alone knowledge service.")
+
+
+class InClear(StrEnum):
+    """Where `/sparql` may be answered without TLS."""
+
+    NOWHERE = "nowhere"
+    LOOPBACK = "loopback"
+    ANYWHERE = "anywhere"
 
 
 @verb(app, "init", example="lepton kg init coordinator knowledge --host knowledge.example.org")
@@ -41,12 +50,28 @@ def serve(
     store: Annotated[
         Path | None, typer.Option("--store", help="Folder of the versions; FOLDER/ontologies by default.")
     ] = None,
+    sparql: Annotated[
+        str, typer.Option("--sparql", help="host:port that answers SPARQL at /sparql; `off` for none.")
+    ] = "127.0.0.1:8445",
+    sparql_clear: Annotated[
+        InClear,
+        typer.Option(
+            "--sparql-clear",
+            help="Answer SPARQL without TLS, to whoever reaches the port: on loopback, or anywhere.",
+        ),
+    ] = InClear.NOWHERE,
 ) -> None:
     """Serve ontology versions until SIGTERM or Ctrl-C."""
     import asyncio
 
-    from lepton_server.api.knowledge_app import serve_knowledge
+    from lepton_server.api.knowledge_app import KnowledgeAddresses, SparqlListening, serve_knowledge
+    from lepton_server.api.knowledge_http import Clear
     from lepton_server.logs import configure_logs
+
+    def tell(addresses: KnowledgeAddresses) -> None:
+        if addresses.sparql_url:
+            write_line(f"SPARQL at {addresses.sparql_url}")
+        write_line(f"knowledge ready at {addresses.address}")
 
     configure_logs()
     asyncio.run(
@@ -54,7 +79,8 @@ def serve(
             folder,
             listen=listen,
             store=store,
-            ready=lambda address: write_line(f"knowledge ready at {address}"),
+            sparql=None if sparql == "off" else SparqlListening(sparql, Clear(sparql_clear.value)),
+            ready=tell,
         )
     )
 

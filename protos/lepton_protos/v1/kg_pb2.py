@@ -24,25 +24,71 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x12lepton/v1/kg.proto\x12\tlepton.v1\"I\n\x16PublishOntologyRequest\x12\x10\n\x08\x64ocument\x18\x01 \x01(\x0c\x12\x0e\n\x06\x66ormat\x18\x02 \x01(\t\x12\r\n\x05label\x18\x03 \x01(\t\"U\n\x0fOntologyVersion\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\r\n\x05label\x18\x02 \x01(\t\x12\x10\n\x08\x63oncepts\x18\x03 \x01(\r\x12\x11\n\tpublished\x18\x04 \x01(\x01\"$\n\x12GetOntologyRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\"\"\n\rOntologyBytes\x12\x11\n\tcanonical\x18\x01 \x01(\x0c\"\x17\n\x15ListOntologiesRequest\"<\n\x0cOntologyList\x12,\n\x08versions\x18\x01 \x03(\x0b\x32\x1a.lepton.v1.OntologyVersion2\xd8\x01\n\tKnowledge\x12H\n\x07Publish\x12!.lepton.v1.PublishOntologyRequest\x1a\x1a.lepton.v1.OntologyVersion\x12>\n\x03Get\x12\x1d.lepton.v1.GetOntologyRequest\x1a\x18.lepton.v1.OntologyBytes\x12\x41\n\x04List\x12 .lepton.v1.ListOntologiesRequest\x1a\x17.lepton.v1.OntologyListb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x12lepton/v1/kg.proto\x12\tlepton.v1\"X\n\x16PublishOntologyRequest\x12\x10\n\x08\x64ocument\x18\x01 \x01(\x0c\x12\x0e\n\x06\x66ormat\x18\x02 \x01(\t\x12\r\n\x05label\x18\x03 \x01(\t\x12\r\n\x05\x61\x63tor\x18\x04 \x01(\t\"\xc1\x02\n\x0fOntologyVersion\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\r\n\x05label\x18\x02 \x01(\t\x12\x10\n\x08\x63oncepts\x18\x03 \x01(\r\x12\x11\n\tpublished\x18\x04 \x01(\x01\x12\x11\n\tpublisher\x18\x05 \x01(\t\x12\x17\n\x0f\x63\x61nonical_bytes\x18\x06 \x01(\x04\x12\x0e\n\x06\x66ormat\x18\x07 \x01(\t\x12\x10\n\x08importer\x18\x08 \x01(\t\x12\x10\n\x08\x64ocument\x18\t \x01(\t\x12\x12\n\ndeprecated\x18\n \x01(\x01\x12\x15\n\rdeprecated_by\x18\x0b \x01(\t\x12\x1a\n\x12\x64\x65precation_reason\x18\x0c \x01(\t\x12\x13\n\x0breplaced_by\x18\r \x01(\t\x12.\n\tapprovals\x18\x0e \x03(\x0b\x32\x1b.lepton.v1.OntologyApproval\"@\n\x10OntologyApproval\x12\x10\n\x08\x61pprover\x18\x01 \x01(\t\x12\x0c\n\x04time\x18\x02 \x01(\x01\x12\x0c\n\x04note\x18\x03 \x01(\t\"$\n\x12GetOntologyRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\"\"\n\rOntologyBytes\x12\x11\n\tcanonical\x18\x01 \x01(\x0c\"\x17\n\x15ListOntologiesRequest\"<\n\x0cOntologyList\x12,\n\x08versions\x18\x01 \x03(\x0b\x32\x1a.lepton.v1.OntologyVersion\"?\n\x15\x44iffOntologiesRequest\x12\x12\n\nold_digest\x18\x01 \x01(\t\x12\x12\n\nnew_digest\x18\x02 \x01(\t\"\x8f\x01\n\x0cOntologyDiff\x12\r\n\x05\x61\x64\x64\x65\x64\x18\x01 \x03(\t\x12\x0f\n\x07removed\x18\x02 \x03(\t\x12)\n\x07\x63hanged\x18\x03 \x03(\x0b\x32\x18.lepton.v1.ConceptChange\x12\x18\n\x10statements_added\x18\x04 \x01(\x04\x12\x1a\n\x12statements_removed\x18\x05 \x01(\x04\"D\n\rConceptChange\x12\x0b\n\x03iri\x18\x01 \x01(\t\x12&\n\x06\x66ields\x18\x02 \x03(\x0b\x32\x16.lepton.v1.FieldChange\"@\n\x0b\x46ieldChange\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x10\n\x08old_text\x18\x02 \x01(\t\x12\x10\n\x08new_text\x18\x03 \x01(\t\"E\n\x16\x41pproveOntologyRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\x0c\n\x04note\x18\x02 \x01(\t\x12\r\n\x05\x61\x63tor\x18\x03 \x01(\t\"^\n\x18\x44\x65precateOntologyRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x13\n\x0breplaced_by\x18\x03 \x01(\t\x12\r\n\x05\x61\x63tor\x18\x04 \x01(\t\"/\n\x0eResolveRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\r\n\x05texts\x18\x02 \x03(\t\"5\n\x0b\x43onceptList\x12&\n\x05\x66ound\x18\x01 \x03(\x0b\x32\x17.lepton.v1.FoundConcept\"\xd2\x03\n\x0c\x46oundConcept\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x0b\n\x03iri\x18\x02 \x01(\t\x12\x33\n\x06labels\x18\x03 \x03(\x0b\x32#.lepton.v1.FoundConcept.LabelsEntry\x12\x10\n\x08synonyms\x18\x04 \x03(\t\x12\x11\n\tnotations\x18\x05 \x03(\t\x12\x10\n\x08\x64\x61tatype\x18\x06 \x01(\t\x12\x0c\n\x04unit\x18\x07 \x01(\t\x12\x15\n\rquantity_kind\x18\x08 \x01(\t\x12\x1e\n\x11plausible_minimum\x18\t \x01(\x01H\x00\x88\x01\x01\x12\x1e\n\x11plausible_maximum\x18\n \x01(\x01H\x01\x88\x01\x01\x12!\n\x14molar_mass_g_per_mol\x18\x0b \x01(\x01H\x02\x88\x01\x01\x12\x17\n\x0fmissing_meaning\x18\x0c \x01(\t\x12\x15\n\rmissing_codes\x18\r \x03(\t\x12\x0f\n\x07\x62roader\x18\x0e \x03(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x14\n\x12_plausible_minimumB\x14\n\x12_plausible_maximumB\x17\n\x15_molar_mass_g_per_mol\"=\n\x0e\x43losureRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\x0b\n\x03iri\x18\x02 \x01(\t\x12\x0e\n\x06upward\x18\x03 \x01(\x08\":\n\x0b\x43losureList\x12+\n\x08\x63oncepts\x18\x01 \x03(\x0b\x32\x19.lepton.v1.RelatedConcept\",\n\x0eRelatedConcept\x12\x0b\n\x03iri\x18\x01 \x01(\t\x12\r\n\x05steps\x18\x02 \x01(\r\".\n\x0fValueSetRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\x0b\n\x03iri\x18\x02 \x01(\t\"6\n\tValueList\x12)\n\x06values\x18\x01 \x03(\x0b\x32\x19.lepton.v1.PermittedValue\"\xa7\x01\n\x0ePermittedValue\x12\x0b\n\x03iri\x18\x01 \x01(\t\x12\x10\n\x08notation\x18\x02 \x01(\t\x12\x35\n\x06labels\x18\x03 \x03(\x0b\x32%.lepton.v1.PermittedValue.LabelsEntry\x12\x10\n\x08synonyms\x18\x04 \x03(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"9\n\x16ValidateMappingRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\x0f\n\x07mapping\x18\x02 \x01(\t\"<\n\rMappingReport\x12+\n\x08problems\x18\x01 \x03(\x0b\x32\x19.lepton.v1.MappingProblem\"n\n\x0eMappingProblem\x12\x0e\n\x06\x63olumn\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x10\n\x08\x65xpected\x18\x04 \x01(\t\x12\x0b\n\x03got\x18\x05 \x01(\t\x12\x0c\n\x04hint\x18\x06 \x01(\t2\xc8\x05\n\x10KnowledgeService\x12J\n\x07Publish\x12!.lepton.v1.PublishOntologyRequest\x1a\x1a.lepton.v1.OntologyVersion(\x01\x12@\n\x03Get\x12\x1d.lepton.v1.GetOntologyRequest\x1a\x18.lepton.v1.OntologyBytes0\x01\x12\x41\n\x04List\x12 .lepton.v1.ListOntologiesRequest\x1a\x17.lepton.v1.OntologyList\x12\x41\n\x04\x44iff\x12 .lepton.v1.DiffOntologiesRequest\x1a\x17.lepton.v1.OntologyDiff\x12H\n\x07\x41pprove\x12!.lepton.v1.ApproveOntologyRequest\x1a\x1a.lepton.v1.OntologyVersion\x12L\n\tDeprecate\x12#.lepton.v1.DeprecateOntologyRequest\x1a\x1a.lepton.v1.OntologyVersion\x12<\n\x07Resolve\x12\x19.lepton.v1.ResolveRequest\x1a\x16.lepton.v1.ConceptList\x12<\n\x07\x43losure\x12\x19.lepton.v1.ClosureRequest\x1a\x16.lepton.v1.ClosureList\x12<\n\x08ValueSet\x12\x1a.lepton.v1.ValueSetRequest\x1a\x14.lepton.v1.ValueList\x12N\n\x0fValidateMapping\x12!.lepton.v1.ValidateMappingRequest\x1a\x18.lepton.v1.MappingReportb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lepton.v1.kg_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_FOUNDCONCEPT_LABELSENTRY']._loaded_options = None
+  _globals['_FOUNDCONCEPT_LABELSENTRY']._serialized_options = b'8\001'
+  _globals['_PERMITTEDVALUE_LABELSENTRY']._loaded_options = None
+  _globals['_PERMITTEDVALUE_LABELSENTRY']._serialized_options = b'8\001'
   _globals['_PUBLISHONTOLOGYREQUEST']._serialized_start=33
-  _globals['_PUBLISHONTOLOGYREQUEST']._serialized_end=106
-  _globals['_ONTOLOGYVERSION']._serialized_start=108
-  _globals['_ONTOLOGYVERSION']._serialized_end=193
-  _globals['_GETONTOLOGYREQUEST']._serialized_start=195
-  _globals['_GETONTOLOGYREQUEST']._serialized_end=231
-  _globals['_ONTOLOGYBYTES']._serialized_start=233
-  _globals['_ONTOLOGYBYTES']._serialized_end=267
-  _globals['_LISTONTOLOGIESREQUEST']._serialized_start=269
-  _globals['_LISTONTOLOGIESREQUEST']._serialized_end=292
-  _globals['_ONTOLOGYLIST']._serialized_start=294
-  _globals['_ONTOLOGYLIST']._serialized_end=354
-  _globals['_KNOWLEDGE']._serialized_start=357
-  _globals['_KNOWLEDGE']._serialized_end=573
+  _globals['_PUBLISHONTOLOGYREQUEST']._serialized_end=121
+  _globals['_ONTOLOGYVERSION']._serialized_start=124
+  _globals['_ONTOLOGYVERSION']._serialized_end=445
+  _globals['_ONTOLOGYAPPROVAL']._serialized_start=447
+  _globals['_ONTOLOGYAPPROVAL']._serialized_end=511
+  _globals['_GETONTOLOGYREQUEST']._serialized_start=513
+  _globals['_GETONTOLOGYREQUEST']._serialized_end=549
+  _globals['_ONTOLOGYBYTES']._serialized_start=551
+  _globals['_ONTOLOGYBYTES']._serialized_end=585
+  _globals['_LISTONTOLOGIESREQUEST']._serialized_start=587
+  _globals['_LISTONTOLOGIESREQUEST']._serialized_end=610
+  _globals['_ONTOLOGYLIST']._serialized_start=612
+  _globals['_ONTOLOGYLIST']._serialized_end=672
+  _globals['_DIFFONTOLOGIESREQUEST']._serialized_start=674
+  _globals['_DIFFONTOLOGIESREQUEST']._serialized_end=737
+  _globals['_ONTOLOGYDIFF']._serialized_start=740
+  _globals['_ONTOLOGYDIFF']._serialized_end=883
+  _globals['_CONCEPTCHANGE']._serialized_start=885
+  _globals['_CONCEPTCHANGE']._serialized_end=953
+  _globals['_FIELDCHANGE']._serialized_start=955
+  _globals['_FIELDCHANGE']._serialized_end=1019
+  _globals['_APPROVEONTOLOGYREQUEST']._serialized_start=1021
+  _globals['_APPROVEONTOLOGYREQUEST']._serialized_end=1090
+  _globals['_DEPRECATEONTOLOGYREQUEST']._serialized_start=1092
+  _globals['_DEPRECATEONTOLOGYREQUEST']._serialized_end=1186
+  _globals['_RESOLVEREQUEST']._serialized_start=1188
+  _globals['_RESOLVEREQUEST']._serialized_end=1235
+  _globals['_CONCEPTLIST']._serialized_start=1237
+  _globals['_CONCEPTLIST']._serialized_end=1290
+  _globals['_FOUNDCONCEPT']._serialized_start=1293
+  _globals['_FOUNDCONCEPT']._serialized_end=1759
+  _globals['_FOUNDCONCEPT_LABELSENTRY']._serialized_start=1645
+  _globals['_FOUNDCONCEPT_LABELSENTRY']._serialized_end=1690
+  _globals['_CLOSUREREQUEST']._serialized_start=1761
+  _globals['_CLOSUREREQUEST']._serialized_end=1822
+  _globals['_CLOSURELIST']._serialized_start=1824
+  _globals['_CLOSURELIST']._serialized_end=1882
+  _globals['_RELATEDCONCEPT']._serialized_start=1884
+  _globals['_RELATEDCONCEPT']._serialized_end=1928
+  _globals['_VALUESETREQUEST']._serialized_start=1930
+  _globals['_VALUESETREQUEST']._serialized_end=1976
+  _globals['_VALUELIST']._serialized_start=1978
+  _globals['_VALUELIST']._serialized_end=2032
+  _globals['_PERMITTEDVALUE']._serialized_start=2035
+  _globals['_PERMITTEDVALUE']._serialized_end=2202
+  _globals['_PERMITTEDVALUE_LABELSENTRY']._serialized_start=1645
+  _globals['_PERMITTEDVALUE_LABELSENTRY']._serialized_end=1690
+  _globals['_VALIDATEMAPPINGREQUEST']._serialized_start=2204
+  _globals['_VALIDATEMAPPINGREQUEST']._serialized_end=2261
+  _globals['_MAPPINGREPORT']._serialized_start=2263
+  _globals['_MAPPINGREPORT']._serialized_end=2323
+  _globals['_MAPPINGPROBLEM']._serialized_start=2325
+  _globals['_MAPPINGPROBLEM']._serialized_end=2435
+  _globals['_KNOWLEDGESERVICE']._serialized_start=2438
+  _globals['_KNOWLEDGESERVICE']._serialized_end=3150
 # @@protoc_insertion_point(module_scope)

@@ -25,7 +25,7 @@ if _version_not_supported:
     )
 
 
-class KnowledgeStub(object):
+class KnowledgeServiceStub(object):
     """Missing associated documentation comment in .proto file."""
 
     def __init__(self, channel):
@@ -34,27 +34,62 @@ class KnowledgeStub(object):
         Args:
             channel: A grpc.Channel.
         """
-        self.Publish = channel.unary_unary(
-                '/lepton.v1.Knowledge/Publish',
+        self.Publish = channel.stream_unary(
+                '/lepton.v1.KnowledgeService/Publish',
                 request_serializer=lepton_dot_v1_dot_kg__pb2.PublishOntologyRequest.SerializeToString,
                 response_deserializer=lepton_dot_v1_dot_kg__pb2.OntologyVersion.FromString,
                 _registered_method=True)
-        self.Get = channel.unary_unary(
-                '/lepton.v1.Knowledge/Get',
+        self.Get = channel.unary_stream(
+                '/lepton.v1.KnowledgeService/Get',
                 request_serializer=lepton_dot_v1_dot_kg__pb2.GetOntologyRequest.SerializeToString,
                 response_deserializer=lepton_dot_v1_dot_kg__pb2.OntologyBytes.FromString,
                 _registered_method=True)
         self.List = channel.unary_unary(
-                '/lepton.v1.Knowledge/List',
+                '/lepton.v1.KnowledgeService/List',
                 request_serializer=lepton_dot_v1_dot_kg__pb2.ListOntologiesRequest.SerializeToString,
                 response_deserializer=lepton_dot_v1_dot_kg__pb2.OntologyList.FromString,
                 _registered_method=True)
+        self.Diff = channel.unary_unary(
+                '/lepton.v1.KnowledgeService/Diff',
+                request_serializer=lepton_dot_v1_dot_kg__pb2.DiffOntologiesRequest.SerializeToString,
+                response_deserializer=lepton_dot_v1_dot_kg__pb2.OntologyDiff.FromString,
+                _registered_method=True)
+        self.Approve = channel.unary_unary(
+                '/lepton.v1.KnowledgeService/Approve',
+                request_serializer=lepton_dot_v1_dot_kg__pb2.ApproveOntologyRequest.SerializeToString,
+                response_deserializer=lepton_dot_v1_dot_kg__pb2.OntologyVersion.FromString,
+                _registered_method=True)
+        self.Deprecate = channel.unary_unary(
+                '/lepton.v1.KnowledgeService/Deprecate',
+                request_serializer=lepton_dot_v1_dot_kg__pb2.DeprecateOntologyRequest.SerializeToString,
+                response_deserializer=lepton_dot_v1_dot_kg__pb2.OntologyVersion.FromString,
+                _registered_method=True)
+        self.Resolve = channel.unary_unary(
+                '/lepton.v1.KnowledgeService/Resolve',
+                request_serializer=lepton_dot_v1_dot_kg__pb2.ResolveRequest.SerializeToString,
+                response_deserializer=lepton_dot_v1_dot_kg__pb2.ConceptList.FromString,
+                _registered_method=True)
+        self.Closure = channel.unary_unary(
+                '/lepton.v1.KnowledgeService/Closure',
+                request_serializer=lepton_dot_v1_dot_kg__pb2.ClosureRequest.SerializeToString,
+                response_deserializer=lepton_dot_v1_dot_kg__pb2.ClosureList.FromString,
+                _registered_method=True)
+        self.ValueSet = channel.unary_unary(
+                '/lepton.v1.KnowledgeService/ValueSet',
+                request_serializer=lepton_dot_v1_dot_kg__pb2.ValueSetRequest.SerializeToString,
+                response_deserializer=lepton_dot_v1_dot_kg__pb2.ValueList.FromString,
+                _registered_method=True)
+        self.ValidateMapping = channel.unary_unary(
+                '/lepton.v1.KnowledgeService/ValidateMapping',
+                request_serializer=lepton_dot_v1_dot_kg__pb2.ValidateMappingRequest.SerializeToString,
+                response_deserializer=lepton_dot_v1_dot_kg__pb2.MappingReport.FromString,
+                _registered_method=True)
 
 
-class KnowledgeServicer(object):
+class KnowledgeServiceServicer(object):
     """Missing associated documentation comment in .proto file."""
 
-    def Publish(self, request, context):
+    def Publish(self, request_iterator, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -72,15 +107,57 @@ class KnowledgeServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Diff(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
 
-def add_KnowledgeServicer_to_server(servicer, server):
+    def Approve(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Deprecate(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Resolve(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Closure(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ValueSet(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ValidateMapping(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_KnowledgeServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
-            'Publish': grpc.unary_unary_rpc_method_handler(
+            'Publish': grpc.stream_unary_rpc_method_handler(
                     servicer.Publish,
                     request_deserializer=lepton_dot_v1_dot_kg__pb2.PublishOntologyRequest.FromString,
                     response_serializer=lepton_dot_v1_dot_kg__pb2.OntologyVersion.SerializeToString,
             ),
-            'Get': grpc.unary_unary_rpc_method_handler(
+            'Get': grpc.unary_stream_rpc_method_handler(
                     servicer.Get,
                     request_deserializer=lepton_dot_v1_dot_kg__pb2.GetOntologyRequest.FromString,
                     response_serializer=lepton_dot_v1_dot_kg__pb2.OntologyBytes.SerializeToString,
@@ -90,19 +167,54 @@ def add_KnowledgeServicer_to_server(servicer, server):
                     request_deserializer=lepton_dot_v1_dot_kg__pb2.ListOntologiesRequest.FromString,
                     response_serializer=lepton_dot_v1_dot_kg__pb2.OntologyList.SerializeToString,
             ),
+            'Diff': grpc.unary_unary_rpc_method_handler(
+                    servicer.Diff,
+                    request_deserializer=lepton_dot_v1_dot_kg__pb2.DiffOntologiesRequest.FromString,
+                    response_serializer=lepton_dot_v1_dot_kg__pb2.OntologyDiff.SerializeToString,
+            ),
+            'Approve': grpc.unary_unary_rpc_method_handler(
+                    servicer.Approve,
+                    request_deserializer=lepton_dot_v1_dot_kg__pb2.ApproveOntologyRequest.FromString,
+                    response_serializer=lepton_dot_v1_dot_kg__pb2.OntologyVersion.SerializeToString,
+            ),
+            'Deprecate': grpc.unary_unary_rpc_method_handler(
+                    servicer.Deprecate,
+                    request_deserializer=lepton_dot_v1_dot_kg__pb2.DeprecateOntologyRequest.FromString,
+                    response_serializer=lepton_dot_v1_dot_kg__pb2.OntologyVersion.SerializeToString,
+            ),
+            'Resolve': grpc.unary_unary_rpc_method_handler(
+                    servicer.Resolve,
+                    request_deserializer=lepton_dot_v1_dot_kg__pb2.ResolveRequest.FromString,
+                    response_serializer=lepton_dot_v1_dot_kg__pb2.ConceptList.SerializeToString,
+            ),
+            'Closure': grpc.unary_unary_rpc_method_handler(
+                    servicer.Closure,
+                    request_deserializer=lepton_dot_v1_dot_kg__pb2.ClosureRequest.FromString,
+                    response_serializer=lepton_dot_v1_dot_kg__pb2.ClosureList.SerializeToString,
+            ),
+            'ValueSet': grpc.unary_unary_rpc_method_handler(
+                    servicer.ValueSet,
+                    request_deserializer=lepton_dot_v1_dot_kg__pb2.ValueSetRequest.FromString,
+                    response_serializer=lepton_dot_v1_dot_kg__pb2.ValueList.SerializeToString,
+            ),
+            'ValidateMapping': grpc.unary_unary_rpc_method_handler(
+                    servicer.ValidateMapping,
+                    request_deserializer=lepton_dot_v1_dot_kg__pb2.ValidateMappingRequest.FromString,
+                    response_serializer=lepton_dot_v1_dot_kg__pb2.MappingReport.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
-            'lepton.v1.Knowledge', rpc_method_handlers)
+            'lepton.v1.KnowledgeService', rpc_method_handlers)
     server.add_generic_rpc_handlers((generic_handler,))
-    server.add_registered_method_handlers('lepton.v1.Knowledge', rpc_method_handlers)
+    server.add_registered_method_handlers('lepton.v1.KnowledgeService', rpc_method_handlers)
 
 
  # This class is part of an EXPERIMENTAL API.
-class Knowledge(object):
+class KnowledgeService(object):
     """Missing associated documentation comment in .proto file."""
 
     @staticmethod
-    def Publish(request,
+    def Publish(request_iterator,
             target,
             options=(),
             channel_credentials=None,
@@ -112,10 +224,10 @@ class Knowledge(object):
             wait_for_ready=None,
             timeout=None,
             metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
+        return grpc.experimental.stream_unary(
+            request_iterator,
             target,
-            '/lepton.v1.Knowledge/Publish',
+            '/lepton.v1.KnowledgeService/Publish',
             lepton_dot_v1_dot_kg__pb2.PublishOntologyRequest.SerializeToString,
             lepton_dot_v1_dot_kg__pb2.OntologyVersion.FromString,
             options,
@@ -139,10 +251,10 @@ class Knowledge(object):
             wait_for_ready=None,
             timeout=None,
             metadata=None):
-        return grpc.experimental.unary_unary(
+        return grpc.experimental.unary_stream(
             request,
             target,
-            '/lepton.v1.Knowledge/Get',
+            '/lepton.v1.KnowledgeService/Get',
             lepton_dot_v1_dot_kg__pb2.GetOntologyRequest.SerializeToString,
             lepton_dot_v1_dot_kg__pb2.OntologyBytes.FromString,
             options,
@@ -169,9 +281,198 @@ class Knowledge(object):
         return grpc.experimental.unary_unary(
             request,
             target,
-            '/lepton.v1.Knowledge/List',
+            '/lepton.v1.KnowledgeService/List',
             lepton_dot_v1_dot_kg__pb2.ListOntologiesRequest.SerializeToString,
             lepton_dot_v1_dot_kg__pb2.OntologyList.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Diff(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lepton.v1.KnowledgeService/Diff',
+            lepton_dot_v1_dot_kg__pb2.DiffOntologiesRequest.SerializeToString,
+            lepton_dot_v1_dot_kg__pb2.OntologyDiff.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Approve(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lepton.v1.KnowledgeService/Approve',
+            lepton_dot_v1_dot_kg__pb2.ApproveOntologyRequest.SerializeToString,
+            lepton_dot_v1_dot_kg__pb2.OntologyVersion.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Deprecate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lepton.v1.KnowledgeService/Deprecate',
+            lepton_dot_v1_dot_kg__pb2.DeprecateOntologyRequest.SerializeToString,
+            lepton_dot_v1_dot_kg__pb2.OntologyVersion.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Resolve(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lepton.v1.KnowledgeService/Resolve',
+            lepton_dot_v1_dot_kg__pb2.ResolveRequest.SerializeToString,
+            lepton_dot_v1_dot_kg__pb2.ConceptList.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Closure(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lepton.v1.KnowledgeService/Closure',
+            lepton_dot_v1_dot_kg__pb2.ClosureRequest.SerializeToString,
+            lepton_dot_v1_dot_kg__pb2.ClosureList.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ValueSet(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lepton.v1.KnowledgeService/ValueSet',
+            lepton_dot_v1_dot_kg__pb2.ValueSetRequest.SerializeToString,
+            lepton_dot_v1_dot_kg__pb2.ValueList.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ValidateMapping(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lepton.v1.KnowledgeService/ValidateMapping',
+            lepton_dot_v1_dot_kg__pb2.ValidateMappingRequest.SerializeToString,
+            lepton_dot_v1_dot_kg__pb2.MappingReport.FromString,
             options,
             channel_credentials,
             insecure,

@@ -10,6 +10,7 @@ from typing import TypeVar
 from lepton_core.errors import ConflictError
 from lepton_core.ids import Digest, JobId, MemberId, ModelVersion, OwnerName, RoundNumber
 from lepton_core.views import JobEvent, JobState, ModelView, RoundView
+from lepton_kg.catalogue import VersionApproval, VersionRecord, age
 from lepton_server.audit import next_row
 from lepton_server.store.port import AnchorRecord, AuditRow, EnrolledParty, InvitationRecord, JobRecord, Transaction
 
@@ -32,6 +33,8 @@ class _Tables:
     journals: dict[JobId, list[bytes]] = field(default_factory=dict)
     checkpoints: dict[JobId, bytes] = field(default_factory=dict)
     anchors: dict[MemberId, AnchorRecord] = field(default_factory=dict)
+    ontologies: dict[str, VersionRecord] = field(default_factory=dict)
+    ontology_approvals: dict[tuple[str, str], VersionApproval] = field(default_factory=dict)
     audit: list[AuditRow] = field(default_factory=list)
 
 
@@ -216,6 +219,27 @@ class _MemoryTransaction:
     def anchors(self) -> Sequence[AnchorRecord]:
         """All, by name and then by time."""
         return sorted(self._tables.anchors.values(), key=lambda record: (record.name, record.time, record.member))
+
+    def put_ontology(self, record: VersionRecord) -> None:
+        """Insert or replace by digest."""
+        self._put(self._tables.ontologies, record.digest, record)
+
+    def ontology(self, digest: Digest) -> VersionRecord | None:
+        """The version's record."""
+        return self._tables.ontologies.get(digest)
+
+    def ontologies(self) -> Sequence[VersionRecord]:
+        """All versions, oldest first."""
+        return sorted(self._tables.ontologies.values(), key=age)
+
+    def put_ontology_approval(self, approval: VersionApproval) -> None:
+        """Insert or replace by digest and approver."""
+        self._put(self._tables.ontology_approvals, (approval.digest, approval.approver), approval)
+
+    def ontology_approvals(self, digest: Digest) -> Sequence[VersionApproval]:
+        """Who vouches for the version, by name."""
+        approvals = self._tables.ontology_approvals
+        return [approvals[key] for key in sorted(approvals) if key[0] == digest]
 
     def append_audit(self, time: float, actor: str, action: str, subject: str, detail: str) -> AuditRow:
         """Append a row to the hash chain."""

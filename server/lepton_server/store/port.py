@@ -14,6 +14,7 @@ from lepton_core.errors import InputError
 from lepton_core.ids import Digest, JobId, MemberId, ModelVersion, OwnerName, RoundNumber
 from lepton_core.privacy.anchor import LedgerAnchor
 from lepton_core.views import JobEvent, JobState, JobView, ModelView, RoundView
+from lepton_kg.catalogue import VersionApproval, VersionRecord
 
 
 @dataclass(frozen=True)
@@ -166,6 +167,21 @@ class Transaction(Protocol):
 
     def anchors(self) -> Sequence[AnchorRecord]:
         """All, by name and then by time."""
+
+    def put_ontology(self, record: VersionRecord) -> None:
+        """Insert or replace by digest."""
+
+    def ontology(self, digest: Digest) -> VersionRecord | None:
+        """The version's record."""
+
+    def ontologies(self) -> Sequence[VersionRecord]:
+        """All versions, oldest first."""
+
+    def put_ontology_approval(self, approval: VersionApproval) -> None:
+        """Insert or replace by digest and approver."""
+
+    def ontology_approvals(self, digest: Digest) -> Sequence[VersionApproval]:
+        """Who vouches for the version, by name."""
 
     def append_audit(self, time: float, actor: str, action: str, subject: str, detail: str) -> AuditRow:
         """Append a row to the hash chain."""

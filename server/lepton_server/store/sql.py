@@ -13,6 +13,7 @@ from lepton_core.errors import ConflictError, FaultError, InputError
 from lepton_core.ids import Digest, JobId, MemberId, ModelVersion, OwnerName, RoundNumber
 from lepton_core.privacy.anchor import LedgerAnchor
 from lepton_core.views import JobEvent, JobState, JobView, ModelView, RoundView
+from lepton_kg.catalogue import VersionApproval, VersionRecord, age
 from lepton_server.audit import next_row
 from lepton_server.store import statements
 from lepton_server.store import tables as t
@@ -271,6 +272,32 @@ class _SqlTransaction:
         """All, by name and then by time."""
         rows = self._connection.execute(select(t.anchor)).mappings()
         return sorted(map(_anchor, rows), key=lambda record: (record.name, record.time, record.member))
+
+    def put_ontology(self, record: VersionRecord) -> None:
+        """Insert or replace by digest."""
+        self._put(t.ontology_version, digest=record.digest, published=record.published, view=to_document(record))
+
+    def ontology(self, digest: Digest) -> VersionRecord | None:
+        """The version's record."""
+        row = self._one(t.ontology_version, digest=digest)
+        return None if row is None else from_document(VersionRecord, row["view"])
+
+    def ontologies(self) -> Sequence[VersionRecord]:
+        """All versions, oldest first."""
+        views = self._connection.execute(select(t.ontology_version.c.view)).scalars()
+        return sorted((from_document(VersionRecord, view) for view in views), key=age)
+
+    def put_ontology_approval(self, approval: VersionApproval) -> None:
+        """Insert or replace by digest and approver."""
+        key = {"digest": approval.digest, "approver": approval.approver}
+        self._put(t.ontology_approval, **key, view=to_document(approval))
+
+    def ontology_approvals(self, digest: Digest) -> Sequence[VersionApproval]:
+        """Who vouches for the version, by name."""
+        table = t.ontology_approval
+        views = self._connection.execute(select(table.c.view).where(table.c.digest == digest)).scalars()
+        approvals = (from_document(VersionApproval, view) for view in views)
+        return sorted(approvals, key=lambda approval: approval.approver)
 
     def append_audit(self, time: float, actor: str, action: str, subject: str, detail: str) -> AuditRow:
         """Append a row to the hash chain."""

@@ -19,7 +19,7 @@ from sqlalchemy import (
 )
 
 #: The migration that makes exactly these tables.
-REVISION = "0002"
+REVISION = "0003"
 
 metadata = MetaData()
 
@@ -129,6 +129,24 @@ anchor = Table(
     Column("time", Double, nullable=False),
     Column("behind", BigInteger, nullable=False),
     Column("behind_since", Double, nullable=False),
+)
+
+#: Published ontology versions; their statements lie in files.
+ontology_version = Table(
+    "ontology_version",
+    metadata,
+    Column("digest", String(64), primary_key=True),
+    Column("published", Double, nullable=False),
+    Column("view", Text, nullable=False),
+)
+
+#: Who vouches for an ontology version.
+ontology_approval = Table(
+    "ontology_approval",
+    metadata,
+    Column("digest", String(64), primary_key=True),
+    Column("approver", String(63), primary_key=True),
+    Column("view", Text, nullable=False),
 )
 
 #: The hash chain of decisions.

@@ -216,10 +216,9 @@ ONTOLOGY = b"""
 async def publish_ontology(party: Party, document: bytes = ONTOLOGY) -> str:
     """The hash of the published ontology."""
     async with calling(party) as channel:
-        stub: Any = kg_pb2_grpc.KnowledgeStub(channel)
-        version = await stub.Publish(
-            kg_pb2.PublishOntologyRequest(document=document, format="turtle", label="test"), timeout=DEADLINE_S
-        )
+        stub: Any = kg_pb2_grpc.KnowledgeServiceStub(channel)
+        request = kg_pb2.PublishOntologyRequest(document=document, format="turtle", label="test")
+        version = await stub.Publish(iter([request]), timeout=DEADLINE_S)
         return str(version.digest)
 
 

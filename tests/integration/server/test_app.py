@@ -24,10 +24,11 @@ from lepton_core.errors import (
     NotFoundError,
     SettingsError,
 )
+from lepton_core.ids import digest_of
 from lepton_protos.channel import Endpoint, load_endpoint
 from lepton_protos.v1 import identity_pb2 as idpb
 from lepton_protos.v1 import identity_pb2_grpc, kg_pb2, kg_pb2_grpc
-from lepton_server.api.knowledge_app import serve_knowledge
+from lepton_server.api.knowledge_app import KnowledgeAddresses, serve_knowledge
 from lepton_server.app import serve
 from lepton_server.setup import init_home, issue_service, migrate_home
 from lepton_server.store.migrate import downgrade, migrate
@@ -229,22 +230,23 @@ async def test_a_knowledge_service_of_its_own_answers_through_the_coordinator_on
     issue_service(home, "knowledge", HOSTS, folder)
     with pytest.raises(ConflictError):
         issue_service(home, "knowledge", HOSTS, folder)
-    address: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    served: asyncio.Future[KnowledgeAddresses] = asyncio.get_running_loop().create_future()
     stop = asyncio.Event()
-    service = asyncio.create_task(serve_knowledge(folder, listen="127.0.0.1:0", ready=address.set_result, stop=stop))
-    async with running(home, knowledge=await address):
+    service = asyncio.create_task(serve_knowledge(folder, listen="127.0.0.1:0", ready=served.set_result, stop=stop))
+    address = (await served).address
+    async with running(home, knowledge=address):
         ada, aurora = await enrol(home, "ada", "researcher"), await enrol(home, "aurora")
         digest = await publish_ontology(ada)
         async with calling(aurora) as channel:
-            stub = kg_pb2_grpc.KnowledgeStub(channel)
-            reply = await stub.Get(kg_pb2.GetOntologyRequest(digest=digest), timeout=DEADLINE_S)
-            assert b"https://example.org/t#size" in reply.canonical
+            stub = kg_pb2_grpc.KnowledgeServiceStub(channel)
+            replies = stub.Get(kg_pb2.GetOntologyRequest(digest=digest), timeout=DEADLINE_S)
+            assert digest_of(b"".join([reply.canonical async for reply in replies])) == digest
             (version,) = (await stub.List(kg_pb2.ListOntologiesRequest(), timeout=DEADLINE_S)).versions
             assert (version.digest, version.label) == (digest, "test")
-        direct = Endpoint(await address, *_credentials(ada.endpoint))
+        direct = Endpoint(address, *_credentials(ada.endpoint))
         async with calling(direct) as channel:
             with refused(IdentityError, reason="UNKNOWN"):
-                await kg_pb2_grpc.KnowledgeStub(channel).List(kg_pb2.ListOntologiesRequest(), timeout=DEADLINE_S)
+                await kg_pb2_grpc.KnowledgeServiceStub(channel).List(kg_pb2.ListOntologiesRequest(), timeout=DEADLINE_S)
         with refused(JobError, match="membership list"):  # the concepts were found in the service
             await submit(ada, small_job(digest))
         with refused(NotFoundError, match="ontology"):

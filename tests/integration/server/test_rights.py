@@ -140,7 +140,7 @@ async def test_a_method_that_nobody_made_is_unimplemented(home: Path) -> None:
 async def test_a_message_over_the_limit_is_refused(home: Path) -> None:
     async with calling(operator(home)) as channel:
         with pytest.raises(grpc.aio.AioRpcError) as failure:
-            await channel.unary_unary("/lepton.v1.Knowledge/Publish")(bytes(5 * 2**20), timeout=DEADLINE_S)
+            await channel.unary_unary("/lepton.v1.KnowledgeService/Diff")(bytes(5 * 2**20), timeout=DEADLINE_S)
     assert failure.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
 
 

@@ -1,0 +1,118 @@
+"""Published versions as triple stores on disk, one a version, so that SPARQL finds what it asks for at once.
+
+A version never changes, so its store is written once, elsewhere, and renamed into its place; from then on any number
+of processes open it for reading. Nothing in here is precious: a store that is missing or damaged is built again from
+the canonical bytes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyoxigraph as ox
+
+from lepton_core.errors import FaultError
+from lepton_core.ids import Digest, require_digest
+
+_BUILDING = ".building-"
+
+
+def graph_iri(digest: str) -> str:
+    """The named graph that holds a version's statements; FROM names it."""
+    return f"urn:lepton:ontology:{digest}"
+
+
+class OntologyIndex:
+    """`root/<digest>/` is the store of one version. Safe to use from several threads and processes.
+
+    Raises:
+        FaultError: the folder cannot be made.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            for left in root.glob(f"{_BUILDING}*"):  # of a process that was killed while it wrote
+                shutil.rmtree(left, ignore_errors=True)
+        except OSError as error:
+            raise _fault("the index of ontologies cannot be used", error) from error
+
+    def path(self, digest: Digest) -> Path:
+        """Where a version's store lies."""
+        return self._root / require_digest(digest, "ontology hash")
+
+    def has(self, digest: Digest) -> bool:
+        """True if the version's store is there."""
+        return self.path(digest).is_dir()
+
+    def build(self, digest: Digest, canonical: bytes | Path) -> Path:
+        """The version's store, made of its canonical bytes, or of the file that holds them; kept if it is there.
+
+        Raises:
+            FaultError: the disk refuses; nothing is left behind.
+        """
+        place = self.path(digest)
+        if place.is_dir():
+            return place
+        passing = self._root / f"{_BUILDING}{secrets.token_hex(8)}"
+        graph = ox.NamedNode(graph_iri(digest))
+        try:
+            store = ox.Store(str(passing))
+            # Canonical N-Quads have no graph names, which makes them N-Triples.
+            if isinstance(canonical, Path):
+                store.bulk_load(path=str(canonical), format=ox.RdfFormat.N_TRIPLES, to_graph=graph)
+            else:
+                store.bulk_load(input=canonical, format=ox.RdfFormat.N_TRIPLES, to_graph=graph)
+            store.flush()
+            del store
+            with _unless_there():
+                passing.rename(place)
+        except OSError as error:
+            raise _fault("the index of an ontology could not be written", error) from error
+        finally:
+            shutil.rmtree(passing, ignore_errors=True)
+        return place
+
+    def remove(self, digest: Digest) -> None:
+        """Forget the version's store; nothing happens if there is none."""
+        place = self.path(digest)
+        with contextlib.suppress(FileNotFoundError):
+            passing = self._root / f"{_BUILDING}{secrets.token_hex(8)}"
+            place.rename(passing)  # gone at once, whoever dies while its files are deleted
+            shutil.rmtree(passing, ignore_errors=True)
+
+    def open(self, digest: Digest) -> ox.Store:
+        """The version's store, for reading.
+
+        Raises:
+            FaultError: it is not there, or damaged; `build` it again after `remove`.
+        """
+        place = self.path(digest)
+        if not place.is_dir():
+            raise FaultError("an ontology without its index", where=digest, reason="NO_INDEX")
+        try:
+            return ox.Store.read_only(str(place))
+        except OSError as error:
+            raise FaultError(
+                "the index of an ontology is damaged", where=digest, got=str(error)[:200], reason="NO_INDEX"
+            ) from None
+
+
+@contextlib.contextmanager
+def _unless_there() -> Iterator[None]:
+    """Somebody else who built the same store first is as good."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in {errno.EEXIST, errno.ENOTEMPTY}:
+            raise
+
+
+def _fault(message: str, error: OSError) -> FaultError:
+    return FaultError(message, where=str(error.filename or ""), got=error.strerror or str(error)[:200])
