@@ -55,24 +55,13 @@ class Form(StrEnum):
 
 
 @dataclass(frozen=True)
-class Dataset:
-    """The graphs that a query asks for; both empty where it leaves the choice to the service."""
-
-    default: tuple[str, ...] = ()
-    named: tuple[str, ...] = ()
-
-    def __bool__(self) -> bool:
-        return bool(self.default or self.named)
-
-
-@dataclass(frozen=True)
 class CheckedQuery:
     """A query that reads, and reads here."""
 
     text: str
     form: Form
-    #: As FROM and FROM NAMED say.
-    dataset: Dataset
+    #: IRIs behind FROM.
+    graphs: tuple[str, ...]
 
 
 def check_query(text: str) -> CheckedQuery:
@@ -80,7 +69,7 @@ def check_query(text: str) -> CheckedQuery:
 
     Raises:
         InputError: too long, or no query.
-        RefusedError: `reason` is SERVICE or UPDATE.
+        RefusedError: `reason` is SERVICE, UPDATE, NAMED_GRAPH or REMOTE_GRAPH.
     """
     if len(text) > MAX_QUERY:
         raise InputError(
@@ -100,7 +89,20 @@ def check_query(text: str) -> CheckedQuery:
             reason="SERVICE",
         )
     form = _form(tokens)
-    return CheckedQuery(text, form, _dataset(tokens))
+    if "GRAPH" in words or "NAMED" in words:
+        raise named_graph("GRAPH" if "GRAPH" in words else "FROM NAMED")
+    return CheckedQuery(text, form, _graphs(tokens))
+
+
+def named_graph(where: str) -> RefusedError:
+    """The error for a query that looks for a graph by its name."""
+    return RefusedError(
+        "a version is one graph without a name within it",
+        where=where,
+        expected="patterns outside GRAPH; FROM, default-graph-uri or the path names the version",
+        hint="leave GRAPH and FROM NAMED out",
+        reason="NAMED_GRAPH",
+    )
 
 
 def require_local(graphs: Sequence[str]) -> Digest | None:
@@ -178,23 +180,18 @@ def _form(tokens: Sequence[tuple[str, str]]) -> Form:
     )
 
 
-def _dataset(tokens: Sequence[tuple[str, str]]) -> Dataset:
-    default: list[str] = []
-    named: list[str] = []
+def _graphs(tokens: Sequence[tuple[str, str]]) -> tuple[str, ...]:
+    graphs = []
     for index, (kind, value) in enumerate(tokens):
-        if kind != "word" or value.upper() != "FROM":
-            continue
-        following = list(tokens[index + 1 : index + 3])
-        graphs = default
-        if following and following[0][1].upper() == "NAMED":
-            graphs, following = named, following[1:]
-        if not following or following[0][0] != "iri":
-            raise RefusedError(
-                "a graph that is not named by its whole IRI",
-                where="FROM",
-                expected=f"<{graph_iri('HASH')}>",
-                got=following[0][1][:100] if following else "nothing",
-                reason="REMOTE_GRAPH",
-            )
-        graphs.append(following[0][1][1:-1])
-    return Dataset(tuple(default), tuple(named))
+        if kind == "word" and value.upper() == "FROM":
+            following = tokens[index + 1] if index + 1 < len(tokens) else ("", "nothing")
+            if following[0] != "iri":
+                raise RefusedError(
+                    "a graph that is not named by its whole IRI",
+                    where="FROM",
+                    expected=f"<{graph_iri('HASH')}>",
+                    got=following[1][:100],
+                    reason="REMOTE_GRAPH",
+                )
+            graphs.append(following[1][1:-1])
+    return tuple(graphs)

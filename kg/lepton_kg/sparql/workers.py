@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from lepton_core.errors import FaultError, RefusedError, from_dict
-from lepton_kg.sparql.query import Dataset
 
 #: A worker loads the triple store in less than a tenth of this.
 _END_S = 2.0
@@ -45,7 +44,7 @@ class QueryWorkers:
         self._places = asyncio.Semaphore(limits.workers)
         self._closed = False
 
-    async def run(self, place: Path, query: str, dataset: Dataset, media_type: str) -> bytes:
+    async def run(self, place: Path, query: str, media_type: str) -> bytes:
         """The query's result over the store in `place`, whole, in that media type.
 
         Raises:
@@ -57,8 +56,6 @@ class QueryWorkers:
         request = {
             "path": str(place),
             "query": query,
-            "default": dataset.default,
-            "named": dataset.named,
             "type": media_type,
             "rows": self._limits.rows,
             "bytes": self._limits.bytes,

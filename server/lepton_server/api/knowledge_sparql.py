@@ -28,7 +28,7 @@ from lepton_core.errors import (
 from lepton_core.ids import Digest
 from lepton_kg.catalogue import VersionRecord, unknown_version
 from lepton_kg.index import graph_iri
-from lepton_kg.sparql.query import MAX_QUERY, CheckedQuery, Dataset, check_query, require_local
+from lepton_kg.sparql.query import MAX_QUERY, CheckedQuery, check_query, named_graph, require_local
 from lepton_kg.sparql.results import GRAPH_TYPES, ROW_TYPES
 from lepton_kg.sparql.workers import QueryWorkers
 from lepton_server.api.knowledge_callers import Callers
@@ -64,7 +64,7 @@ class _Asked:
 
     query: str
     #: As the protocol's parameters say; they take the place of the query's own FROM.
-    dataset: Dataset
+    graphs: tuple[str, ...]
 
 
 class SparqlEndpoint:
@@ -111,20 +111,20 @@ class SparqlEndpoint:
         media_type = _negotiate(request.headers.getall("Accept", []), query)
         # 3. One version, whose statements lie ready.
         named = request.match_info.get("version", "")
-        digest, dataset = await asyncio.to_thread(self._choose, named, asked.dataset or query.dataset)
+        digest = await asyncio.to_thread(self._choose, named, asked.graphs or query.graphs)
         place = await asyncio.to_thread(self._knowledge.ready_index, digest)
         # 4. In a process that can be killed.
-        body = await self._workers.run(place, query.text, dataset, media_type)
+        body = await self._workers.run(place, query.text, media_type)
         return web.Response(body=body, headers={"Content-Type": f"{media_type}; charset=utf-8", "Vary": "Accept"})
 
-    def _choose(self, named: str, dataset: Dataset) -> tuple[Digest, Dataset]:
-        """The version, and the graphs of it that the query sees.
+    def _choose(self, named: str, graphs: Sequence[str]) -> Digest:
+        """The version that the path or the graphs name.
 
         Raises:
             NotFoundError: no such version.
             RefusedError: graphs from elsewhere, or of several versions.
         """
-        wanted = require_local((*dataset.default, *dataset.named))
+        wanted = require_local(graphs)
         records = self._knowledge.records()
         by_path = _find(named, records) if named else None
         if wanted is not None and wanted not in {record.digest for record in records}:
@@ -136,9 +136,7 @@ class SparqlEndpoint:
                 got=graph_iri(wanted),
                 reason="SEVERAL_VERSIONS",
             )
-        digest = wanted or by_path or _newest(records)
-        graph = (graph_iri(digest),)
-        return digest, dataset or Dataset(graph, graph)
+        return wanted or by_path or _newest(records)
 
 
 def _find(named: str, records: Sequence[VersionRecord]) -> Digest:
@@ -202,9 +200,9 @@ async def _read(request: web.Request) -> _Asked:
             got=str(len(queries)),
             reason="MALFORMED",
         )
-    default = tuple(value for name, value in fields if name == "default-graph-uri" and value)
-    named = tuple(value for name, value in fields if name == "named-graph-uri" and value)
-    return _Asked(queries[0], Dataset(default, named))
+    if any(name == "named-graph-uri" for name, _ in fields):
+        raise named_graph("named-graph-uri")
+    return _Asked(queries[0], tuple(value for name, value in fields if name == "default-graph-uri" and value))
 
 
 def _form_fields(text: str) -> list[tuple[str, str]]:

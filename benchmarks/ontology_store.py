@@ -1,0 +1,99 @@
+"""The store of ontology versions: loading a million statements, a two-hop join, and the closure of a hierarchy."""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pyoxigraph as ox
+
+from lepton_core.ids import digest_of
+from lepton_kg.index import OntologyIndex
+
+_BASE = "https://example.org/o/"
+_SKOS = "http://www.w3.org/2004/02/skos/core#"
+#: Concepts below the one whose closure is asked for.
+_DESCENDANTS = 1_000
+#: Children of a concept in the hierarchy.
+_FAN_OUT = 10
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """How large, and how often."""
+    parser.add_argument("--triples", type=int, default=10**6, help="statements loaded")
+    parser.add_argument("--loads", type=int, default=2, help="loads, of which the fastest counts")
+    parser.add_argument("--queries", type=int, default=50, help="queries of a kind, of which the median counts")
+
+
+def run(args: argparse.Namespace) -> dict[str, object]:
+    """`load_s`, `join_ms`, `closure_ms`, over the store on disk."""
+    with tempfile.TemporaryDirectory() as folder:
+        document = Path(folder) / "ontology.nq"
+        with document.open("w", encoding="ascii") as file:
+            file.writelines(_statements(args.triples))
+        digest = digest_of(document.read_bytes())
+        seconds = []
+        index = OntologyIndex(Path(folder) / "index")
+        for _ in range(args.loads):
+            index.remove(digest)
+            start = time.perf_counter()
+            index.build(digest, document)
+            seconds.append(time.perf_counter() - start)
+        store = index.open(digest)
+        join = f"""
+            SELECT ?label ?unit WHERE {{
+                ?concept <{_SKOS}notation> "code-777" ; <{_SKOS}broader> ?above .
+                ?above <{_SKOS}prefLabel> ?label ; <{_BASE}unit> ?unit .
+            }}"""
+        closure = f"SELECT ?below WHERE {{ ?below <{_SKOS}broader>+ <{_BASE}root> }}"
+
+        def ask(query: str) -> Callable[[], int]:
+            def count() -> int:
+                rows = store.query(query)
+                return len(list(rows)) if isinstance(rows, ox.QuerySolutions) else 0
+
+            return count
+
+        joined, join_ms = _median_ms(ask(join), args.queries)
+        below, closure_ms = _median_ms(ask(closure), args.queries)
+        if joined != 1 or below != _DESCENDANTS:
+            raise AssertionError((joined, below))
+    return {"load_s": min(seconds), "join_ms": join_ms, "closure_ms": closure_ms, "triples": args.triples}
+
+
+def _statements(count: int) -> Iterator[str]:
+    """Concepts with label, code, unit and one broader concept; the first `_DESCENDANTS` lie below a common root."""
+    written = 0
+    number = 0
+    while written < count:
+        name = f"<{_BASE}c{number}>"
+        inside = number < _DESCENDANTS
+        above = (number - _FAN_OUT) // _FAN_OUT
+        parent = f"{_BASE}c{above}" if above >= 0 else f"{_BASE}root" if inside else f"{_BASE}top"
+        if not inside:
+            parent = f"{_BASE}c{_DESCENDANTS + (number - _DESCENDANTS) // _FAN_OUT}"
+            parent = f"{_BASE}top" if number - _DESCENDANTS < _FAN_OUT else parent
+        for line in (
+            f'{name} <{_SKOS}prefLabel> "concept number {number}"@en .\n',
+            f'{name} <{_SKOS}notation> "code-{number}" .\n',
+            f'{name} <{_BASE}unit> "mmol/L" .\n',
+            f"{name} <{_SKOS}broader> <{parent}> .\n",
+        ):
+            if written < count:
+                yield line
+                written += 1
+        number += 1
+
+
+def _median_ms(call: Callable[[], int], repeats: int) -> tuple[int, float]:
+    """What the call gives, and its median time."""
+    found = call()
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - start)
+    return found, sorted(times)[len(times) // 2] * 1_000
