@@ -58,19 +58,6 @@ def importer_of(format: str) -> str:
     return OBO_IMPORTER if format.lower() == OBO else f"pyoxigraph/{ox.__version__}"
 
 
-def join_document(chunks: Iterable[bytes], *, source: str) -> bytes:
-    """The document that comes in pieces; refused at the first piece too many, before it is kept.
-
-    Raises:
-        OntologyError: more than `MAX_BYTES`.
-    """
-    document = bytearray()
-    for chunk in chunks:
-        require_size(len(document) + len(chunk), source)
-        document += chunk
-    return bytes(document)
-
-
 def parse_quads(data: bytes, *, format: str, source: str) -> tuple[ox.Quad, ...]:
     """The statements of the document; nothing is fetched from anywhere.
 
