@@ -25,10 +25,10 @@ from lepton_server.api.control_servicer import ControlService
 from lepton_server.api.guard import Guard, Servicer
 from lepton_server.api.health_servicer import HealthService, StandardHealthService
 from lepton_server.api.jobs_servicer import JobsService
-from lepton_server.api.knowledge_embedded import EmbeddedKnowledge
+from lepton_server.api.knowledge_embedded_link import EmbeddedKnowledge
 from lepton_server.api.knowledge_http import Identify, by_certificate, serving_sparql, tls_context
 from lepton_server.api.knowledge_link import KnowledgeSource
-from lepton_server.api.knowledge_remote import RemoteKnowledge
+from lepton_server.api.knowledge_remote_link import RemoteKnowledge
 from lepton_server.api.knowledge_servicer import KnowledgeService
 from lepton_server.api.people_servicer import EnrolmentService, FederationsService, OwnersService
 from lepton_server.api.sessions import Sessions

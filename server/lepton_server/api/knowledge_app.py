@@ -16,7 +16,7 @@ from lepton_core.ports import SystemClock
 from lepton_protos.channel import server_credentials
 from lepton_server.api.guard import Guard
 from lepton_server.api.health_servicer import StandardHealthService
-from lepton_server.api.knowledge_embedded import EmbeddedKnowledge
+from lepton_server.api.knowledge_embedded_link import EmbeddedKnowledge
 from lepton_server.api.knowledge_http import (
     Clear,
     by_address,

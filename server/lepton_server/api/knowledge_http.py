@@ -17,7 +17,7 @@ from lepton_core.errors import FaultError, IdentityError, InputError, SettingsEr
 from lepton_core.ports import Clock
 from lepton_kg.sparql.workers import QueryLimits, QueryWorkers
 from lepton_server.api.knowledge_callers import CallerLimits, Callers
-from lepton_server.api.knowledge_embedded import EmbeddedKnowledge
+from lepton_server.api.knowledge_embedded_link import EmbeddedKnowledge
 from lepton_server.api.knowledge_sparql import SparqlEndpoint
 from lepton_server.identity.principals import Principals
 from lepton_server.identity.roles import Role, require_role

@@ -32,7 +32,7 @@ from lepton_kg.sparql.query import MAX_QUERY, CheckedQuery, check_query, named_g
 from lepton_kg.sparql.results import GRAPH_TYPES, ROW_TYPES
 from lepton_kg.sparql.workers import QueryWorkers
 from lepton_server.api.knowledge_callers import Callers
-from lepton_server.api.knowledge_embedded import EmbeddedKnowledge
+from lepton_server.api.knowledge_embedded_link import EmbeddedKnowledge
 
 #: Largest body of a request: a query of `MAX_QUERY` letters in percent-encoded UTF-8, and its parameters.
 MAX_BODY = 12 * MAX_QUERY

@@ -24,7 +24,7 @@ from lepton_kg.sparql.workers import QueryLimits
 from lepton_protos.v1 import kg_pb2 as pb
 from lepton_server.api.knowledge_app import KnowledgeAddresses, SparqlListening, serve_knowledge
 from lepton_server.api.knowledge_callers import CallerLimits
-from lepton_server.api.knowledge_embedded import EmbeddedKnowledge
+from lepton_server.api.knowledge_embedded_link import EmbeddedKnowledge
 from lepton_server.api.knowledge_http import Clear, by_address, serving_sparql
 from lepton_server.setup import init_home, issue_service
 from lepton_server.store.memory import MemoryStore

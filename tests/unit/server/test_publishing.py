@@ -12,7 +12,7 @@ from lepton_core.errors import InputError, OntologyError
 from lepton_core.ports import SystemClock
 from lepton_kg.rdf import MAX_BYTES, MAX_TERM
 from lepton_protos.v1 import kg_pb2 as pb
-from lepton_server.api.knowledge_embedded import EmbeddedKnowledge
+from lepton_server.api.knowledge_embedded_link import EmbeddedKnowledge
 from lepton_server.store.memory import MemoryStore
 
 SKOS = "@prefix skos: <http://www.w3.org/2004/02/skos/core#> .\n"
