@@ -98,7 +98,7 @@ class OntologyIndex:
             raise FaultError("an ontology without its index", where=digest, reason="NO_INDEX")
         try:
             return ox.Store.read_only(str(place))
-        except OSError as error:
+        except (OSError, ValueError, RuntimeError) as error:  # what is damaged is none of the first
             raise FaultError(
                 "the index of an ontology is damaged", where=digest, got=str(error)[:200], reason="NO_INDEX"
             ) from None

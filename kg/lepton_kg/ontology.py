@@ -70,7 +70,7 @@ class Ontology:
 
     def ancestors(self, iri: str) -> Mapping[str, int]:
         """Every broader concept in the closure with its distance in steps; without the concept itself."""
-        return _reach(iri, {name: concept.broader for name, concept in self.concepts.items()})
+        return _reach(iri, self._broader)
 
     def descendants(self, iri: str) -> Mapping[str, int]:
         """Every narrower concept in the closure with its distance in steps; without the concept itself."""
@@ -83,6 +83,10 @@ class Ontology:
         """
         found = {*self._codes.get(text, ()), *self._names.get(fold(text), ())}
         return tuple(self.concepts[iri] for iri in sorted(found))
+
+    @cached_property
+    def _broader(self) -> Mapping[str, Sequence[str]]:
+        return {iri: concept.broader for iri, concept in self.concepts.items()}
 
     @cached_property
     def _narrower(self) -> Mapping[str, Sequence[str]]:

@@ -80,7 +80,12 @@ def _malformed(told: str) -> InputError:
 
 def _store(path: str, stores: OrderedDict[str, ox.Store]) -> ox.Store:
     if path not in stores:
-        stores[path] = ox.Store.read_only(path)
+        try:
+            stores[path] = ox.Store.read_only(path)
+        except (OSError, ValueError, RuntimeError) as error:  # what is damaged is none of the first
+            raise FaultError(
+                "the index of an ontology is damaged", where=path, got=str(error)[:200], reason="NO_INDEX"
+            ) from None
     stores.move_to_end(path)
     while len(stores) > _MOST_STORES:
         stores.popitem(last=False)

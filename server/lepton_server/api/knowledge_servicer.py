@@ -13,8 +13,9 @@ from lepton_server.api.guard import Call
 from lepton_server.api.knowledge_link import KnowledgeSource
 from lepton_server.identity.roles import Role
 
-#: A document's pieces come at least this often.
+#: A document's pieces come at least this often, and all of them within this time.
 _PIECE_DEADLINE_S = 30.0
+_UPLOAD_DEADLINE_S = 120.0
 #: Most texts of one request, and the longest of them.
 _MOST_TEXTS = 1_000
 _LONGEST_TEXT = 1_000
@@ -97,13 +98,17 @@ async def _pieces(
 ) -> AsyncIterator[pb.PublishOntologyRequest]:
     """The messages as they come, each within its deadline, the first one with who publishes."""
     first = True
+    loop = asyncio.get_running_loop()
+    end = loop.time() + _UPLOAD_DEADLINE_S
     while True:
         try:
-            async with asyncio.timeout(_PIECE_DEADLINE_S):
+            async with asyncio.timeout_at(min(end, loop.time() + _PIECE_DEADLINE_S)):
                 request = await anext(requests, None)
         except TimeoutError:
             raise InputError(
-                "the document does not come", expected=f"a piece every {_PIECE_DEADLINE_S:g} s", reason="TOO_SLOW"
+                "the document does not come",
+                expected=f"a piece every {_PIECE_DEADLINE_S:g} s, and all within {_UPLOAD_DEADLINE_S:g} s",
+                reason="TOO_SLOW",
             ) from None
         if request is None:
             return

@@ -36,6 +36,8 @@ from lepton_server.api.knowledge_embedded_link import EmbeddedKnowledge
 
 #: Largest body of a request: a query of `MAX_QUERY` letters in percent-encoded UTF-8, and its parameters.
 MAX_BODY = 12 * MAX_QUERY
+#: How long a request's body may take to come.
+_READ_S = 10.0
 _FORM, _QUERY, _UPDATE = (
     "application/x-www-form-urlencoded",
     "application/sparql-query",
@@ -105,7 +107,11 @@ class SparqlEndpoint:
 
     async def _run(self, request: web.Request) -> web.Response:
         # 1. The request is one of the protocol's three.
-        asked = await _read(request)
+        try:
+            async with asyncio.timeout(_READ_S):
+                asked = await _read(request)
+        except TimeoutError:
+            raise InputError("the request does not come", expected=f"all of it within {_READ_S:g} s") from None
         # 2. The query reads, and reads here.
         query = check_query(asked.query)
         media_type = _negotiate(request.headers.getall("Accept", []), query)
@@ -114,7 +120,15 @@ class SparqlEndpoint:
         digest = await asyncio.to_thread(self._choose, named, asked.graphs or query.graphs)
         place = await asyncio.to_thread(self._knowledge.ready_index, digest)
         # 4. In a process that can be killed.
-        body = await self._workers.run(place, query.text, media_type)
+        try:
+            body = await self._workers.run(place, query.text, media_type)
+        except FaultError as error:
+            if error.reason != "NO_INDEX":
+                raise
+            _log.warning("the index of an ontology is built anew", **error.as_dict())
+            await asyncio.to_thread(self._knowledge.index.remove, digest)
+            place = await asyncio.to_thread(self._knowledge.ready_index, digest)
+            body = await self._workers.run(place, query.text, media_type)
         return web.Response(body=body, headers={"Content-Type": f"{media_type}; charset=utf-8", "Vary": "Accept"})
 
     def _choose(self, named: str, graphs: Sequence[str]) -> Digest:
@@ -286,5 +300,6 @@ def _refusal(error: LeptonError) -> web.Response:
         headers["Retry-After"] = "1"
     if status == 405:
         headers["Allow"] = "GET, POST"
-    _log.info("query refused", status=status, **error.as_dict())
+    if status != 429:  # a flood of requests is no reason for a flood of lines
+        _log.info("query refused", status=status, **error.as_dict())
     return web.Response(status=status, body=error.to_json().encode() + b"\n", headers=headers)

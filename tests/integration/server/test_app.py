@@ -21,6 +21,7 @@ from lepton_core.errors import (
     InputError,
     JobError,
     LeptonError,
+    MappingError,
     NotFoundError,
     SettingsError,
 )
@@ -242,7 +243,28 @@ async def test_a_knowledge_service_of_its_own_answers_through_the_coordinator_on
             replies = stub.Get(kg_pb2.GetOntologyRequest(digest=digest), timeout=DEADLINE_S)
             assert digest_of(b"".join([reply.canonical async for reply in replies])) == digest
             (version,) = (await stub.List(kg_pb2.ListOntologiesRequest(), timeout=DEADLINE_S)).versions
-            assert (version.digest, version.label) == (digest, "test")
+            assert (version.digest, version.label, version.publisher) == (digest, "test", "ada")
+            outcome = kg_pb2.ValueSetRequest(digest=digest, iri="https://example.org/t#outcome")
+            values = (await stub.ValueSet(outcome, timeout=DEADLINE_S)).values
+            assert [(value.notation, value.labels["en"]) for value in values] == [("bad", "bad"), ("good", "good")]
+            mapping = f"ontology: {digest}\nvocabulary: https://example.org/t#\nsource: {{kind: csv, path: x.csv}}\n"
+            mapping += "columns: [{column: width, concept: size, unit: kg}, {column: age, concept: age, unit: mo}]"
+            request = kg_pb2.ValidateMappingRequest(digest=digest, mapping=mapping)
+            (problem,) = (await stub.ValidateMapping(request, timeout=DEADLINE_S)).problems
+            assert (problem.column, problem.reason, problem.got) == ("width", "UNIT_MISMATCH", "a unit of mass")
+            request = kg_pb2.ValidateMappingRequest(digest=digest, mapping="a: [")
+            with refused(MappingError, match="strict YAML"):
+                await stub.ValidateMapping(request, timeout=DEADLINE_S)
+            with refused(IdentityError, reason="ROLE"):
+                await stub.Approve(kg_pb2.ApproveOntologyRequest(digest=digest), timeout=DEADLINE_S)
+        async with calling(ada) as channel:
+            stub = kg_pb2_grpc.KnowledgeServiceStub(channel)
+            request = kg_pb2.ApproveOntologyRequest(digest=digest, note="read", actor="otto")
+            version = await stub.Approve(request, timeout=DEADLINE_S)
+            assert [(one.approver, one.note) for one in version.approvals] == [("ada", "read")]
+            request = kg_pb2.DiffOntologiesRequest(old_digest=digest, new_digest="0" * 64)
+            with refused(NotFoundError, match="ontology version"):
+                await stub.Diff(request, timeout=DEADLINE_S)
         direct = Endpoint(address, *_credentials(ada.endpoint))
         async with calling(direct) as channel:
             with refused(IdentityError, reason="UNKNOWN"):

@@ -167,6 +167,9 @@ async def test_the_newest_version_in_use_answers_unless_another_is_named(tmp_pat
         assert await label(f"{url}/{new}")
         knowledge.index.remove(new)  # type: ignore[arg-type] - a digest
         assert await label(f"{url}/{new}")  # built anew from the stored bytes
+        newest = await publish(knowledge, ONTOLOGY.replace(b'"size"@en', b'"largeness"@de'), "t")
+        (knowledge.index.path(newest) / "CURRENT").write_bytes(b"damaged")  # type: ignore[arg-type] - a digest
+        assert await label(url)
 
 
 async def test_a_query_without_end_is_killed_and_the_next_one_is_answered(tmp_path: Path) -> None:

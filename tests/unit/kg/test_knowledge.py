@@ -233,6 +233,9 @@ def test_the_index_is_built_anew_from_the_stored_bytes(knowledge, tmp_path):
     index.build(digest, tmp_path / "kg" / f"{digest}.nq")  # it is there
     (after,) = (int(row["n"].value) for row in index.open(digest).query(ask))
     assert after == before == len(knowledge.get(digest).splitlines())
+    (index.path(digest) / "CURRENT").write_bytes(b"damaged")
+    with pytest.raises(FaultError, match="damaged"):
+        index.open(digest)
 
 
 def test_what_a_killed_process_has_left_is_swept_away(tmp_path):
