@@ -26,7 +26,7 @@ from lepton_server.api.guard import Guard, Servicer
 from lepton_server.api.health_servicer import HealthService, StandardHealthService
 from lepton_server.api.jobs_servicer import JobsService
 from lepton_server.api.knowledge_embedded_link import EmbeddedKnowledge
-from lepton_server.api.knowledge_http import Identify, by_certificate, serving_sparql, tls_context
+from lepton_server.api.knowledge_http import by_certificate, serving_sparql, tls_context
 from lepton_server.api.knowledge_link import KnowledgeSource
 from lepton_server.api.knowledge_remote_link import RemoteKnowledge
 from lepton_server.api.knowledge_servicer import KnowledgeService
@@ -90,9 +90,10 @@ async def serve(
         )
         address = settings.advertised(port)
         # 3. The coordinator, and what performs its effects.
-        kept = None if settings.knowledge else EmbeddedKnowledge(home / settings.ontologies, store, clock)
-        knowledge: KnowledgeSource = kept or RemoteKnowledge(
-            Endpoint(settings.knowledge, authority.certificate, certificate, key)
+        knowledge: KnowledgeSource = (
+            RemoteKnowledge(Endpoint(settings.knowledge, authority.certificate, certificate, key))
+            if settings.knowledge
+            else EmbeddedKnowledge(home / settings.ontologies, store, clock)
         )
         engine = LocalEngine()
         sums = RunningSums(artifacts)
@@ -125,8 +126,7 @@ async def serve(
         try:
             # 5. Jobs that ran go on; then members and people may come.
             await pump.start()
-            queries = _answering_queries(kept, home, settings, by_certificate(principals, clock))
-            async with serving(server, handlers), queries:
+            async with serving(server, handlers), _answering_queries(knowledge, home, settings, principals):
                 _tell_address(home, address)
                 _log.info("ready", address=address, database=store.description)
                 if ready is not None:
@@ -198,15 +198,16 @@ class _Condition:
 
 @contextlib.asynccontextmanager
 async def _answering_queries(
-    kept: EmbeddedKnowledge | None, home: Path, settings: CoordinatorSettings, identify: Identify
+    knowledge: KnowledgeSource, home: Path, settings: CoordinatorSettings, principals: Principals
 ) -> AsyncIterator[None]:
     """Serve `/sparql` over the ontologies kept here while the block runs, if the settings say so."""
-    if kept is None or not settings.sparql:
+    if not settings.sparql or not isinstance(knowledge, EmbeddedKnowledge):  # settings allow it nowhere else
         yield
         return
     ca_certificate = read_file(home / settings.ca_certificate)
     tls = tls_context(home / settings.certificate, home / settings.key, ca_certificate=ca_certificate)
-    async with serving_sparql(kept, settings.sparql, identify=identify, tls=tls) as url:
+    identify = by_certificate(principals, SystemClock())
+    async with serving_sparql(knowledge, settings.sparql, identify=identify, tls=tls) as url:
         _log.info("SPARQL", url=url)
         yield
 
