@@ -34,12 +34,15 @@ def test_every_round_is_completed_by_five_owners_and_the_sixth_is_refused_with_i
 
 def test_the_model_has_learnt_within_the_promised_privacy(demo):
     result = demo.result
-    assert result["accuracy_federated"] >= 0.85
-    assert result["auc_federated"] >= 0.93
-    assert 0 < result["epsilon"] <= 8
-    assert {owner["name"]: 0 < owner["epsilon"] <= 8 for owner in result["owners"]} == dict.fromkeys(HOSPITALS, True)
-    for name in ("accuracy_pooled", "auc_pooled"):
-        assert 0.85 <= result[name] <= 1
+    # So few rounds rank patients well, long before they are on the right side of a half.
+    assert result["auc_federated"] >= 0.85
+    assert (result["mode"], result["unit"], result["delta"]) == ("record-distributed", "record", 1e-4)
+    assert 0 < result["epsilon"] <= 1
+    assert {owner["name"]: 0 < owner["epsilon"] <= 1 for owner in result["owners"]} == dict.fromkeys(HOSPITALS, True)
+    assert result["epsilon"] < result["epsilon_if_all_collude"] < 3
+    assert 0 < result["epsilon_record_local"] <= 1
+    for name in ("accuracy_pooled", "auc_pooled", "accuracy_record_local", "auc_record_local"):
+        assert 0.7 <= result[name] <= 1
     assert all(0.5 <= owner["accuracy_alone"] <= 1 for owner in result["owners"])
 
 

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from lepton_admin.cli.answer import console, score, table
-from lepton_admin.demo.baselines import POOLED, Baseline
+from lepton_admin.demo.baselines import POOLED, TOGETHER, Baseline
 from lepton_admin.demo.power_loss import came_back, recovered
+from lepton_core.job import Job
 from lepton_core.views import JobView, RoundView
 
 
@@ -20,6 +21,8 @@ class Findings:
     """Everything that the report is made of."""
 
     job: JobView
+    #: The job as its owners agreed to it.
+    asked: Job
     baselines: Mapping[str, Baseline]
     #: Epsilon in each owner's own ledger.
     epsilon: Mapping[str, float]
@@ -33,11 +36,13 @@ class Findings:
 
 def as_document(found: Findings) -> dict[str, Any]:
     """The findings under the names that checks use."""
+    from lepton_pool.promise import epsilon_if_all_collude
+
     job = found.job
     done = [view for view in job.rounds if view.state == "completed"]
     proved = recovered(job.rounds, found.lost_owner)
     newest = max(job.models, key=lambda model: model.version)
-    pooled = found.baselines[POOLED]
+    pooled, local = found.baselines[POOLED], found.baselines[TOGETHER]
     return {
         "job": job.job,
         "rounds_completed": len(done),
@@ -62,8 +67,14 @@ def as_document(found: Findings) -> dict[str, Any]:
         "auc_federated": newest.auc,
         "accuracy_pooled": pooled.accuracy,
         "auc_pooled": pooled.auc,
+        "accuracy_record_local": local.accuracy,
+        "auc_record_local": local.auc,
+        "mode": found.asked.privacy.mode,
+        "unit": found.asked.privacy.unit,
         "epsilon": max(found.epsilon.values(), default=0.0),
         "delta": job.delta,
+        "epsilon_record_local": local.epsilon,
+        "epsilon_if_all_collude": epsilon_if_all_collude(found.asked, len(done)),
         "bytes_per_parameter_up": job.bytes_per_parameter,
         "model_parameters": job.model_parameters,
         "protocol_message_bytes": sum(view.message_bytes for view in job.rounds),
@@ -82,49 +93,34 @@ def show(found: Findings) -> None:
     """The findings as a table, and what to try next."""
     told = as_document(found)
     screen = console()
-    whole_job = f"{max(found.job.models, key=lambda model: model.version).epsilon:.2f}"
-    epsilon = f"{told['epsilon']:.2f}"
-    rows: list[tuple[object, ...]] = [
-        (
-            f"{owner['name']} alone *",
-            owner["rows"],
-            owner["rows_refused"],
-            score(owner["accuracy_alone"]),
-            score(owner["auc_alone"]),
-            whole_job,
-        )
-        for owner in told["owners"]
-    ]
-    pooled = found.baselines[POOLED]
-    rows.append(
-        (
-            "all data pooled *",
-            pooled.rows_mapped,
-            pooled.rows_refused,
-            score(pooled.accuracy),
-            score(pooled.auc),
-            whole_job,
-        )
+    pooled, local = found.baselines[POOLED], found.baselines[TOGETHER]
+    names = {owner["name"]: f"{owner['name']} alone *" for owner in told["owners"]}
+    names |= {POOLED: "all data pooled *", TOGETHER: "the federation *"}
+    rows = [_row(name, found.baselines[key]) for key, name in names.items()]
+    federation = Baseline(
+        "the federation",
+        told["mode"],
+        pooled.rows_mapped,
+        pooled.rows_refused,
+        told["accuracy_federated"],
+        told["auc_federated"],
+        told["epsilon"],
     )
-    rows.append(
-        (
-            "the federation",
-            pooled.rows_mapped,
-            pooled.rows_refused,
-            score(told["accuracy_federated"]),
-            score(told["auc_federated"]),
-            epsilon,
-        )
-    )
-    columns = ("model trained by", "rows", "refused", "accuracy", "AUC", "epsilon")
-    screen.print(
-        table("on the same held-out patients, at the same privacy", columns, rows, right=columns[1:]), soft_wrap=True
-    )
+    rows.append(_row(federation.name, federation))
+    columns = ("model trained by", "rows", "refused", "accuracy", "AUC", "mode", "epsilon")
+    unit = f"one {told['unit']}, added or removed, at delta {told['delta']:g}"
+    title = f"on the same held-out patients; epsilon is for {unit}"
+    screen.print(table(title, columns, rows, right=("rows", "refused", "accuracy", "AUC", "epsilon")), soft_wrap=True)
     lines = [
-        "* computed by the demo beside the federation; no real site would release them: they spend every budget twice.",
-        f"Privacy: epsilon spent a record, at delta {told['delta']:g}, by each owner's own ledger: "
+        "* computed by the demo beside the federation; no real site would release them: they spend every budget again.",
+        f"Privacy: epsilon spent in mode {told['mode']}, for {unit}, by each owner's own ledger: "
         + ", ".join(f"{owner['name']} {owner['epsilon']:.2f}" for owner in told["owners"])
         + ".",
+        (
+            f"Noise: each hospital adds a share, and a sum of {found.asked.aggregation.min_cohort} or more has all of "
+            f"it; in mode {local.mode} each adds all of it. Against a coordinator that all the other hospitals help, "
+            f"a hospital's share alone keeps epsilon {told['epsilon_if_all_collude']:.2f} for {unit}."
+        ),
         f"Upload: {told['bytes_per_parameter_up']:.2f} bytes a parameter, where float32 takes 4.00.",
         f"Protocol messages: {told['protocol_message_bytes_per_member_and_round']:,.0f} bytes a member and round.",
         *(f"Left out: {owner['name']}: {owner['reason']} {owner['subject']}" for owner in told["refused"]),
@@ -154,6 +150,11 @@ def next_commands(found: Findings) -> list[str]:
         f"{lepton} model predict --model {found.model} {rows}",
         f"{lepton} client policy {folder / 'owners' / found.lost_owner}",
     ]
+
+
+def _row(name: str, model: Baseline) -> tuple[object, ...]:
+    numbers = (model.rows_mapped, model.rows_refused, score(model.accuracy), score(model.auc))
+    return (name, *numbers, model.mode, f"{model.epsilon:.2f}")
 
 
 def _messages_per_member(rounds: list[RoundView]) -> float:

@@ -176,6 +176,7 @@ def _conclude(
     scene.processes.finish("baselines", 120.0)
     return Findings(
         job=view,
+        asked=ready.job,
         baselines=load_baselines(_baseline_file(folder)),
         epsilon=epsilon,
         lost_owner=LOST_OWNER,
@@ -200,13 +201,15 @@ def _start_baselines(scene: _Scene, ready: ReadyJob, researcher: CoordinatorLink
     if ready.evaluation is None:
         raise InputError("the demo's job has no evaluation set", where=str(folder.data / "job.toml"))
     folder.baselines.mkdir(exist_ok=True)
-    job, evaluation, ontology = (folder.baselines / name for name in ("job.json", "holdout.safetensors", "ontology.nq"))
-    job.write_bytes(ready.job.canonical())
+    evaluation, ontology = (folder.baselines / name for name in ("holdout.safetensors", "ontology.nq"))
     evaluation.write_bytes(ready.evaluation)
     ontology.write_bytes(researcher.ontology(ready.job.task.ontology))
     _baseline_file(folder).unlink(missing_ok=True)
-    owners = [f"{owner}={folder.data / owner / 'mapping.yaml'}" for owner in stage.HOSPITALS]
-    files = [str(path) for path in (job, evaluation, ontology, _baseline_file(folder))]
+    owners = [
+        f"{owner}={stage.DECLARED_ROWS[owner]}={folder.data / owner / 'mapping.yaml'}" for owner in stage.HOSPITALS
+    ]
+    recipe = example_folder() / "job-local.toml"
+    files = [str(path) for path in (recipe, evaluation, ontology, _baseline_file(folder))]
     scene.processes.lepton("baselines", "--module", "lepton_admin.demo.baselines", *files, *owners)
 
 

@@ -24,8 +24,8 @@ REFUSED = "fjord"
 OWNERS = (*HOSPITALS, REFUSED)
 #: Rounded, as a policy wants it: batch denominators come from these public numbers.
 DECLARED_ROWS = {"aurora": 100, "birken": 90, "changhe": 80, "delta-clinic": 70, "elm-park": 55, "fjord": 40}
-#: Budget of each population: the demo's job of epsilon 8 fits, and once more with `--reuse`; a third run is refused.
-BUDGET_EPSILON, BUDGET_DELTA = 13.0, 1e-4
+#: Budget of each population: the demo's job of epsilon 1 fits, and once more with `--reuse`; a third run is refused.
+BUDGET_EPSILON, BUDGET_DELTA = 1.7, 1e-4
 INVITATION_S = 600.0
 
 POLICY = """# What {owner} allows. `lepton client policy` tells it in words; unknown keys are refused.
@@ -38,7 +38,7 @@ corruption = 0.1
 name = "patients"
 mapping = "{mapping}"
 declared_rows = {rows}
-modes = ["record-local"]
+modes = ["record-distributed"]
 epsilon = {epsilon}
 delta = {delta}
 
@@ -47,7 +47,7 @@ purposes = ["research"]
 concepts = ["https://example.org/hospitals/*"]
 models = ["logistic", "mlp"]
 expires = {expires}
-max_rounds = 100
+max_rounds = 200
 """
 
 

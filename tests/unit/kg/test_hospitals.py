@@ -66,7 +66,16 @@ def test_the_job_names_the_ontology_beside_it_and_makes_sense_in_it():
     resolved = resolve_task(JOB.task, ONTOLOGY)
     assert [feature.required for feature in resolved.features].count(False) == 1
     assert len(resolved.features) == 30
-    assert (JOB.training.rounds, JOB.privacy.epsilon, JOB.aggregation.min_cohort) == (20, 8.0, 4)
+    assert (JOB.privacy.mode, JOB.privacy.epsilon, JOB.aggregation.min_cohort) == ("record-distributed", 1.0, 4)
+
+
+def test_the_job_in_the_other_mode_asks_the_same_of_the_same_data_at_the_same_epsilon():
+    local = parse_settings(JobFile, tomllib.loads((EXAMPLE / "job-local.toml").read_text("utf-8")), source="job-local")
+    assert local.privacy.mode == "record-local"
+    for part in ("name", "population", "task", "model", "evaluation"):
+        assert getattr(local, part) == getattr(JOB, part)
+    for key in ("epsilon", "delta", "unit", "clip_norm"):
+        assert getattr(local.privacy, key) == getattr(JOB.privacy, key)
 
 
 def test_the_ontology_has_a_pinned_digest():
