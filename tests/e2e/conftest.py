@@ -7,12 +7,12 @@ import sys
 import pytest
 
 from lepton_admin.cli.main import run
-from tests.e2e.hospitals import WIDE, run_job, running
+from tests.e2e.hospitals import SUMMED, WIDE, run_job, running
 from tests.e2e.live import Live
 from tests.hostile.federation import found_by_children, hostile_federation
 
 collect_ignore_glob = [] if sys.platform == "linux" else ["test_*.py"]
-#: Fewer than the job file's 20, to be quick; enough for the lost member to come back.
+#: Fewer than the job file's 100, to be quick; enough for the lost member to come back.
 ROUNDS = 12
 
 
@@ -63,6 +63,12 @@ def learnt(hospitals):
 def learnt_small(hospitals, learnt):
     """A second job, whose masked words travel within messages."""
     return run_job(hospitals, population="trial")
+
+
+@pytest.fixture(scope="session")
+def learnt_summed(hospitals, learnt_small):
+    """A third job, in which each hospital adds a share of the noise to its clipped sum."""
+    return run_job(hospitals, **SUMMED)
 
 
 @pytest.fixture(scope="session")

@@ -49,6 +49,7 @@ POPULATION = """
 name = "{name}"
 mapping = "{mapping}"
 declared_rows = {rows}
+modes = ["record-local", "record-distributed"]
 epsilon = {epsilon}
 delta = {delta}
 """
@@ -66,7 +67,7 @@ class Federation:
     invitations: dict[str, Invitation]
 
     def job_file(self, **changes: Any) -> JobFile:
-        """The hospitals' job, shorter and on a wider model; `changes` replace keys of its tables."""
+        """The hospitals' job, shorter, on a wider model; `changes` replace keys of its tables, None takes one away."""
         document: dict[str, Any] = {
             "name": "hospitals",
             "population": "patients",
@@ -84,6 +85,8 @@ class Federation:
         }
         for key, value in changes.items():
             document[key] = {**document[key], **value} if isinstance(value, dict) else value
+            if isinstance(value, dict):
+                document[key] = {name: one for name, one in document[key].items() if one is not None}
         return parse_settings(JobFile, document, source="test")
 
     def submit(self, **changes: Any) -> JobId:
@@ -162,6 +165,13 @@ class Learnt:
 
 #: A model whose masked words are too long to travel within a message.
 WIDE = {"hidden": [2400]}
+#: The changes that make the job one of noise in shares, on one clipped sum a round.
+SUMMED: dict[str, Any] = {
+    "population": "trial",
+    "training": {"local_steps": None, "sampling_rate": None, "expected_rows": 80},
+    "privacy": {"mode": "record-distributed", "epsilon": 2.0},
+    "aggregation": {"update_norm": None},
+}
 
 
 def run_job(federation: Federation, **changes: Any) -> Learnt:
@@ -234,6 +244,7 @@ def _write_policy(folder: DemoFolder, owner: str, federation_key: str) -> None:
     stage.write_policy(folder, owner, federation_key)
     path = folder.home(owner) / "policy.toml"
     text = re.sub(r"^epsilon = .*$", f"epsilon = {BUDGET}", path.read_text("utf-8"), flags=re.MULTILINE)
+    text = re.sub(r"^modes = .*$", 'modes = ["record-local", "record-distributed"]', text, flags=re.MULTILINE)
     data = folder.data / owner
     mapping = (data / "mapping.yaml").read_text("utf-8")
     wrong = {

@@ -104,6 +104,13 @@ def secrets_of_a_refusing_owner(home: Home, mapping_file: Path) -> Secrets:
     return Secrets({what: tuple(_encodings(values)) for what, values in texts.items()}, frozenset(), frozenset())
 
 
+def windows_of(vector: npt.NDArray[np.float64]) -> Iterator[bytes]:
+    """The windows of a vector's values as float64, and of pairs of neighbours as float32."""
+    row = vector.reshape(1, -1)
+    yield from _windows(row, ("<f8", ">f8"))
+    yield from _windows(row, ("<f4", ">f4"))
+
+
 def _names(mapping: Mapping) -> dict[str, Iterable[str | bytes]]:
     columns = mapping.columns
     return {

@@ -7,7 +7,7 @@ test's keys and keeps every byte. The record holds what the other tests of this 
 from __future__ import annotations
 
 import hashlib
-import math
+import itertools
 import re
 from collections import Counter, defaultdict
 
@@ -17,8 +17,7 @@ from google.protobuf.descriptor import FieldDescriptor
 
 from lepton_client import enrol_link, transfer_link
 from lepton_client.home import load_identity
-from lepton_compression.update import derive_dither, encode
-from lepton_core import ring
+from lepton_core.chain import parse_link
 from lepton_core.identity import require_signature
 from lepton_core.ports import SystemRandomness
 from lepton_core.secagg.messages import ConsistencySignature
@@ -28,25 +27,27 @@ from lepton_core.secagg.terms import derive_sid, survivors_digest
 from lepton_core.session import RoundReport
 from lepton_kg.ontology import load_canonical
 from lepton_pool.models import architecture_of, model_layout
-from lepton_pool.terms import derive_ring_plan
+from lepton_pool.steps import encode_update
+from lepton_pool.weights import decode_weights
 from lepton_protos import convert
 from lepton_protos.v1 import control_pb2, transfer_pb2
 from tests.e2e.allowed_fields import KINDS, REQUESTS, Told, kinds_of_message, parse, values, violations
+from tests.e2e.clipped_sums import sum_again
 from tests.e2e.hospitals import LEARNING, OWNERS, REFUSING, ROUNDS, STEP_DEADLINE_S
 from tests.e2e.leak_search import secrets_of, secrets_of_a_refusing_owner
+from tests.e2e.published_noise import deviation_of_noise, noise_in
+from tests.e2e.uniformity import FAR, deviation
 
 pytestmark = [pytest.mark.timeout(240), pytest.mark.xdist_group("hospitals")]
 
-#: Standard deviations of chi-square beyond which bytes are not uniform; chance goes there once in 10^10 times.
-FAR = 8.0
 #: Of an enrolment, of a call without bulk, and of a transfer in a round.
 DEADLINES_S = (enrol_link.DEADLINE_S, transfer_link.CALL_DEADLINE_S, STEP_DEADLINE_S)
 
 
 @pytest.fixture(scope="module")
-def record(hospitals, learnt, learnt_small):
-    """Owner -> its calls so far, each as it was when both jobs had ended."""
-    for ended in (learnt, learnt_small):
+def record(hospitals, learnt, learnt_small, learnt_summed):
+    """Owner -> its calls so far, each as it was when all jobs had ended."""
+    for ended in (learnt, learnt_small, learnt_summed):
         assert ended.view.state.value == "finished", ended.view.reason
         assert [entry.state for entry in ended.view.rounds] == ["completed"] * ROUNDS
     return {owner: list(proxy.calls) for owner, proxy in hospitals.proxies.items()}
@@ -69,10 +70,10 @@ def found(record, told):
     return {owner: violations(record[owner], told[owner]) for owner in OWNERS}
 
 
-@pytest.fixture(scope="module", params=["wide", "small"])
-def job(request, learnt, learnt_small):
-    """The id of each of the jobs: masked words that were uploaded, and such that came within messages."""
-    return (learnt if request.param == "wide" else learnt_small).view.job
+@pytest.fixture(scope="module", params=["wide", "small", "summed"])
+def job(request, learnt, learnt_small, learnt_summed):
+    """The id of each of the jobs: masked words that were uploaded, that came within messages, and of noised sums."""
+    return {"wide": learnt, "small": learnt_small, "summed": learnt_summed}[request.param].view.job
 
 
 @pytest.fixture(scope="module")
@@ -108,13 +109,6 @@ def envelopes(calls):
     """Every report of the sessions, in its envelope."""
     sent = [raw for call in calls_of(calls, "Session") for raw in call.sent]
     return [envelope for raw in sent for envelope in control_pb2.ReportBatch.FromString(raw).reports]
-
-
-def deviation(data):
-    """How far the bytes are from uniform: chi-square over the 256 values, in standard deviations from its mean."""
-    counts = np.bincount(np.frombuffer(data, np.uint8), minlength=256)
-    expected = len(data) / 256
-    return (float(((counts - expected) ** 2 / expected).sum()) - 255) / math.sqrt(2 * 255)
 
 
 def words(payload):
@@ -160,6 +154,8 @@ def test_a_value_that_the_table_does_not_allow_is_found(record, told, found):
         {"hello": control_pb2.Hello(software_version="97 rows")},
         {"match_answer": control_pb2.MatchAnswer(job="radius-mean")},
         {"round_refusal": control_pb2.RoundRefusal(round=97)},
+        # What training took, in milliseconds, where a round's number stands.
+        {"round_report": control_pb2.RoundReport(round=1_234)},
         {"match_answer": control_pb2.MatchAnswer(refusal=control_pb2.Refusal(reason="RADIUS_MEAN_IS_17"))},
         {"round_report": control_pb2.RoundReport(payload=b"17.99, 10.38, 122.8")},
     ):
@@ -241,11 +237,10 @@ def test_masked_words_and_ciphertexts_are_uniform_and_no_mask_is_used_twice(reco
 
 def test_words_without_masks_and_masks_used_twice_would_be_found(told, found, payloads, job):
     asked = told["aurora"].jobs[job]
-    plan, randomness = derive_ring_plan(asked), SystemRandomness()
     length = model_layout(architecture_of(asked)).length
     updates = [np.random.default_rng(seed).normal(0, 0.01, length).astype(np.float32) for seed in range(8)]
-    dither = derive_dither(bytes(32), bytes(16))
-    bare = [ring.pack(encode(update, plan, bytes(32), randomness, dither=dither), plan.lane_bits) for update in updates]
+    public = {"member": told["aurora"].member, "codec_seed": bytes(32), "randomness": SystemRandomness()}
+    bare = [encode_update(asked, update, 97, **public) for update in updates]
     assert deviation(b"".join(encode_payload(each) for each in bare)) > 10 * FAR
     masked = words(payloads["aurora"][1])
     twice = [(masked + bare[n + 1]) - (masked + bare[n]) for n in range(7)]
@@ -307,12 +302,12 @@ def test_every_share_revealed_is_the_one_whose_hash_its_dealer_signed(record, to
                 assert share_digest(share.salt, share.share) == promised.self_seed
 
 
-def test_what_must_be_random_never_comes_twice(record, learnt, learnt_small):
+def test_what_must_be_random_never_comes_twice(record, learnt, learnt_small, learnt_summed):
     fresh = {"mask_public", "encryption_public", "seed_commitment", "nonce", "signature", "ciphertext", "salt"}
     for owner in LEARNING:
         seen = Counter(
             value
-            for ended in (learnt, learnt_small)
+            for ended in (learnt, learnt_small, learnt_summed)
             for raw in reports(record[owner], ended.view.job)
             for name, value in values(control_pb2.RoundReport.FromString(raw))
             if name.partition(".")[2] in fresh
@@ -385,6 +380,60 @@ def test_the_search_finds_hashes_rows_scaled_values_and_labels(hospitals, record
     }
     missed = [what for what, leak in planted.items() if not secrets["aurora"].found_in(left + leak)]
     assert missed == []
+
+
+@pytest.fixture(scope="module")
+def summed(hospitals, learnt_summed, told, found):
+    """The third job, and each round's model and link; what each learning owner summed in them."""
+    view, job = learnt_summed.view, told["aurora"].jobs[learnt_summed.view.job]
+    layout, download = model_layout(architecture_of(job)), hospitals.researcher.download
+    terms = told["aurora"].setups[view.job, 1].terms
+    rounds = [
+        (decode_weights(layout, download(before.digest)), parse_link(download(after.link), view.job, terms))
+        for before, after in itertools.pairwise(view.models)
+    ]
+    ontology = load_canonical(hospitals.researcher.ontology(job.task.ontology), job.task.ontology)
+    data = hospitals.folder.data
+    parts = {owner: sum_again(job, ontology, data / owner / "mapping.yaml", rounds) for owner in LEARNING}
+    return job, [link for _, link in rounds], parts
+
+
+def test_what_is_published_is_the_clipped_sums_with_fresh_noise_of_the_promised_variance(summed):
+    job, links, parts = summed
+    assert len(links) == ROUNDS
+    noise = [
+        noise_in(job, link, len(LEARNING), sum(parts[owner].sums[place] for owner in LEARNING))
+        for place, link in enumerate(links)
+    ]
+    deviations = [each / deviation_of_noise(job, len(LEARNING)) for each in noise]
+    together = np.concatenate(deviations)
+    # 2,000 values: chance is beyond these once in 10^9 times.
+    assert len(together) > 2_000
+    assert abs(together.mean()) < 6 / len(together) ** 0.5
+    assert (together**2).mean() == pytest.approx(1.0, abs=0.2)
+    # And as those who see the sums are promised: no less than the noise multiplier times what a record moves.
+    assert deviation_of_noise(job, len(LEARNING)) > job.privacy.noise_multiplier * job.privacy.clip_norm
+    for one, other in itertools.combinations(deviations, 2):
+        assert abs((one * other).mean()) < 6 / len(one) ** 0.5
+
+
+@pytest.mark.parametrize("owner", LEARNING)
+def test_no_clipped_sum_and_no_number_of_rows_is_in_the_bytes(record, summed, owner):
+    job, _, parts = summed
+    hidden = parts[owner].secrets(job)
+    assert len(hidden.windows) > 2_000
+    assert hidden.found_in(bytes_that_left(record[owner])) == []
+
+
+def test_a_clipped_sum_or_a_number_of_rows_that_left_would_be_found(record, summed):
+    job, _, parts = summed
+    hidden, left = parts["aurora"].secrets(job), bytes_that_left(record["aurora"])
+    total = parts["aurora"].sums[1]
+    kept = total[total != 0.0]
+    step = (-job.training.learning_rate / job.training.expected_rows * kept).astype(np.float32)
+    middle = len(left) // 2 + 1
+    for leak in (kept[5].tobytes(), kept.astype(">f8")[9].tobytes(), step[4:6].tobytes(), np.int64(97).tobytes()):
+        assert hidden.found_in(left[:middle] + leak + left[middle:])
 
 
 def test_the_hospital_that_refuses_sends_its_enrolment_and_a_refusal_in_fixed_words(hospitals, record, learnt):
