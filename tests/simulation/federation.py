@@ -28,6 +28,8 @@ from lepton_core.ids import Digest, JobId, MemberId, ModelVersion, OwnerName, Ro
 from lepton_core.job import Job
 from lepton_core.layout import Vector
 from lepton_core.membership import ListedMember, MembershipList, SignedList, sign
+from lepton_core.privacy.accountant import sum_noise_multiplier_for
+from lepton_core.privacy.rules import DISTRIBUTED_MODES
 from lepton_core.secagg.messages import Unmasking
 from lepton_core.secagg.terms import Setup
 from lepton_core.session import Heartbeat, MemberReport, RoundReport, ServerCommand
@@ -47,6 +49,8 @@ START = 1_800_000_000.0
 VOCABULARY = "https://example.org/simulation#"
 HEARTBEAT_S = 3.0
 STEP_DEADLINE_S = 30.0
+#: Records that every member declares.
+ROWS = 100
 
 
 @dataclass(frozen=True)
@@ -107,8 +111,21 @@ def make_job(
     secure: bool = True,
     codec: str = "float32",
 ) -> Job:
-    """A small logistic model with one feature a member, so that each member's update is a coordinate of its own."""
-    private = mode != "none"
+    """A small logistic model with one feature a member, so that each member's update is a coordinate of its own.
+
+    In mode `record-distributed` a step against a member's sum is that sum with the other sign.
+    """
+    privacy = {"mode": mode, "epsilon": 8.0, "delta": 1e-5, "noise_multiplier": 4.0 if mode != "none" else None}
+    training: dict[str, object] = {"rounds": rounds, "local_steps": 1, "sampling_rate": 0.1}
+    # Lanes and range of noised integers follow from the noise.
+    encoding = {"profile": "exact" if secure else "default", "update_norm": 1.0}
+    if mode in DISTRIBUTED_MODES:
+        encoding = {}
+        privacy["noise_multiplier"] = sum_noise_multiplier_for(8.0, 1e-5, 1.0, rounds)
+    if mode == "record-distributed":
+        training = {"rounds": rounds, "batching": "all", "expected_rows": ROWS, "learning_rate": float(ROWS)}
+    if mode == "client-distributed":
+        privacy["unit"] = "member"
     return parse_settings(
         Job,
         {
@@ -120,16 +137,15 @@ def make_job(
                 "target": {"concept": "outcome", "positive": "yes"},
             },
             "model": {"kind": "logistic"},
-            "training": {"rounds": rounds, "local_steps": 1, "sampling_rate": 0.1},
-            "privacy": {"mode": mode, "noise_multiplier": 4.0 if private else None, "epsilon": 8.0, "delta": 1e-5},
+            "training": training,
+            "privacy": privacy,
             "aggregation": {
                 "min_cohort": min_cohort,
                 "max_cohort": max(members, min_cohort),
                 "secure": secure,
                 "codec": codec,
-                "profile": "exact" if secure else "default",
                 "kept_fraction": kept_fraction,
-                "update_norm": 1.0,
+                **encoding,
                 "corruption": 0.1,
                 "step_deadline_s": STEP_DEADLINE_S,
             },
@@ -169,6 +185,8 @@ class Federation:
     secure: bool = True
     codec: str = "float32"
     kept_fraction: float = 1.0
+    #: Epsilon that every owner's policy allows; a private job asks for 8, and more is spent where a round is lost.
+    budget: float = 8.0
     faults: Faults = field(default_factory=Faults)
     #: Members that never come back, by index, with the virtual second they vanish in.
     vanish: dict[int, float] = field(default_factory=dict)
@@ -178,6 +196,8 @@ class Federation:
     residuals: Callable[[], MemoryResiduals] = MemoryResiduals
     #: Called before each performed member effect; may raise the member's crash by returning True.
     on_effect: Callable[[Member, MemberEffect], bool] | None = None
+    #: Called with every message as bytes, and whether it is the member's: reports as they leave, commands as they come.
+    on_wire: Callable[[Member, bool, bytes], None] | None = None
     #: Wraps the update a member would contribute.
     update_of: Callable[[Member, ModelVersion], Vector] | None = None
 
@@ -193,11 +213,14 @@ class Federation:
         self.coordinator_crashes = 0
         self.member_crashes = 0
         self.disk_faults = 0
+        #: Every sum that the coordinator unmasked and decoded, as often as it did.
+        self.decoded: list[ev.RunAggregate] = []
         #: Every unmasking a member ever sent, by (member, model version): invariant I9.
         self.answers: dict[tuple[MemberId, RoundNumber], set[bytes]] = {}
         self._federation_key = IdentityKey.generate(SeededRandomness(f"federation-{self.seed}"))
         keys = [IdentityKey.generate(SeededRandomness(f"{self.seed}-{index}")) for index in range(self.members)]
-        owners = [OwnerName(f"owner-{index}") for index in range(self.members)]
+        # The membership list is sorted by them.
+        owners = [OwnerName(f"owner-{index:0{len(str(self.members - 1))}}") for index in range(self.members)]
         self._signed = sign(
             MembershipList(
                 federation="simulation",
@@ -230,9 +253,9 @@ class Federation:
                     {
                         "name": "patients",
                         "mapping": "mapping.yaml",
-                        "declared_rows": 100,
-                        "modes": ["record-local", "none"],
-                        "epsilon": 8.0,
+                        "declared_rows": ROWS,
+                        "modes": ["record-local", "record-distributed", "client-distributed", "none"],
+                        "epsilon": self.budget,
                         "delta": 1e-5,
                     }
                 ],
@@ -302,9 +325,14 @@ class Federation:
         slow = self.rng.uniform(1.0, 20.0) if self._happens(self.faults.late) else 0.0
         return self.rng.uniform(0.001, 0.05) + slow
 
-    def run(self, limit_s: float = 4_000.0) -> JobView:
-        """Submit the job and let everything happen; the ended job with its rounds and models."""
-        job = make_job(
+    @property
+    def exact(self) -> bool:
+        """True if a round's sum is of whole updates and nothing else."""
+        return self.kept_fraction == 1.0 and self.mode not in DISTRIBUTED_MODES
+
+    def make_job(self) -> Job:
+        """The job that this world runs."""
+        return make_job(
             rounds=self.rounds,
             members=self.members,
             min_cohort=self.min_cohort,
@@ -313,6 +341,10 @@ class Federation:
             secure=self.secure,
             codec=self.codec,
         )
+
+    def run(self, limit_s: float = 4_000.0) -> JobView:
+        """Submit the job and let everything happen; the ended job with its rounds and models."""
+        job = self.make_job()
         for person in self.people.values():
             self._connect(person, self.rng.uniform(0.0, 1.0))
         self.after(1.5, lambda: self._submit(job))
@@ -392,7 +424,7 @@ class Federation:
                 case ev.RunInitialModel():
                     self._work(generation, lambda effect=effect: initial.run(effect, self.artifacts))
                 case ev.RunAggregate():
-                    self._work(generation, lambda effect=effect: aggregate.run(effect, self.artifacts))
+                    self._work(generation, lambda effect=effect: self._decode(effect))
                 case ev.RunEvaluate(job_id, _, version, _):
                     done = ev.EvaluateDone(job_id, version, -1.0, -1.0, 0.0)
                     self._work(generation, lambda done=done: done)
@@ -410,6 +442,10 @@ class Federation:
                 self._input(work())
 
         self.after(self.rng.uniform(0.01, 0.5), finish)
+
+    def _decode(self, effect: ev.RunAggregate) -> ev.Input:
+        self.decoded.append(effect)
+        return aggregate.run(effect, self.artifacts)
 
     def _add(self, generation: int, setup: Setup, payload: Digest) -> None:
         def add() -> None:
@@ -435,6 +471,8 @@ class Federation:
     def _arrive(self, member: MemberId, wire: bytes) -> None:
         person = self.people[member]
         if person.alive and person.connected:
+            if self.on_wire is not None:
+                self.on_wire(person, False, wire)
             command = convert.command_from_proto(convert.control_pb2.ServerCommand.FromString(wire))[1]
             self._member(person, person.participant.handle(command))
 
@@ -443,6 +481,8 @@ class Federation:
             key = (person.key.member, report.round)
             self.answers.setdefault(key, set()).add(convert.report_to_bytes(report))
         wire = convert.report_to_bytes(report)
+        if self.on_wire is not None:
+            self.on_wire(person, True, wire)
         copies = 2 if self._happens(self.faults.doubled) else 1
         for _ in range(copies):
             if not self._happens(self.faults.lost):
@@ -530,7 +570,7 @@ class Federation:
         self._later(
             person,
             self.rng.uniform(0.05, 0.5),
-            lambda: person.participant.trained(effect.job_id, effect.round, update, 100),
+            lambda: person.participant.trained(effect.job_id, effect.round, update, ROWS),
         )
 
     def _own_coordinate(self, person: Member, _: ModelVersion) -> Vector:
@@ -579,8 +619,7 @@ class Federation:
         from lepton_pool.models import architecture_of, model_layout
         from lepton_pool.weights import decode_weights
 
-        job = make_job(rounds=self.rounds, members=self.members, min_cohort=self.min_cohort, mode=self.mode)
-        return decode_weights(model_layout(architecture_of(job)), self.artifacts.get(Digest(digest)))
+        return decode_weights(model_layout(architecture_of(self.make_job())), self.artifacts.get(Digest(digest)))
 
     def digest(self) -> str:
         """Everything that was decided, in one hash: audit chain, announcements and models."""

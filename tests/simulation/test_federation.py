@@ -32,7 +32,7 @@ def require_invariants(world: Federation, view: JobView) -> None:
     completed = [row for row in view.rounds if row.state == "completed"]
     names = {f"owner-{index}": index for index in range(world.members)}
     for row in completed:
-        if world.kept_fraction == 1.0:
+        if world.exact:
             assert world.contributors_of(row) == {names[owner] for owner in row.survivors}, "I1/I2: the sum is exact"
         assert len(row.survivors) >= world.min_cohort, "I3: never below the minimum cohort"
         assert set(row.survivors) <= set(row.cohort)
