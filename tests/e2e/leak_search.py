@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,24 +45,38 @@ class Secrets:
     labels: frozenset[bytes]
 
     def found_in(self, record: bytes) -> list[str]:
-        """What of it is in the record."""
-        found = [what for what, needles in self.texts.items() for needle in needles if needle in record]
-        found += [f"a number: {window.hex()}" for window in self._numbers_in(record)]
-        return [*found, *(f"labels: {label.hex()}" for label in self.labels if label in record)]
+        """What of it is in the record, at any offset."""
+        starts, needles = self._needles
+        found = set()
+        for place in _places_of(starts, record):
+            for needle, what in needles.get(record[place : place + _SHORTEST_BYTES], ()):
+                if record.startswith(needle, place):
+                    found.add(what)
+        return sorted(found)
 
-    def _numbers_in(self, record: bytes) -> set[bytes]:
-        """The windows that are in the record, at any offset."""
-        wanted = np.unique(np.frombuffer(b"".join(self.windows), "<u8"))
-        found: set[bytes] = set()
-        for offset in range(_WINDOW if len(wanted) else 0):
-            whole = (len(record) - offset) // _WINDOW * _WINDOW
-            passing = np.frombuffer(record[offset : offset + max(0, whole)], "<u8")
-            place = np.searchsorted(wanted, passing)
-            hits = wanted[np.minimum(place, len(wanted) - 1)] == passing
-            found.update(
-                passing[hits].tobytes()[at : at + _WINDOW] for at in range(0, _WINDOW * int(hits.sum()), _WINDOW)
-            )
-        return found
+    @functools.cached_property
+    def _needles(self) -> tuple[npt.NDArray[np.bool_], dict[bytes, list[tuple[bytes, str]]]]:
+        """Which first three bytes any needle has, and by its first five each needle with what to call it."""
+        named = [(needle, what) for what, needles in self.texts.items() for needle in needles]
+        named += [(window, f"a number: {window.hex()}") for window in self.windows]
+        named += [(label, f"labels: {label.hex()}") for label in self.labels]
+        starts = np.zeros(1 << 24, dtype=np.bool_)
+        needles: dict[bytes, list[tuple[bytes, str]]] = defaultdict(list)
+        for needle, what in named:
+            assert len(needle) >= _SHORTEST_BYTES, what
+            needles[needle[:_SHORTEST_BYTES]].append((needle, what))
+            starts[int.from_bytes(needle[:3], "little")] = True
+        return starts, dict(needles)
+
+
+def _places_of(starts: npt.NDArray[np.bool_], record: bytes) -> list[int]:
+    """Where in the record the first three bytes of a needle stand."""
+    if len(record) < _SHORTEST_BYTES:
+        return []
+    values = np.frombuffer(record, np.uint8).astype(np.uint32)
+    threes = values[:-2] | values[1:-1] << 8 | values[2:] << 16
+    places: list[int] = np.flatnonzero(starts[threes]).tolist()
+    return places
 
 
 def secrets_of(home: Home, mapping_file: Path, task: Task, ontology: Ontology) -> Secrets:
