@@ -7,7 +7,7 @@
 | several of these, or sums over samples | Rényi divergences, added at each order, and the best conversion over them |
 
 Every one is an upper bound. Neighbours differ by one unit, added or removed. dp-accounting computes the first and the
-last; it is imported at the first such question, as that takes about a second.
+last; it is imported at the first such question, as that takes half a second.
 
 `Replaced` events are for neighbours of which one vector is replaced by another of norm at most C. Sums of integers, and
 Gaussians without sampling, then have twice the sensitivity. With sampling the worst pair is
@@ -30,6 +30,7 @@ from enum import Enum
 from typing import NamedTuple, TypeAlias
 
 from lepton_core.errors import InputError, RefusedError
+from lepton_core.privacy.accounting_library import load_losses, load_rdp
 from lepton_core.privacy.concentrated import epsilon_of_rho, gaussian_divergence, sampled_divergence, sum_rho
 from lepton_core.privacy.events import Counted, Replaced, SampledGaussian, SummedDiscreteGaussian
 
@@ -264,8 +265,7 @@ def _is_hopeless(groups: tuple[_Steps, ...], rho: float = 0.0, sampled: _Sampled
 @functools.lru_cache(maxsize=1024)
 def _composed_epsilon(groups: tuple[_Steps, ...], delta: float, interval: float) -> float:
     """Epsilon of at least one group, composed."""
-    from dp_accounting.pld import privacy_loss_distribution as losses
-
+    losses = load_losses()
     composed, *others = [
         losses.from_gaussian_mechanism(
             one.noise,
@@ -286,15 +286,13 @@ def _composed_epsilon(groups: tuple[_Steps, ...], delta: float, interval: float)
 @functools.lru_cache(maxsize=1024)
 def _mixed_epsilon(groups: tuple[_Steps, ...], rho: float, sampled: _Sampled, delta: float) -> float:
     """Epsilon of groups as above together with rho-zCDP and with sums over samples."""
-    from dp_accounting.rdp import compute_epsilon
-
     divergences = [
         order * rho
         + math.fsum(count * sampled_divergence(one, rate, order) for one, rate, count in sampled)
         + math.fsum(one.steps * _divergence(one, order) for one in groups)
         for order in _ORDERS
     ]
-    return float(compute_epsilon(_ORDERS, divergences, delta)[0])
+    return float(load_rdp().compute_epsilon(_ORDERS, divergences, delta)[0])
 
 
 def _divergence(one: _Steps, order: int) -> float:
