@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from tests.architecture.sources import Source, package_sources
+from tests.architecture.sources import package_sources
 
 #: Words of a name whose value is secret, or is compared with something that is.
 SECRET_WORDS = {
@@ -54,9 +54,10 @@ def _is_secret(side: ast.expr) -> bool:
             return False
 
 
-@pytest.mark.parametrize("source", package_sources(), ids=lambda source: source.shown)
-def test_no_secret_is_compared_with_an_operator(source: Source) -> None:
-    assert plain_comparisons(source.text) == []
+def test_no_secret_is_compared_with_an_operator() -> None:
+    sources = package_sources()
+    assert len(sources) > 200
+    assert [f"{source.shown}:{found}" for source in sources for found in plain_comparisons(source.text)] == []
 
 
 @pytest.mark.parametrize(

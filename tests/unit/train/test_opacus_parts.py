@@ -25,7 +25,7 @@ def test_neither_scipy_nor_distributed_tensors_are_imported_and_nothing_half_loa
     assert heavy == "[]"
 
 
-def test_opacus_itself_still_imports_afterwards_and_is_used_when_it_is_there_first():
+def test_opacus_itself_still_imports_afterwards_and_its_recurrent_layers_replace_those_that_are_refused():
     run(
         "from lepton_client.train.opacus_parts import load_parts\n"
         "bare = load_parts()\n"
@@ -36,12 +36,6 @@ def test_opacus_itself_still_imports_afterwards_and_is_used_when_it_is_there_fir
         "assert whole.samplers == opacus.GradSampleModule.GRAD_SAMPLERS\n"
         "assert set(bare.samplers) <= set(whole.samplers)\n"
         "assert not set(bare.samplers.values()) & set(whole.samplers.values())\n"
-    )
-
-
-def test_the_recurrent_layers_of_opacus_take_the_place_of_those_that_are_refused():
-    run(
-        "import warnings; warnings.simplefilter('ignore')\n"
         "import numpy, torch\n"
         "from opacus.layers import DPGRU, DPLSTM\n"
         "from lepton_client.train.clipping import ClippedSums\n"
