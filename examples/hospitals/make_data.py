@@ -16,11 +16,11 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from decimal import Decimal
+from importlib.metadata import distribution
 from pathlib import Path
 
 import numpy as np
 import polars as pl
-from sklearn.datasets import load_breast_cancer
 
 from lepton_core.ids import Digest
 from lepton_kg.mapping import Column, CsvOptions, Source, approve, dump_mapping
@@ -244,6 +244,8 @@ REFUSED = Shape("fjord", 40, _english, absent=(REFUSED_LACKS,))
 _HOLDOUT_CSV = Source(kind="csv", path="holdout.csv")
 HOLDOUT = Shape("holdout", HOLDOUT_ROWS, str, source=_HOLDOUT_CSV, diagnoses=("malignant", "benign"))
 
+_MEASURES = "radius texture perimeter area smoothness compactness concavity concave-points symmetry fractal-dimension"
+
 
 @dataclass(frozen=True)
 class _Patients:
@@ -253,13 +255,13 @@ class _Patients:
 
     @classmethod
     def load(cls) -> _Patients:
-        published = load_breast_cancer()
-        names = [str(name).replace(" ", "-") for name in published.feature_names]
-        values = {
-            name: tuple(Decimal(str(value)) for value in column.tolist())
-            for name, column in zip(names, published.data.T, strict=True)
-        }
-        return cls(values, tuple(int(value) == 0 for value in published.target))
+        # What sklearn.datasets.load_breast_cancer reads; importing it takes longer than all that this script does.
+        table = distribution("scikit-learn").locate_file("sklearn/datasets/data/breast_cancer.csv")
+        *columns, malignant = np.loadtxt(str(table), delimiter=",", skiprows=1).T.tolist()
+        parts = (("mean-", ""), ("", "-error"), ("worst-", ""))
+        names = [f"{before}{measure}{after}" for before, after in parts for measure in _MEASURES.split()]
+        values = {n: tuple(Decimal(str(v)) for v in column) for n, column in zip(names, columns, strict=True)}
+        return cls(values, tuple(value == 0 for value in malignant))
 
 
 def _split(malignant: Sequence[bool], sizes: Sequence[int], seed: int) -> tuple[list[int], list[list[int]]]:
