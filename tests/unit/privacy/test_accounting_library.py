@@ -38,7 +38,6 @@ for cache in (accounting_library.load_losses, accounting_library.load_rdp):
     cache.cache_clear()
 whole_library = [epsilon_of([event], 1e-5).hex() for event in (one, two, whole)]
 whole_library += [epsilon_of(events, 1e-5).hex() for events in ([one, summed], [one, two])]
-assert accounting_library.load_losses().stats is not None
 from dp_accounting.pld import privacy_loss_mechanism
 print(json.dumps({
     "deferred": deferred,
