@@ -103,6 +103,8 @@ def ended():
             min_cohort=MEMBERS,
             rounds=ROUNDS,
             mode="client-distributed",
+            # A record of a member's may cost more than the member itself: it is replaced, not added or removed.
+            budget=40.0,
             update_of=update_of,
             on_wire=heard,
         )

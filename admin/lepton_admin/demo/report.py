@@ -13,6 +13,7 @@ from lepton_admin.cli.answer import console, score, table
 from lepton_admin.demo.baselines import POOLED, TOGETHER, Baseline
 from lepton_admin.demo.power_loss import came_back, recovered
 from lepton_core.job import Job
+from lepton_core.privacy.units import NEIGHBOURS
 from lepton_core.views import JobView, RoundView
 
 
@@ -108,7 +109,7 @@ def show(found: Findings) -> None:
     )
     rows.append(_row(federation.name, federation))
     columns = ("model trained by", "rows", "refused", "accuracy", "AUC", "mode", "epsilon")
-    unit = f"one {told['unit']}, added or removed, at delta {told['delta']:g}"
+    unit = f"{NEIGHBOURS[found.asked.privacy.unit]}, at delta {told['delta']:g}"
     title = f"on the same held-out patients; epsilon is for {unit}"
     screen.print(table(title, columns, rows, right=("rows", "refused", "accuracy", "AUC", "epsilon")), soft_wrap=True)
     lines = [
