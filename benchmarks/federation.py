@@ -19,6 +19,7 @@ from benchmarks.federation_digits import DIGITS, PIXELS, VOCABULARY, Digits, wri
 from benchmarks.federation_site import Site, federation
 from lepton_admin.submission import resolve_job, submit_job
 from lepton_core.errors import FaultError
+from lepton_core.ids import JobId
 from lepton_core.job import JobFile
 from lepton_core.settings import parse_settings
 from lepton_core.views import JobState, JobView
@@ -107,6 +108,15 @@ def run_job(
         document = _document(job, digits, ontology, aggregation)
     file = parse_settings(JobFile, document, source="benchmark")
     submitted = submit_job(resolve_job(file, digits.folder, site.researcher), site.researcher)
+    return finish_job(site, submitted)
+
+
+def finish_job(site: Site, submitted: JobId) -> JobView:
+    """The job's view when it has finished.
+
+    Raises:
+        FaultError: it failed, or takes too long.
+    """
     deadline = time.monotonic() + _DEADLINE_S
     while not (view := site.researcher.job(submitted)).state.ended:
         site.processes.check()

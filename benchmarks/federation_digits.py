@@ -1,7 +1,8 @@
 """The digits of the federation benchmark as files: ontology, every member's rows and mapping, hold-out, first weights.
 
-Scikit-learn's digits, rows permuted by numpy's RandomState(7), the first 360 held out; shard k of N holds the others
-k::N. A pixel's public plausible range is [-16, 16], so that scaling it to [-1, 1] divides it by 16, exactly.
+Scikit-learn's digits. Of the federation benchmark: rows permuted by numpy's RandomState(7), the first 360 held out;
+shard k of N holds the others k::N; a pixel's public plausible range is [-16, 16], so that scaling it to [-1, 1] divides
+it by 16, exactly.
 """
 
 from __future__ import annotations
@@ -58,28 +59,41 @@ class Digits:
 
 def write_digits(folder: Path, shards: int, hidden: Sequence[int]) -> Digits:
     """Write everything that members and researcher bring along."""
-    from sklearn.datasets import load_digits
-
-    folder.mkdir(parents=True)
-    ontology = folder / "ontology.ttl"
-    ontology.write_text(_ontology(), encoding="utf-8")
-    digest = parse_ontology(ontology.read_bytes(), format="turtle", source=str(ontology)).digest
-    pixels, labels = load_digits(return_X_y=True)
-    order = np.random.RandomState(7).permutation(len(labels))
-    rows = np.column_stack([pixels, labels]).astype(np.int64)[order]  # (rows, 65)
-    _write_rows(folder / "held-out.csv", rows[:HELD_OUT], digest)
+    rows = load_rows()
+    rows = rows[np.random.RandomState(7).permutation(len(rows))]
     rest = rows[HELD_OUT:]
-    for shard in range(shards):
-        _write_rows(folder / f"shard-{shard}.csv", rest[shard::shards], digest)
-    digits = Digits(folder, ontology, most_rows=len(rest[::shards]))
+    parts = [rest[shard::shards] for shard in range(shards)]
+    digits = write_parts(folder, rows[:HELD_OUT], parts, darkest=-_BRIGHTEST)
     digits.weights.write_bytes(_first_weights(hidden))
     return digits
 
 
-def _ontology() -> str:
+def load_rows() -> npt.NDArray[np.int64]:
+    """All digits, in the library's order, shape (1797, 65): pixels from 0 to 16, and the digit."""
+    from sklearn.datasets import load_digits
+
+    pixels, labels = load_digits(return_X_y=True)
+    return np.column_stack([pixels, labels]).astype(np.int64)
+
+
+def write_parts(
+    folder: Path, held_out: npt.NDArray[np.int64], parts: Sequence[npt.NDArray[np.int64]], *, darkest: int
+) -> Digits:
+    """Write each shard's rows and those held out, with an ontology in which a pixel is from `darkest` to 16."""
+    folder.mkdir(parents=True)
+    ontology = folder / "ontology.ttl"
+    ontology.write_text(_ontology(darkest), encoding="utf-8")
+    digest = parse_ontology(ontology.read_bytes(), format="turtle", source=str(ontology)).digest
+    _write_rows(folder / "held-out.csv", held_out, digest)
+    for shard, part in enumerate(parts):
+        _write_rows(folder / f"shard-{shard}.csv", part, digest)
+    return Digits(folder, ontology, most_rows=max(len(part) for part in parts))
+
+
+def _ontology(darkest: int) -> str:
     pixels = "\n".join(
         f':{name} a skos:Concept ; skos:prefLabel "{name}"@en ; lepton:datatype xsd:decimal ; lepton:unit "1" ;\n'
-        f"    lepton:plausibleMinimum {-_BRIGHTEST} ; lepton:plausibleMaximum {_BRIGHTEST} ."
+        f"    lepton:plausibleMinimum {darkest} ; lepton:plausibleMaximum {_BRIGHTEST} ."
         for name in PIXELS
     )
     values = "\n".join(f':{name} a skos:Concept ; skos:prefLabel "{name}"@en .' for name in DIGITS)

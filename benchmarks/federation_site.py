@@ -30,19 +30,28 @@ minimum_cohort = 4
 name = "patients"
 mapping = "{mapping}"
 declared_rows = {rows}
-modes = ["none"]
-epsilon = 8.0
-delta = 1e-4
+modes = {modes}
+epsilon = {epsilon}
+delta = {delta}
 
 [jobs]
 purposes = ["research"]
 concepts = ["{vocabulary}*"]
-models = ["mlp"]
+models = ["mlp", "logistic"]
 expires = {expires}
 allow_unprotected = true
 allow_plain_updates = true
 allow_error_feedback = true
 """
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What the owners' policies allow on their records."""
+
+    modes: tuple[str, ...] = ("none",)
+    epsilon: float = 8.0
+    delta: float = 1e-4
 
 
 @dataclass(frozen=True)
@@ -64,7 +73,7 @@ class Site:
 
 
 @contextlib.contextmanager
-def federation(folder: Path, digits: Digits, members: int) -> Iterator[Site]:
+def federation(folder: Path, digits: Digits, members: int, budget: Budget = Budget()) -> Iterator[Site]:
     """Start everything from nothing, as the first time on a machine; leaving it ends every process."""
     with Processes(folder / "logs") as processes, contextlib.ExitStack() as stack:
         # 1. The coordinator makes its home and serves.
@@ -76,7 +85,7 @@ def federation(folder: Path, digits: Digits, members: int) -> Iterator[Site]:
         owners = tuple(f"owner-{index}" for index in range(members))
         _enrol(folder, owners)
         # 3. The federation key signs who is a peer; every owner pins it and says what it allows.
-        signed = _found(folder, owners, digits)
+        signed = _found(folder, owners, digits, budget)
         researcher = stack.enter_context(CoordinatorLink.of_profile(folder / "researcher"))
         researcher.publish_membership(signed.read_bytes())
         # 4. The daemons start.
@@ -96,7 +105,7 @@ def _enrol(folder: Path, owners: Sequence[str]) -> None:
             enrolment.result()
 
 
-def _found(folder: Path, owners: Sequence[str], digits: Digits) -> Path:
+def _found(folder: Path, owners: Sequence[str], digits: Digits, budget: Budget) -> Path:
     key = create_federation(folder / "federation", "benchmark")
     add_members(folder / "federation", [Home(folder / owner).card for owner in owners])
     sign_members(folder / "federation", days=1)
@@ -110,6 +119,9 @@ def _found(folder: Path, owners: Sequence[str], digits: Digits) -> Path:
             rows=digits.most_rows,
             vocabulary=VOCABULARY,
             expires=expires.isoformat(),
+            modes=list(budget.modes),
+            epsilon=budget.epsilon,
+            delta=budget.delta,
         )
         (folder / owner / "policy.toml").write_text(policy, encoding="utf-8")
         accept(Home(folder / owner), signed)

@@ -199,16 +199,23 @@ def split(seed: int) -> tuple[list[Rows], Rows]:
     generator = np.random.default_rng([seed, 0])
     order = generator.permutation(len(labels))
     features, target = (pixels[order] / 16).astype(np.float32), labels[order].astype(np.float32)
-    shards: list[list[int]] = [[] for _ in range(MEMBERS)]
+    shards = unlike_shards(target[HELD_OUT:], MEMBERS, generator)
+    held_out = _rows(features, target, list(range(HELD_OUT)))
+    return [_rows(features[HELD_OUT:], target[HELD_OUT:], shard) for shard in shards], held_out
+
+
+def unlike_shards(target: npt.NDArray[np.float32], members: int, generator: np.random.Generator) -> list[list[int]]:
+    """The members' places among rows of these classes, shape (rows,): a Dirichlet distribution each class."""
+    shards: list[list[int]] = [[] for _ in range(members)]
     for digit in range(10):
-        places = HELD_OUT + np.flatnonzero(target[HELD_OUT:] == digit)
-        cuts = np.cumsum(generator.dirichlet([CONCENTRATION] * MEMBERS))[:-1]
+        places = np.flatnonzero(target == digit)
+        cuts = np.cumsum(generator.dirichlet([CONCENTRATION] * members))[:-1]
         for member, part in enumerate(np.split(places, np.rint(cuts * len(places)).astype(np.int64))):
             shards[member].extend(part.tolist())
     for member, shard in enumerate(shards):  # nobody is left without a row
         if not shard:
-            shard.append(HELD_OUT + member)
-    return [_rows(features, target, shard) for shard in shards], _rows(features, target, list(range(HELD_OUT)))
+            shard.append(member)
+    return shards
 
 
 def accuracy_of(job: Job, model: Vector, rows: Rows) -> float:

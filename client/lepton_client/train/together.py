@@ -1,7 +1,8 @@
 """A whole job on several owners' rows in one process: what a federation learns, where all of the data are public.
 
-Training, encoding, noise, summing and decoding are those of the federation; only masks, which cancel exactly, and the
-network are left out. For demonstrations, benchmarks and tests: nothing is protected from whoever runs it.
+Training, encoding, noise and decoding are those of the federation. So is the sum, by whatever adds it up: unless told
+otherwise masks, which cancel exactly, are left out, as the network is. For demonstrations, benchmarks and tests:
+nothing is protected from whoever runs it.
 """
 
 from __future__ import annotations
@@ -21,20 +22,35 @@ from lepton_core.layout import Vector
 from lepton_core.optimizer import OptimizerState
 from lepton_core.ports import Randomness, SystemRandomness
 from lepton_core.privacy.rules import RECORD_MODES
+from lepton_core.ring import Words
 from lepton_pool.models import architecture_of, initial_vector
 from lepton_pool.steps import Learnt, encode_update, next_model
-from lepton_pool.terms import derive_ring_plan, lane_groups
+from lepton_pool.terms import derive_ring_plan
 
 #: What an owner learns in a round, from the model and the round's kept coordinates.
 Learn = Callable[[Vector, Indices], Learnt]
+#: The sum of the owners' words, each of shape (words,), modulo 2^64.
+AddUp = Callable[[Sequence[Words]], Words]
+
+
+def add_in_clear(words: Sequence[Words]) -> Words:
+    """What secure aggregation gives, by adding up what it would hide."""
+    total: Words = np.sum(words, axis=0, dtype=np.uint64)
+    return total
 
 
 def train_together(
-    job: Job, parts: Sequence[Rows], declared_rows: Sequence[int], *, randomness: Randomness | None = None
+    job: Job,
+    parts: Sequence[Rows],
+    declared_rows: Sequence[int],
+    *,
+    randomness: Randomness | None = None,
+    add_up: AddUp = add_in_clear,
 ) -> Vector:
     """The model after all rounds, of which every owner is in each, shape (length,), float32.
 
-    `declared_rows` are the owners' public numbers of rows, or of subjects where they are what is protected.
+    `declared_rows` are the owners' public numbers of rows, or of subjects where they are what is protected; `add_up`
+    gets every owner's words once a round, in order.
 
     Raises:
         InputError: no owners, or more than the job's cohort; rows that do not fit the job.
@@ -53,15 +69,14 @@ def train_together(
     learners = [derive_learner(job, rows, declared) for rows, declared in zip(parts, declared_rows, strict=True)]
     state: OptimizerState = {}
     model = initial_vector(architecture_of(job))
-    words_length = sum(group.words for group in lane_groups(job))
     for number in range(1, job.training.rounds + 1):
         seed = hashlib.sha256(job.digest() + number.to_bytes(4, "big")).digest()
         kept = kept_indices(derive_ring_plan(job), seed)
-        total = np.zeros(words_length, dtype=np.uint64)
+        sent = []
         for member, learn, rows in zip(members, learners, parts, strict=True):
             learnt = learn(model, kept)
-            total += encode_update(job, learnt, len(rows.target), member=member, codec_seed=seed, randomness=source)
-        following = next_model(job, model, state, total, members=members, codec_seed=seed)
+            sent.append(encode_update(job, learnt, len(rows.target), member=member, codec_seed=seed, randomness=source))
+        following = next_model(job, model, state, add_up(sent), members=members, codec_seed=seed)
         model, state = following.model, following.state
     return model
 

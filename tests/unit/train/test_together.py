@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,10 +19,12 @@ from lepton_core.errors import InputError
 from lepton_core.ids import MemberId
 from lepton_core.job import Job
 from lepton_core.ports import SystemRandomness
-from lepton_core.ring import pack
+from lepton_core.ring import Words, pack
+from lepton_core.secagg.simulate import run_round
 from lepton_pool.models import architecture_of, initial_vector
 from lepton_pool.steps import decode_mean, encode_update
-from lepton_pool.terms import derive_noise_plan, lane_groups
+from lepton_pool.terms import derive_noise_plan, derive_terms, lane_groups
+from tests.protocol.seeded import SeededRandomness, make_identities
 
 SEED = bytes(range(32))
 MEMBERS = tuple(MemberId(bytes([number]) * 16) for number in range(5))
@@ -159,6 +162,22 @@ def test_a_federation_learns_as_much_as_a_curator_with_the_same_noise() -> None:
     central = np.mean([accuracy(train_alone(job, pooled)) for _ in range(4)])
     assert central > 0.6
     assert together == pytest.approx(central, abs=0.12)
+
+
+def test_a_sum_under_masks_trains_the_same_model_as_one_in_the_clear() -> None:
+    job, parts = make_job(training={"rounds": 2}), parts_of()
+    keys = make_identities(len(parts))
+
+    def add_masked(words: Sequence[Words]) -> Words:
+        inputs = {key.member: own for key, own in zip(keys, words, strict=True)}
+        ended = run_round(keys, inputs, derive_terms(job, bytes(32)), SystemRandomness())
+        assert len(ended.survivors) == len(parts)
+        return np.concatenate(ended.groups)
+
+    in_clear = train_together(job, parts, [40] * 5, randomness=SeededRandomness("one"))
+    masked = train_together(job, parts, [40] * 5, randomness=SeededRandomness("one"), add_up=add_masked)
+    assert np.array_equal(masked, in_clear)
+    assert not np.array_equal(masked, train_together(job, parts, [40] * 5, randomness=SeededRandomness("other")))
 
 
 def test_fewer_owners_than_the_noise_is_for_are_refused() -> None:
