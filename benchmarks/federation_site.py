@@ -68,7 +68,7 @@ class Site:
     def memory(self) -> tuple[float, int]:
         """MB of all processes and their children, shared pages counted once (Pss), and how many processes these are."""
         roots = [self.processes.pid(name) for name in ("coordinator", *self.owners)]
-        family = _with_children(roots)
+        family = with_children(roots)
         return sum(_pss_kb(pid) for pid in family) / 1024, len(family)
 
 
@@ -128,7 +128,7 @@ def _found(folder: Path, owners: Sequence[str], digits: Digits, budget: Budget) 
     return signed
 
 
-def _with_children(roots: Sequence[int]) -> list[int]:
+def with_children(roots: Sequence[int]) -> list[int]:
     """The processes and all that descend from them."""
     parents: dict[int, int] = {}
     for entry in Path("/proc").iterdir():

@@ -46,7 +46,7 @@ def run_jobs(cases: Sequence[Case], split: Split) -> list[float]:
     return accuracies
 
 
-def _told(accuracy: float | None, job: str) -> float:
-    if accuracy is None:
+def _told(accuracy: float, job: str) -> float:
+    if accuracy < 0.0:
         raise FaultError("the last model was not evaluated", where=job)
     return accuracy
