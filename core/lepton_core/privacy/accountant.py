@@ -23,8 +23,9 @@ pair is its own mirror image.
 from __future__ import annotations
 
 import functools
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from enum import Enum
 from typing import NamedTuple, TypeAlias
@@ -96,7 +97,7 @@ def epsilon_of(events: Sequence[Counted], delta: float, observer: Observer = Obs
         return math.inf
     if sampled or (groups and rho > 0.0):
         return _mixed_epsilon(groups, rho, sampled, delta)
-    return _composed_epsilon(groups, delta, _LOSS_INTERVAL) if groups else epsilon_of_rho(rho, delta)
+    return _composed_epsilon(groups, delta, _LOSS_INTERVAL) if groups else _concentrated_epsilon(rho, delta)
 
 
 def noise_multiplier_for(epsilon: float, delta: float, sampling_rate: float, steps: int) -> float:
@@ -209,29 +210,21 @@ def _removal(event: Counted) -> Counted:
 
 def _sums_of(events: Sequence[Counted], observer: Observer) -> tuple[float, _Sampled]:
     """The zCDP of all sums over all records together; and the sums over samples, those alike together, in order."""
-    rhos: list[float] = []
     steps: dict[tuple[float, float], int] = {}
-    for event in map(_removal, events):
+    for event, count in _alike(events):
         if isinstance(event, SummedDiscreteGaussian):
             shares = event.contributors - (event.colluders if observer is Observer.COLLUDERS else 0)
-            one = sum_rho(
-                sensitivity=event.sensitivity,
-                share_variance=event.share_variance,
-                shares=shares,
-                dimension=event.dimension,
-            )
-            if event.sampling_rate == 1.0:
-                rhos.append(event.steps * one)
-            else:
-                key = (one, event.sampling_rate)
-                steps[key] = steps.get(key, 0) + event.steps
-    return math.fsum(rhos), tuple(sorted((*key, count) for key, count in steps.items()))
+            key = (_sum_rho(event.sensitivity, event.share_variance, shares, event.dimension), event.sampling_rate)
+            steps[key] = steps.get(key, 0) + count * event.steps
+    # Counted first and multiplied then, so that a job's rounds come to the same however many of them are charged.
+    rho = math.fsum(count * one for (one, rate), count in steps.items() if rate == 1.0)
+    return rho, tuple(sorted((*key, count) for key, count in steps.items() if key[1] != 1.0))
 
 
 def _groups(events: Sequence[Counted]) -> tuple[_Steps, ...]:
     """Sampled Gaussians, those that are alike together, in a fixed order."""
     steps: dict[tuple[float, float, bool], int] = {}
-    for event in map(_removal, events):
+    for event, count in _alike(events):
         if isinstance(event, SummedDiscreteGaussian):
             continue
         one = event.event if isinstance(event, Replaced) else event
@@ -240,8 +233,13 @@ def _groups(events: Sequence[Counted]) -> tuple[_Steps, ...]:
                 "the accountant does not know this event", expected=SampledGaussian.__name__, got=type(one).__name__
             )
         key = (min(one.noise_multiplier, _MOST_NOISE), one.sampling_rate, one is not event)
-        steps[key] = steps.get(key, 0) + one.steps
+        steps[key] = steps.get(key, 0) + count * one.steps
     return tuple(sorted(_Steps(*key, count) for key, count in steps.items()))
+
+
+def _alike(events: Sequence[Counted]) -> Iterator[tuple[Counted, int]]:
+    """Each event as it counts, and how often it follows itself: a ledger charges hundreds of rounds that are alike."""
+    return ((_removal(event), len(list(same))) for event, same in itertools.groupby(events))
 
 
 def _is_hopeless(groups: tuple[_Steps, ...], rho: float = 0.0, sampled: _Sampled = ()) -> bool:
@@ -260,6 +258,16 @@ def _is_hopeless(groups: tuple[_Steps, ...], rho: float = 0.0, sampled: _Sampled
         single = min(one.noise**-2, one.rate**2 * math.expm1(one.noise**-2))
         squared += one.steps * single * (4.0 if one.replaced else 1.0)
     return squared > _MOST_MU**2
+
+
+@functools.lru_cache(maxsize=1024)
+def _sum_rho(sensitivity: float, share_variance: float, shares: int, dimension: int) -> float:
+    return sum_rho(sensitivity=sensitivity, share_variance=share_variance, shares=shares, dimension=dimension)
+
+
+@functools.lru_cache(maxsize=1024)
+def _concentrated_epsilon(rho: float, delta: float) -> float:
+    return epsilon_of_rho(rho, delta)
 
 
 @functools.lru_cache(maxsize=1024)
