@@ -14,28 +14,52 @@ def released_at(pace: Pace, elapsed_s: float, deadline_s: float = 60.0) -> float
     return elapsed_s + pace.wait_s(elapsed_s, deadline_s)
 
 
+def begun(*first_s: float) -> Pace:
+    """A pace after the first round, which sets its own, and these."""
+    pace = Pace()
+    for elapsed_s in (3.0, *first_s):
+        released_at(pace, elapsed_s)
+    return pace
+
+
 def test_rounds_of_different_length_are_released_at_one_time() -> None:
-    pace, times = Pace(), random.Random(1)
+    pace, times = begun(), random.Random(1)
     first = released_at(pace, 0.1)
     assert 0.12 <= first < 0.12 * math.sqrt(2)
-    assert {round(released_at(pace, times.uniform(0.001, 0.12)), 9) for _ in range(200)} == {round(first, 9)}
+    # Of the sixteenth round the next pace follows, which has the same place on the grid.
+    released = {round(released_at(pace, times.choice((0.1, times.uniform(0.001, 0.1)))), 9) for _ in range(200)}
+    assert released == {round(first, 9)}
 
 
-def test_the_pace_lies_on_a_grid_of_half_powers_of_two_and_is_never_lowered() -> None:
-    pace = Pace()
-    paces = [released_at(pace, elapsed) for elapsed in (0.01, 0.3, 0.05, 0.31, 0.002)]
-    assert paces[0] < paces[1] == pytest.approx(paces[2]) == pytest.approx(paces[3]) == pytest.approx(paces[4])
-    for one in paces:
-        steps = 2 * math.log2(one / 1e-3)
+def test_a_slower_round_raises_the_pace_at_once_and_later_ones_lower_it_after_sixteen() -> None:
+    pace = begun(0.01)
+    assert released_at(pace, 0.3) >= 0.3
+    raised = [released_at(pace, 0.01) for _ in range(14)]
+    assert len({round(one, 9) for one in raised}) == 1
+    assert raised[0] >= 0.36
+    still = [released_at(pace, 0.01) for _ in range(16)]
+    assert {round(one, 9) for one in still} == {round(raised[0], 9)}
+    assert released_at(pace, 0.01) < 0.02
+
+
+def test_every_pace_lies_on_a_grid_of_half_powers_of_two() -> None:
+    pace = begun()
+    for elapsed in (0.01, 0.3, 0.05, 0.31, 0.002, 0.9):
+        steps = 2 * math.log2(released_at(pace, elapsed) / 1e-3)
         assert steps == pytest.approx(round(steps), abs=1e-6)
 
 
+def test_the_first_round_which_builds_the_model_does_not_slow_the_rest() -> None:
+    assert released_at(Pace(), 3.0) >= 3.6
+    assert released_at(begun(), 0.05) < 0.1
+
+
 def test_two_sites_whose_rows_differ_by_little_have_one_pace() -> None:
-    assert released_at(Pace(), 0.100) == pytest.approx(released_at(Pace(), 0.101))
+    assert released_at(begun(), 0.100) == pytest.approx(released_at(begun(), 0.101))
 
 
 def test_nothing_is_held_beyond_half_of_the_deadline() -> None:
-    pace = Pace()
+    pace = begun()
     assert released_at(pace, 14.0, deadline_s=30.0) == pytest.approx(15.0)
     assert pace.wait_s(20.0, 30.0) == 0.0
     assert pace.wait_s(29.0, 30.0) == 0.0
