@@ -145,10 +145,10 @@ def test_a_unit_that_cannot_convert_is_told_with_its_concept(demo, researcher, l
 
 
 def test_every_wrong_key_of_a_job_file_is_told_at_once(demo, researcher, lepton, tmp_path):
-    changes = (("local_steps", "local_step"), ("min_cohort = 4", "min_cohort = 1"))
+    changes = (("expected_rows", "expected_row"), ("min_cohort = 4", "min_cohort = 1"))
     code, _, error = lepton("job", "submit", job_file(demo, tmp_path, *changes), "--profile", researcher)
     assert (code, error["code"]) == (3, "settings")
-    assert "did you mean 'local_steps'" in error["got"]
+    assert "did you mean 'expected_rows'" in error["got"]
     assert "aggregation.min_cohort" in error["got"]
 
 
@@ -167,7 +167,7 @@ def test_a_missing_job_file_is_told_with_what_lies_beside(demo, researcher, lept
 
 
 def test_a_job_over_the_owners_budget_is_refused_by_every_owner_and_fails(demo, researcher, lepton, tmp_path):
-    file = job_file(demo, tmp_path, (r"epsilon = 8\.0", "epsilon = 12.5"), ("rounds = 20", "rounds = 2"))
+    file = job_file(demo, tmp_path, (r"epsilon = 1\.0", "epsilon = 1.65"), ("rounds = 100", "rounds = 2"))
     code, answer, error = lepton("job", "submit", file, "--profile", researcher)
     assert code == 0, error
     code, _, error = lepton("job", "watch", answer["job"], "--profile", researcher)

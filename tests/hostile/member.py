@@ -34,7 +34,7 @@ from tests.hostile.member_lies import LIES, Lie
 class NoData:
     """Stands for `Binding`: the data can serve every job."""
 
-    def __init__(self, *_where: object) -> None:
+    def __init__(self, *_where: object, **_options: object) -> None:
         pass
 
     async def prepare(self, job: Job, _population: object) -> Prepared:

@@ -182,7 +182,7 @@ def test_a_job_on_the_stack_outlives_its_coordinator(stack: Stack) -> None:
         assert [path.name for path in (stack.volume("knowledge") / "home" / "ontologies").rglob(f"{version.digest}*")]
         # 4. A job, whose coordinator is killed between two steps of a round, and started as by `docker compose up`.
         job_file = data / "job.toml"
-        job_file.write_text(job_file.read_text("utf-8").replace("rounds = 20", f"rounds = {ROUNDS}"), "utf-8")
+        job_file.write_text(job_file.read_text("utf-8").replace("rounds = 100", f"rounds = {ROUNDS}"), "utf-8")
         job = submit_job(resolve_job(load_job_file(job_file, researcher), data, researcher), researcher)
         killed: list[JobEvent] = []
 
