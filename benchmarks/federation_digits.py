@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from lepton_kg.mapping import Column, Mapping, Source, approve, dump_mapping
+from lepton_kg.approval import approve
+from lepton_kg.mapping import Column, Mapping, Source, dump_mapping
 from lepton_kg.ontology import parse_ontology
 
 VOCABULARY = "https://example.org/digits/"

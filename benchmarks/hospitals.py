@@ -29,9 +29,9 @@ from lepton_core.job import Job, JobFile
 from lepton_core.layout import Vector
 from lepton_core.privacy.plan import required_noise
 from lepton_core.settings import parse_settings
+from lepton_kg.compiler import compile_plan
 from lepton_kg.mapping import parse_mapping
 from lepton_kg.ontology import parse_ontology
-from lepton_kg.plan import compile_plan
 from lepton_kg.source import read_columns
 from lepton_pool.evaluate import Metrics, evaluate
 from lepton_pool.models import architecture_of, model_layout
@@ -107,6 +107,11 @@ def draw_split(job: Job, folder: Path, seed: int) -> Split:
         declared_rows=tuple(-(-files.rows // 10) * 10 for files in summary.hospitals),
         holdout=_prepare(job, summary.ontology, summary.holdout.mapping),
     )
+
+
+def draw_files(folder: Path, seed: int) -> tuple[Path, ...]:
+    """The mappings of this seed's hospitals, with their data beside them."""
+    return tuple(files.mapping for files in _load_script().write_hospitals(folder, seed=seed).hospitals)
 
 
 def pool(split: Split) -> Rows:

@@ -7,17 +7,24 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
-from lepton_admin.files import read_bytes, read_text, write_public
+from lepton_admin.files import read_bytes, read_text, require_absent, write_public
+from lepton_admin.reviewing import sample_rows
 from lepton_core.errors import InputError, LeptonError, MappingError
+from lepton_core.identity import IdentityKey
 from lepton_core.ids import Digest
-from lepton_core.job import Task
 from lepton_core.settings import parse_settings
-from lepton_kg.mapping import Column, CsvOptions, Mapping, Source, dump_mapping, parse_mapping, require_current
-from lepton_kg.mapping import approve as approve_columns
-from lepton_kg.ontology import Ontology, parse_ontology
-from lepton_kg.plan import PlanReport, compile_plan
-from lepton_kg.source import read_columns, source_schema
-from lepton_kg.suggest import Suggestion, profile_columns
+from lepton_core.task import Task
+from lepton_kg.approval import Renewal, renew, require_current
+from lepton_kg.approval import approve as approve_columns
+from lepton_kg.compiler import compile_plan
+from lepton_kg.dialect import detect_dialect
+from lepton_kg.examine import require_one_way
+from lepton_kg.mapping import Column, Mapping, Source, dump_mapping, parse_mapping
+from lepton_kg.ontology import Concept, Ontology, parse_ontology
+from lepton_kg.plan import PlanReport
+from lepton_kg.source import read_batches, source_schema
+from lepton_kg.sssom import from_sssom, to_sssom
+from lepton_kg.suggest import Suggestion, profile_columns, suggest_codes
 from lepton_kg.suggest import suggest as suggest_concepts
 from lepton_kg.units import conversion
 
@@ -26,12 +33,24 @@ _KINDS = {".csv": "csv", ".tsv": "csv", ".txt": "csv", ".parquet": "parquet", ".
 
 @dataclass(frozen=True)
 class SourceShape:
-    """A data file and what cannot be read off it."""
+    """Where the data lie, and what cannot be read off them; None is found out."""
 
-    path: Path
-    table: str | None
-    delimiter: str
-    decimal: str
+    #: A file, or a database's URL.
+    place: str
+    table: str | None = None
+    delimiter: str | None = None
+    decimal: str | None = None
+    #: File with a database's password.
+    password_file: Path | None = None
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A proposed mapping: how the source is written, and what each column may mean."""
+
+    #: One line a finding.
+    source: tuple[str, ...]
+    suggestions: tuple[Suggestion, ...]
 
 
 @dataclass(frozen=True)
@@ -51,8 +70,8 @@ def propose(
     format: str,
     vocabulary: str,
     file: Path,
-) -> list[Suggestion]:
-    """The candidates for each column; the best ones are written to `file` as a proposed mapping.
+) -> Proposal:
+    """How the source is written, and what each column may mean; the best go to `file` as a proposed mapping.
 
     Raises:
         DataError: the source cannot be read.
@@ -60,11 +79,14 @@ def propose(
         MappingError: no column comes near any concept.
         ConflictError: `file` exists.
     """
-    ontology = _load_ontology(ontology_file, format)
-    source = _source_of(shape, file.parent)
+    ontology = load_ontology(ontology_file, format)
+    require_absent(file)
+    source, found = _source_of(shape, file.parent)
     base = file.resolve().parent
-    frame = read_columns(source, list(source_schema(source, base)), base)
-    suggestions = suggest_concepts(ontology, profile_columns(frame, source), vocabulary)
+    like = Mapping(ontology=ontology.digest, source=source, columns=(Column(column="any", concept="any"),))
+    frame = sample_rows(like, list(source_schema(source, base)), base)
+    profiles = {profile.name: profile for profile in profile_columns(frame, source)}
+    suggestions = suggest_concepts(ontology, list(profiles.values()), vocabulary)
     columns: list[Column] = []
     taken: set[str] = set()
     for suggestion in sorted(suggestions, key=lambda s: -s.candidates[0].score if s.candidates else 0.0):
@@ -73,7 +95,7 @@ def propose(
             continue
         taken.add(best.concept)
         concept = ontology.concept(best.concept)
-        codes = {} if concept.is_numeric else {v.notation: v.iri for v in concept.value_set if v.notation is not None}
+        codes = {} if concept.is_numeric else suggest_codes(concept, profiles[suggestion.column])
         columns.append(
             Column(
                 column=suggestion.column,
@@ -85,12 +107,12 @@ def propose(
             )
         )
     if not columns:
-        raise MappingError("no column comes near any concept", where=str(shape.path), hint="write the mapping by hand")
+        raise MappingError("no column comes near any concept", where=shape.place, hint="write the mapping by hand")
     order = {suggestion.column: place for place, suggestion in enumerate(suggestions)}
     columns.sort(key=lambda column: order[column.column])
     mapping = Mapping(ontology=ontology.digest, source=source, columns=tuple(columns))
     write_public(file, dump_mapping(mapping).encode())
-    return suggestions
+    return Proposal(found, tuple(suggestions))
 
 
 def check_mapping(
@@ -105,61 +127,134 @@ def check_mapping(
         MappingError, UnitError, OntologyError, DataError: what is wrong, and where.
         MatchRefusal: the mapping cannot serve the job.
     """
-    ontology = _load_ontology(ontology_file, format)
+    ontology = load_ontology(ontology_file, format)
     mapping = parse_mapping(read_text(mapping_file, "mapping"), source=str(mapping_file))
     base = mapping_file.resolve().parent
     schema = source_schema(mapping.source, base)
     approved = sum(column.status == "approved" for column in mapping.columns)
     _require_meaning(mapping, ontology, mapping_file, schema)
+    require_one_way(mapping, ontology, base)
     if approved == len(mapping.columns):
         require_current(mapping, Digest(ontology.digest), schema)
     rows = None
     if job_file is not None:
         plan = compile_plan(_task_of(job_file, ontology), mapping, ontology)
-        rows = plan.check(read_columns(mapping.source, plan.columns, base))
+        rows = plan.check(read_batches(mapping.source, plan.columns, base))
     return MappingReport(len(mapping.columns), approved, ontology.digest, rows)
 
 
-def approve_mapping(mapping_file: Path, ontology_file: Path, format: str, approver: str) -> Mapping:
-    """The mapping with every line approved; the file is replaced.
+def approve_mapping(
+    mapping_file: Path, ontology_file: Path, format: str, approver: str, *, key: IdentityKey | None = None
+) -> Mapping:
+    """The mapping with every line approved, signed with the owner's key if one is given; the file is replaced.
 
     Raises:
         MappingError, UnitError, OntologyError, DataError: it must be correct before it can be approved.
     """
-    ontology = _load_ontology(ontology_file, format)
+    ontology = load_ontology(ontology_file, format)
     mapping = parse_mapping(read_text(mapping_file, "mapping"), source=str(mapping_file))
-    schema = source_schema(mapping.source, mapping_file.resolve().parent)
+    base = mapping_file.resolve().parent
+    schema = source_schema(mapping.source, base)
     _require_meaning(mapping, ontology, mapping_file, schema)
+    require_one_way(mapping, ontology, base)
     today = dt.datetime.now(dt.UTC).date()
-    approved = approve_columns(mapping, approver=approver, date=today, schema=schema)
+    approved = approve_columns(mapping, approver=approver, date=today, schema=schema, ontology=ontology, key=key)
     write_public(mapping_file, dump_mapping(approved).encode(), replace=True)
     return approved
 
 
-def _load_ontology(file: Path, format: str) -> Ontology:
+def renew_mapping(mapping_file: Path, ontology_file: Path, format: str) -> Renewal:
+    """The mapping taken to this ontology version and to the source as it is now; the file is replaced if it changed.
+
+    Raises:
+        MappingError, OntologyError, DataError: a file that cannot be read.
+    """
+    ontology = load_ontology(ontology_file, format)
+    mapping = parse_mapping(read_text(mapping_file, "mapping"), source=str(mapping_file))
+    renewed = renew(mapping, ontology, source_schema(mapping.source, mapping_file.resolve().parent))
+    if renewed.mapping != mapping:
+        write_public(mapping_file, dump_mapping(renewed.mapping).encode(), replace=True)
+    return renewed
+
+
+def export_sssom(mapping_file: Path, ontology_file: Path, format: str, file: Path) -> int:
+    """Write the mapping's concept level as SSSOM TSV; gives the number of lines.
+
+    Raises:
+        MappingError, OntologyError: a file that cannot be read.
+        ConflictError: `file` exists.
+    """
+    mapping = parse_mapping(read_text(mapping_file, "mapping"), source=str(mapping_file))
+    write_public(file, to_sssom(mapping, load_ontology(ontology_file, format)).encode())
+    return len(mapping.columns)
+
+
+def import_sssom(table: Path, mapping_file: Path) -> Mapping:
+    """The mapping with the concept level of an SSSOM table; the file is replaced.
+
+    Raises:
+        MappingError, SettingsError: a file that is not what it should be; the mapping is left as it is.
+    """
+    mapping = parse_mapping(read_text(mapping_file, "mapping"), source=str(mapping_file))
+    merged = from_sssom(read_text(table, "SSSOM table"), source=str(table), like=mapping)
+    write_public(mapping_file, dump_mapping(merged).encode(), replace=True)
+    return merged
+
+
+def load_signing_key(client: Path | None) -> IdentityKey | None:
+    """The identity key in a client's folder; None without one.
+
+    Raises:
+        InputError, IdentityError: the folder is no client's.
+    """
+    if client is None:
+        return None
+    from lepton_client.home import Home, load_identity
+
+    return load_identity(Home(client))
+
+
+def load_ontology(file: Path, format: str) -> Ontology:
+    """The ontology in a document.
+
+    Raises:
+        InputError, OntologyError: it is missing, or cannot be read.
+    """
     return parse_ontology(read_bytes(file, "ontology"), format=format, source=str(file))
 
 
-def _source_of(shape: SourceShape, folder: Path) -> Source:
-    kind = _KINDS.get(shape.path.suffix.lower())
+def _source_of(shape: SourceShape, folder: Path) -> tuple[Source, tuple[str, ...]]:
+    """The source, and what was found out about it."""
+    if "://" in shape.place:
+        document: dict[str, object] = {"kind": "sql", "url": shape.place, "table": shape.table}
+        if shape.password_file is not None:
+            document["password_file"] = _relative(shape.password_file, folder)
+        return parse_settings(Source, document, source="command line"), ("a database, read in read-only transactions",)
+    path = Path(shape.place)
+    kind = _KINDS.get(path.suffix.lower())
     if kind is None:
         raise InputError(
             "a source of an unknown kind",
-            where=str(shape.path),
-            expected=f"a file ending in {', '.join(_KINDS)}",
-            got=shape.path.suffix or "no ending",
+            where=shape.place,
+            expected=f"a database's URL, or a file ending in {', '.join(_KINDS)}",
+            got=path.suffix or "no ending",
         )
-    path = shape.path.resolve()
-    try:
-        relative = path.relative_to(folder.resolve())
-    except ValueError:
-        relative = path
-    document: dict[str, object] = {"kind": kind, "path": str(relative)}
+    document = {"kind": kind, "path": _relative(path, folder)}
     if shape.table is not None:
         document["table"] = shape.table
+    found: tuple[str, ...] = (f"a {kind} file",)
     if kind == "csv":
-        document["csv"] = CsvOptions.model_validate({"delimiter": shape.delimiter, "decimal": shape.decimal})
-    return parse_settings(Source, document, source="command line")
+        dialect = detect_dialect(path, delimiter=shape.delimiter, decimal=shape.decimal)
+        document["csv"] = dialect.options
+        found = dialect.reasons
+    return parse_settings(Source, document, source="command line"), found
+
+
+def _relative(path: Path, folder: Path) -> str:
+    try:
+        return str(path.resolve().relative_to(folder.resolve()))
+    except ValueError:
+        return str(path.resolve())
 
 
 def _require_meaning(mapping: Mapping, ontology: Ontology, file: Path, schema: dict[str, str]) -> None:
@@ -187,6 +282,23 @@ def _require_meaning(mapping: Mapping, ontology: Ontology, file: Path, schema: d
         concept = ontology.concept(mapping.iri(column.concept))
         if column.unit is not None and concept.unit is not None:
             _require_convertible(column.unit, concept.unit, concept.molar_mass_g_per_mol, where)
+        _require_values(column, concept, mapping, ontology, where)
+
+
+def _require_values(column: Column, concept: Concept, mapping: Mapping, ontology: Ontology, where: str) -> None:
+    """Refuse a code for a value that is neither in the concept's value set nor below one that is."""
+    members = {value.iri for value in concept.value_set}
+    for raw, name in column.codes.items():
+        iri = mapping.iri(name)
+        if members.isdisjoint({iri, *ontology.ancestors(iri)}):
+            raise MappingError(
+                "a code for a value that is not in the concept's value set",
+                where=f"{where}, code {raw!r}",
+                expected=", ".join(sorted(members))[:1_000] or "no codes: the concept has no value set",
+                got=iri,
+                hint="correct the codes in the mapping",
+                reason="UNKNOWN_VALUE",
+            )
 
 
 def _require_convertible(unit: str, wanted: str, molar_mass: float | None, where: str) -> None:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from lepton_admin.files import publish, read_bytes, read_text, require_absent, write_private, write_public
 from lepton_core.errors import InputError, NotFoundError
 from lepton_core.ids import Digest, digest_of, require_name
-from lepton_core.job import Job, Task, parse_job
+from lepton_core.job import Job, parse_job
 from lepton_core.settings import Settings, parse_settings
+from lepton_core.task import Task
 from lepton_core.views import JobView, ModelView
 
 if TYPE_CHECKING:
@@ -167,9 +168,9 @@ def predict_rows(file: Path, source: Path, mapping_file: Path, ontology: Callabl
         MatchRefusal: the mapping cannot serve the model's concepts.
         InputError: a file that is missing or not as it should be.
     """
+    from lepton_kg.compiler import compile_plan
     from lepton_kg.mapping import parse_mapping
     from lepton_kg.ontology import load_canonical
-    from lepton_kg.plan import compile_plan
     from lepton_kg.source import read_columns
     from lepton_pool.evaluate import predict
     from lepton_pool.models import architecture_of, model_layout

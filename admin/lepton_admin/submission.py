@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from lepton_admin.files import read_bytes, read_text, read_toml
 from lepton_core.errors import CodecError, ConflictError, JobError, LeptonError, NotFoundError
 from lepton_core.ids import Digest, JobId, digest_of
-from lepton_core.job import Job, JobFile, Task, parse_job
+from lepton_core.job import Job, JobFile, parse_job
 from lepton_core.settings import parse_settings
+from lepton_core.task import Task
 
 if TYPE_CHECKING:
     from lepton_admin.link import CoordinatorLink
@@ -67,7 +68,15 @@ def resolve_offline(path: Path) -> Job:
     task: Any = document.get("task")
     if isinstance(task, dict) and isinstance(task.get("ontology"), str) and not _HASH.fullmatch(task["ontology"]):
         task["ontology"] = "0" * 64
-    file = parse_settings(JobFile, document, source=str(path))
+    return derive_job(parse_settings(JobFile, document, source=str(path)))
+
+
+def derive_job(file: JobFile) -> Job:
+    """The job of a file, its noise and its encoding derived, without its evaluation set and its first weights.
+
+    Raises:
+        RefusedError, JobError: no noise or encoding does what it asks.
+    """
     return parse_settings(Job, _derived(file), source="job")
 
 
@@ -136,7 +145,7 @@ def warm_up(job_file: Path) -> None:
 
     A program that has to wait anyway does this meanwhile. Whatever is wrong is told when the job is resolved.
     """
-    import lepton_kg.plan  # noqa: F401 - takes a third of a second
+    import lepton_kg.compiler  # noqa: F401 - takes a third of a second
 
     with contextlib.suppress(LeptonError):
         document = read_toml(job_file, "job file")
@@ -172,8 +181,8 @@ def prepare_rows(task: Task, mapping_file: Path, source_file: Path, ontology: On
         MatchRefusal: the mapping or the rows cannot serve the task.
         DataError, MappingError: a file that is missing or not as it says.
     """
+    from lepton_kg.compiler import compile_plan
     from lepton_kg.mapping import parse_mapping
-    from lepton_kg.plan import compile_plan
     from lepton_kg.source import read_columns
 
     mapping = parse_mapping(read_text(mapping_file, "mapping"), source=str(mapping_file))

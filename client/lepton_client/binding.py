@@ -11,6 +11,7 @@ import hmac
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -18,11 +19,15 @@ import numpy.typing as npt
 from lepton_client.journal import write_private
 from lepton_client.logs import Log
 from lepton_client.policy import Population
-from lepton_core.errors import DataError, FaultError, LeptonError, MappingError, MatchRefusal
+from lepton_core.errors import DataError, FaultError, IdentityError, LeptonError, MappingError, MatchRefusal
 from lepton_core.identity import IdentityKey
 from lepton_core.ids import Digest, digest_of
 from lepton_core.job import Job, ontology_digest
 from lepton_core.privacy.units import UNIT_SUBJECT
+from lepton_core.session import coverage_of
+
+if TYPE_CHECKING:
+    from lepton_kg.mapping import Mapping
 
 #: Fetches the canonical bytes of an ontology version; whatever it gives is checked against the hash.
 FetchOntology = Callable[[Digest], Awaitable[bytes]]
@@ -47,6 +52,8 @@ class Prepared:
     content: str = ""
     #: Whose each row is, (rows,), int64; None unless the job protects subjects.
     subjects: npt.NDArray[np.int64] | None = None
+    #: What may be told of how many rows there are, as `100+`; empty unless the policy says so.
+    coverage: str = ""
 
     def __repr__(self) -> str:
         """Without the rows and their number."""
@@ -57,12 +64,21 @@ class Binding:
     """Prepares this owner's data for jobs; nothing of the data is in what it raises."""
 
     def __init__(
-        self, policy_folder: Path, ontologies: Path, fetch: FetchOntology, log: Log, *, content_key: bytes = b""
+        self,
+        policy_folder: Path,
+        ontologies: Path,
+        fetch: FetchOntology,
+        log: Log,
+        *,
+        identity: bytes,
+        content_key: bytes = b"",
     ) -> None:
         """`policy_folder` is what the policy's mapping paths are relative to; `ontologies` is a cache.
 
-        `content_key` keeps the digest of the rows from whoever could guess them: the ledger is exported.
+        `identity` is the public key that signs this owner's mappings. `content_key` keeps the digest of the rows from
+        whoever could guess them: the ledger is exported.
         """
+        self._identity = identity
         self._folder = policy_folder
         self._ontologies = ontologies
         self._fetch = fetch
@@ -85,11 +101,11 @@ class Binding:
         return await asyncio.to_thread(self._prepare, job, population, canonical)
 
     def _prepare(self, job: Job, population: Population, canonical: bytes) -> Prepared:
-        from lepton_kg.mapping import parse_mapping, require_current
+        from lepton_kg.approval import require_current
+        from lepton_kg.compiler import compile_plan
+        from lepton_kg.mapping import parse_mapping
         from lepton_kg.ontology import load_canonical
-        from lepton_kg.plan import compile_plan
-        from lepton_kg.source import read_columns, source_schema
-        from lepton_kg.subjects import SUBJECT_MISSING
+        from lepton_kg.source import read_batches, source_schema
 
         # 1. The ontology is believed only by its hash.
         ontology = load_canonical(canonical, ontology_digest(job))
@@ -97,7 +113,10 @@ class Binding:
         # 2. The mapping must be approved for this version, and for the source as it is today.
         path = self._folder / population.mapping
         mapping = parse_mapping(_read_text(path), source=str(path))
-        plan = compile_plan(job.task, mapping, ontology, subjects=job.privacy.unit == UNIT_SUBJECT)
+        if mapping.signature is not None or population.signed_mapping:
+            self._require_signed(mapping)
+        protects_subjects = job.privacy.unit == UNIT_SUBJECT
+        plan = compile_plan(job.task, mapping, ontology, subjects=protects_subjects)
         schema = source_schema(mapping.source, path.parent)
         try:
             require_current(mapping, ontology.digest, schema)
@@ -106,14 +125,16 @@ class Binding:
                 error.message, expected=error.expected, got=error.got, hint=error.hint, reason=error.reason
             ) from None
         # 3. The plan is data: which columns, which codes, which factors; it reads what it needs and nothing else.
-        rows = plan.execute(read_columns(mapping.source, plan.columns, path.parent))
+        rows = plan.execute(read_batches(mapping.source, plan.columns, path.parent))
+        coverage = coverage_of(len(rows.target)) if population.tell_coverage else ""
         self._log.info("data prepared", plan=plan.digest().hex()[:16], population=population.name)
         self._warn_of_size(population, len(rows.target))
-        nobodys = rows.report.refused_by.get(SUBJECT_MISSING, 0)
+        nobodys = rows.report.refused_by.get("SUBJECT_MISSING", 0)
         if nobodys:
             self._log.warning("rows without a subject are left out", population=population.name, rows=nobodys)
         content = derive_content(self._content_key, rows.features, rows.target) if self._content_key else ""
-        return Prepared(Digest(plan.digest().hex()), rows.features, rows.target, content, rows.subjects)
+        subjects = rows.subjects if protects_subjects else None
+        return Prepared(Digest(plan.digest().hex()), rows.features, rows.target, content, subjects, coverage)
 
     def _warn_of_size(self, population: Population, rows: int) -> None:
         """Tell the owner if the policy's numbers are no longer those of the data; the budget is what it was.
@@ -127,6 +148,21 @@ class Binding:
             self._log.warning("far more rows than the policy declares", **told)
         if population.delta * rows >= 1.0:
             self._log.warning("delta is not below one over the rows; lower it in the policy", **told)
+
+    def _require_signed(self, mapping: Mapping) -> None:
+        """Refuse a mapping that this owner's identity has not signed, word for word as it stands.
+
+        Raises:
+            MatchRefusal: UNSIGNED_MAPPING or BAD_SIGNATURE.
+        """
+        from lepton_kg.approval import require_signed
+
+        try:
+            require_signed(mapping, self._identity)
+        except (MappingError, IdentityError) as error:
+            raise MatchRefusal(
+                error.message, expected=error.expected, got=error.got, hint=error.hint, reason=error.reason
+            ) from None
 
     def _require_mapped(self, population: Population, digest: Digest) -> None:
         from lepton_kg.mapping import parse_mapping

@@ -104,6 +104,7 @@ async def run(
             lambda digest: transfers.ontology(digest, deadline_s=_ONTOLOGY_DEADLINE_S),
             log,
             content_key=derive_content_key(identity),
+            identity=identity.public,
         )
         pump = Pump(
             participant=participant,

@@ -148,7 +148,7 @@ class Participant:
             case _:
                 assert_never(command)
 
-    def matched(self, job_id: JobId, outcome: Digest | LeptonError, content: str = "") -> Effects:
+    def matched(self, job_id: JobId, outcome: Digest | LeptonError, content: str = "", coverage: str = "") -> Effects:
         """The owner's data can serve the job, by the plan of this digest; or cannot, because. `content` is evidence."""
         waiting = self._matching.pop(job_id, None)
         if waiting is None or waiting.closed:
@@ -162,7 +162,7 @@ class Participant:
             return self._refuse_match(job_id, waiting, error)
         self._prepared.add(job_id)
         self._refused.forget(job_id)
-        answer = (SendReport(MatchAnswer(job_id, None)),) if waiting.request is not None else ()
+        answer = (SendReport(MatchAnswer(job_id, None, coverage)),) if waiting.request is not None else ()
         return (*answer, *(self._invited(waiting.invite) if waiting.invite is not None else ()))
 
     def trained(self, job_id: JobId, number: RoundNumber, update: Learnt, rows: int) -> Effects:

@@ -94,6 +94,10 @@ class Population(Settings):
     name: Name
     #: The approved mapping, relative to the policy's folder.
     mapping: str = Field(min_length=1)
+    #: Refuse a mapping that this owner's identity has not signed; one that is signed must hold in any case.
+    signed_mapping: bool = False
+    #: Tell the coordinator how many records serve a job, as a power of ten.
+    tell_coverage: bool = False
     #: Rounded number of records, public: expected batch sizes come from it, never from the true count.
     declared_rows: int = Field(ge=1)
     #: Rounded number of subjects, public: the same for jobs whose unit is the subject.
@@ -262,8 +266,7 @@ def _admit(policy: Policy, job: Job) -> Population:
         raise _refusal(
             "ROUNDS", "jobs.max_rounds", "too many rounds", f"at most {allowed.max_rounds}", str(job.training.rounds)
         )
-    for name in (*(feature.concept for feature in job.task.features), job.task.target.concept):
-        iri = job.task.iri(name)
+    for iri in job.task.concepts:
         if not allowed.admits(iri):
             raise _refusal("CONCEPT", "jobs.concepts", "this concept is not allowed", _any_of(allowed.concepts), iri)
     _require_cohort(policy.peers, job)

@@ -101,7 +101,7 @@ def preview(folder: Path, job: Job, clock: Clock) -> Preview:
         job=job.name,
         purpose=job.purpose,
         population=job.population,
-        concepts=(*(job.task.iri(one.concept) for one in job.task.features), job.task.iri(job.task.target.concept)),
+        concepts=job.task.concepts,
         mode=job.privacy.mode,
         unit=job.privacy.unit,
         epsilon_of_job=epsilon_of([event] if event is not None else [], delta),

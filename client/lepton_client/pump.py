@@ -177,7 +177,7 @@ class Pump:
 
     async def _match(self, effect: Match) -> None:
         outcome: Digest | LeptonError
-        content = ""
+        content = coverage = ""
         try:
             prepared = await self._binding.prepare(effect.job, effect.population)
         except Exception as error:  # noqa: BLE001 - what a library raises over the owner's data is one job's refusal
@@ -185,8 +185,8 @@ class Pump:
             self._log.warning("the data cannot serve the job", job=effect.job_id, code=outcome.code, told=str(outcome))
         else:
             self._prepared[effect.job_id] = prepared
-            outcome, content = prepared.plan, prepared.content
-        await self._step(lambda: self._participant.matched(effect.job_id, outcome, content))
+            outcome, content, coverage = prepared.plan, prepared.content, prepared.coverage
+        await self._step(lambda: self._participant.matched(effect.job_id, outcome, content, coverage))
 
     async def _train(self, effect: Train) -> None:
         deadline_s = min(self._training_deadline_s, effect.job.aggregation.step_deadline_s)

@@ -60,6 +60,4 @@ def leaving(error: LeptonError, job: Job | None) -> Refusal:
 
 
 def _named(job: Job) -> set[str]:
-    task = job.task
-    names = {feature.concept for feature in task.features} | {task.target.concept, *task.target.values}
-    return {task.iri(name) for name in names}
+    return {*job.task.concepts, *job.task.values}

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
@@ -21,86 +20,10 @@ from lepton_core.errors import JobError
 from lepton_core.ids import DIGEST_PATTERN, NAME_PATTERN, Digest
 from lepton_core.privacy.rules import Privacy, require_provable
 from lepton_core.settings import Fraction, Positive, Settings, parse_settings
+from lepton_core.task import Task
 
 #: Version of the canonical form; a daemon refuses a job of a version it does not know.
 JOB_FORMAT: Literal[1] = 1
-
-
-class Feature(Settings):
-    """One input of the model: a concept, in a unit, scaled by the concept's public plausible range."""
-
-    #: IRI of the concept, or its local name within the task's vocabulary.
-    concept: str = Field(min_length=1, max_length=300)
-    #: UCUM unit the model sees before scaling; None takes the concept's canonical unit.
-    unit: str | None = None
-    #: An owner without a required concept is refused; an optional one is imputed.
-    required: bool = True
-    #: Public rule for missing values: the middle of the plausible range, or its lower end.
-    impute: Literal["midpoint", "minimum"] = "midpoint"
-
-
-#: A value of a coded concept: local name or IRI in its value set.
-ValueName = Annotated[str, Field(min_length=1, max_length=300)]
-
-
-class Target(Settings):
-    """What the model predicts: a coded concept, either whether it is `positive`, or which of `classes` it is."""
-
-    concept: str = Field(min_length=1, max_length=300)
-    #: The value that is class 1; all other known values are class 0.
-    positive: ValueName | None = None
-    #: Or one class a value, numbered from 0 in this order; rows of other values are refused.
-    classes: tuple[ValueName, ...] | None = Field(default=None, min_length=2, max_length=1_000)
-
-    @property
-    def values(self) -> tuple[str, ...]:
-        """The values named."""
-        return self.classes if self.classes is not None else tuple(filter(None, (self.positive,)))
-
-    @property
-    def class_count(self) -> int:
-        """Number of classes, at least 2."""
-        return 2 if self.classes is None else len(self.classes)
-
-    @property
-    def outputs(self) -> int:
-        """Logits a row: one for `positive`, else one a class."""
-        return 1 if self.classes is None else len(self.classes)
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if (self.positive is None) == (self.classes is None):
-            raise ValueError("give either positive (one value against all others) or classes (one class a value)")
-        return self
-
-
-class Task(Settings):
-    """Ordered features and the target, all concepts of one published ontology version."""
-
-    #: SHA-256 (hex) of the ontology version's canonical N-Quads.
-    ontology: str = Field(pattern=DIGEST_PATTERN)
-    #: IRI prefix that local concept names are resolved against.
-    vocabulary: str = Field(min_length=1, max_length=300)
-    features: tuple[Feature, ...] = Field(min_length=1, max_length=10_000)
-    target: Target
-
-    def iri(self, name: str) -> str:
-        """The full IRI of a concept or value named in this task."""
-        return name if "://" in name else self.vocabulary + name
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        iris = [self.iri(feature.concept) for feature in self.features]
-        twice = sorted(iri for iri, times in Counter(iris).items() if times > 1)
-        if twice:
-            raise ValueError(f"concepts named twice: {', '.join(twice)}")
-        if self.iri(self.target.concept) in iris:
-            raise ValueError("the target is also a feature")
-        values = Counter(self.iri(value) for value in self.target.values)
-        twice = sorted(iri for iri, times in values.items() if times > 1)
-        if twice:
-            raise ValueError(f"target.classes: values named twice: {', '.join(twice)}")
-        return self
 
 
 class _ModelBase(Settings):

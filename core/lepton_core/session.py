@@ -27,6 +27,12 @@ _CODE = re.compile(r"[a-z][a-z.-]{0,63}")
 _REASON = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
 #: A key of the owner's policy or of the job, or an IRI; never a path, a column or a value.
 _SUBJECT = re.compile(r"(?:policy|job|terms)(?:\.[a-z0-9_-]{1,63}){1,8}|[a-z]{1,10}://[\x21-\x7e]{1,300}")
+_COVERAGE = re.compile(r"(?:10{0,9}\+)?")
+
+
+def coverage_of(records: int) -> str:
+    """The largest power of ten that so many records reach, with a plus: all that may be told of their number."""
+    return f"1{'0' * min(9, len(str(records)) - 1)}+" if records else ""
 
 
 @dataclass(frozen=True)
@@ -75,6 +81,12 @@ class MatchAnswer:
     job: JobId
     #: None means the owner takes part.
     refusal: Refusal | None
+    #: How many records serve, as a power of ten, such as `100+`; empty unless the owner's policy tells it.
+    coverage: str = ""
+
+    def __post_init__(self) -> None:
+        if _COVERAGE.fullmatch(self.coverage) is None:
+            raise InputError("a coverage in other than powers of ten", expected=_COVERAGE.pattern)
 
 
 @dataclass(frozen=True)

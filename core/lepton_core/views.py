@@ -30,6 +30,8 @@ class OwnerMatch:
     code: str = ""
     reason: str = ""
     subject: str = ""
+    #: How many records serve, as a power of ten, such as `100+`; empty unless the owner's policy tells it.
+    coverage: str = ""
 
 
 @dataclass(frozen=True)

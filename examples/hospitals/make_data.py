@@ -23,7 +23,8 @@ import numpy as np
 import polars as pl
 
 from lepton_core.ids import Digest
-from lepton_kg.mapping import Column, CsvOptions, Source, approve, dump_mapping
+from lepton_kg.approval import approve
+from lepton_kg.mapping import Column, CsvOptions, Source, dump_mapping
 from lepton_kg.mapping import Mapping as OwnerMapping
 from lepton_kg.ontology import parse_ontology
 from lepton_kg.source import source_schema
@@ -303,7 +304,7 @@ def _write(
             for patient in part
         ]
     target = [shape.diagnoses[0 if patients.malignant[patient] else 1] for patient in part]
-    _write_source(folder / shape.source.path, shape, columns, target)
+    _write_source(folder / str(shape.source.path), shape, columns, target)
 
     mapping = OwnerMapping(
         ontology=digest,
@@ -336,7 +337,7 @@ def _write(
         name=shape.name,
         kind=shape.source.kind,
         rows=len(part),
-        data=folder / shape.source.path,
+        data=folder / str(shape.source.path),
         mapping=path,
         patients=tuple(part),
         mistyped=tuple(sorted(mistyped)),

@@ -11,22 +11,36 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import polars as pl
+
+#: How a day is written -> the pattern of its text, and what strptime calls it.
+DATE_FORMATS: Mapping[str, tuple[str, str]] = {
+    "YYYY-MM-DD": (r"^\d{4}-\d{2}-\d{2}$", "%Y-%m-%d"),
+    "DD.MM.YYYY": (r"^\d{2}\.\d{2}\.\d{4}$", "%d.%m.%Y"),
+    "DD/MM/YYYY": (r"^\d{2}/\d{2}/\d{4}$", "%d/%m/%Y"),
+    "MM/DD/YYYY": (r"^\d{2}/\d{2}/\d{4}$", "%m/%d/%Y"),
+    "YYYYMMDD": (r"^\d{8}$", "%Y%m%d"),
+}
 
 
 def numeric(column: str, dtype: pl.DataType, *, decimal: str, missing: Sequence[str]) -> pl.Expr:
     """The column as Float64; null where it is missing or no number."""
+    number = _number(column, dtype, decimal=decimal)
+    if dtype.is_numeric():
+        codes = _numbers(missing, decimal)
+        return pl.when(~number.is_in(codes)).then(number) if codes else number
     absent = is_missing(column, dtype, decimal=decimal, missing=missing)
-    return pl.when(~absent).then(_number(column, dtype, decimal=decimal))
+    return pl.when(~absent).then(number)
 
 
 def is_missing(column: str, dtype: pl.DataType, *, decimal: str, missing: Sequence[str]) -> pl.Expr:
     """True where the cell has no value: empty, or one of the missing codes."""
+    if dtype.is_temporal():
+        return pl.col(column).is_null()
     number = _number(column, dtype, decimal=decimal)
-    codes = [float(code) for code in (_plain(code, decimal) for code in missing) if _is_number(code)]
-    by_value = number.is_in(codes).fill_null(value=False)
+    by_value = number.is_in(_numbers(missing, decimal)).fill_null(value=False)
     if dtype.is_numeric():
         return pl.col(column).is_null() | number.is_null() | by_value
     text = _text(column)
@@ -42,9 +56,22 @@ def coded(column: str, dtype: pl.DataType) -> pl.Expr:
     return _text(column)
 
 
+def days(column: str, dtype: pl.DataType, *, date_format: str | None, missing: Sequence[str]) -> pl.Expr:
+    """The column as days since 1970, Float64; null where it is missing or no day written in that way."""
+    if dtype == pl.Date or isinstance(dtype, pl.Datetime):
+        return pl.col(column).cast(pl.Date).cast(pl.Int32).cast(pl.Float64)
+    written = DATE_FORMATS[date_format or "YYYY-MM-DD"]
+    text = _text(column)
+    known = pl.when(~text.is_in([code.strip() for code in missing]).fill_null(value=False)).then(text)
+    # The pattern first: strptime alone would take 1.2.20 for a year of two digits.
+    whole = pl.when(known.str.contains(written[0])).then(known)
+    return whole.str.to_date(written[1], strict=False).cast(pl.Int32).cast(pl.Float64)
+
+
 def _number(column: str, dtype: pl.DataType, *, decimal: str) -> pl.Expr:
     if dtype.is_numeric():
-        return pl.col(column).cast(pl.Float64).fill_nan(None)
+        number = pl.col(column) if dtype == pl.Float64 else pl.col(column).cast(pl.Float64)
+        return number.fill_nan(None) if dtype.is_float() else number
     text = _text(column)
     if decimal != ".":
         # A dot in such a file could group thousands; a cell that holds one is not read as a number.
@@ -55,6 +82,10 @@ def _number(column: str, dtype: pl.DataType, *, decimal: str) -> pl.Expr:
 def _text(column: str) -> pl.Expr:
     text = pl.col(column).cast(pl.String).str.strip_chars()
     return pl.when(text != "").then(text)
+
+
+def _numbers(codes: Sequence[str], decimal: str) -> list[float]:
+    return [float(code) for code in (_plain(code, decimal) for code in codes) if _is_number(code)]
 
 
 def _plain(code: str, decimal: str) -> str:

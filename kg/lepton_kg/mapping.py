@@ -1,36 +1,42 @@
 """An owner's mapping: which column of which source means which concept, in which unit and codes, approved by whom.
 
 It stays with the owner. Strict YAML without expressions: every plain scalar is text (so `NO` stays a code and `007`
-keeps its zeros), an empty or `null` one is nothing, and duplicate keys, aliases and tags are refused.
+keeps its zeros), an empty or `null` one is nothing, and duplicate keys, aliases and tags are refused. What ends an
+approval is told in `approval`; the document's JSON Schema is made in `mapping_schema`.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-import difflib
-import hmac
+import re
 from collections import Counter
-from collections.abc import Hashable
 from collections.abc import Mapping as AbstractMapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 import yaml
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from lepton_core.canonical import canonical_json
-from lepton_core.errors import InputError, MappingError
-from lepton_core.ids import Digest, digest_of, require_digest
+from lepton_core.errors import MappingError
+from lepton_core.ids import DIGEST_PATTERN, Digest, digest_of
 from lepton_core.settings import Settings, parse_settings
+from lepton_kg.strict_yaml import parse_strict
+from lepton_kg.written import CREDENTIAL_IN_URL, DATE, NUMBER, SCORE, SWITCH, WHOLE, as_written
 
 #: Largest mapping that is parsed.
 MAX_BYTES = 4 * 2**20
-#: Deepest nesting that is parsed; a mapping needs four levels.
-_MAX_DEPTH = 16
 
 #: A source's columns, each with the name of its type there.
 Schema = AbstractMapping[str, str]
 
 Text = Annotated[str, Field(min_length=1, max_length=1_000)]
+Number = Annotated[float, BeforeValidator(as_written(NUMBER, "a number such as 0.1"))]
+Score = Annotated[float, BeforeValidator(as_written(SCORE, "a number from 0 to 1")), Field(ge=0.0, le=1.0)]
+Day = Annotated[dt.date, BeforeValidator(as_written(DATE, "a date such as 2025-01-31"))]
+Switch = Annotated[bool, BeforeValidator(as_written(SWITCH, "true or false"))]
+
+#: How a date may be written in text; one column has one way.
+DateFormat = Literal["YYYY-MM-DD", "DD.MM.YYYY", "DD/MM/YYYY", "MM/DD/YYYY", "YYYYMMDD"]
 
 
 class CsvOptions(Settings):
@@ -51,20 +57,30 @@ class CsvOptions(Settings):
 
 
 class Source(Settings):
-    """Where the owner's rows lie."""
+    """Where the owner's rows lie: a file, or a table of a database."""
 
-    kind: Literal["csv", "parquet", "sqlite"]
+    kind: Literal["csv", "parquet", "sqlite", "sql"]
     #: File, relative to the mapping's folder.
-    path: Text
-    #: Table or view of an SQLite file.
+    path: Text | None = None
+    #: SQLAlchemy URL of a database, without a password.
+    url: Text | None = None
+    #: File with the database's password, relative to the mapping's folder; only its owner may read it.
+    password_file: Text | None = None
+    #: Table or view of an SQLite file or a database; `schema.table` in a database.
     table: Text | None = None
     #: Only for CSV.
     csv: CsvOptions | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if (self.kind == "sqlite") != (self.table is not None):
-            raise ValueError("a table is needed for sqlite, and only there")
+        if (self.kind in {"sqlite", "sql"}) != (self.table is not None):
+            raise ValueError("a table is needed for sqlite and sql, and only there")
+        if (self.kind == "sql") != (self.url is not None) or (self.kind == "sql") == (self.path is not None):
+            raise ValueError("kind sql needs a url and no path, the others a path and no url")
+        if self.url is not None and re.search(CREDENTIAL_IN_URL, self.url):
+            raise ValueError("url holds a password; write it into a file of mode 600 and name that in password_file")
+        if self.password_file is not None and self.kind != "sql":
+            raise ValueError("password_file is for kind sql only")
         if self.csv is not None and self.kind != "csv":
             raise ValueError("csv options are for kind csv only")
         return self
@@ -74,6 +90,25 @@ class Source(Settings):
         """The decimal sign of numbers written as text."""
         return self.csv.decimal if self.csv is not None else "."
 
+    @property
+    def shown(self) -> str:
+        """What errors call it."""
+        place = self.path or self.url or ""
+        return place if self.table is None else f"{place}, table {self.table}"
+
+
+class Line(Settings):
+    """A unit conversion as it is stored: value in the concept's canonical unit = raw value * a + b."""
+
+    a: Number
+    b: Number = 0.0
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.a == 0.0:
+            raise ValueError("a is 0, which gives every row the same value")
+        return self
+
 
 class Column(Settings):
     """What one column means."""
@@ -81,27 +116,32 @@ class Column(Settings):
     column: Text
     #: IRI of the concept, or its local name within `vocabulary`.
     concept: Text
-    #: UCUM unit the column is written in; None for a coded column.
-    unit: str | None = None
+    #: UCUM unit the column is written in; None for a coded column, a date, or with a `conversion` alone.
+    unit: Text | None = None
+    #: To the concept's canonical unit; approval writes it from `unit`. Both must agree.
+    conversion: Line | None = None
     #: Raw code -> IRI or local name of the concept's value.
     codes: dict[str, Text] = Field(default_factory=dict)
+    #: How the dates of a text column are written.
+    date_format: DateFormat | None = None
     #: Raw codes that mean "no value", beside empty cells.
     missing: tuple[str, ...] = ()
     #: SKOS match of column to concept: `broad` says that the concept is broader than the column.
     predicate: Literal["exact", "broad", "narrow", "close"] = "exact"
     justification: str = Field(default="", max_length=2_000)
     #: Score of the suggestion this came from.
-    score: float | None = Field(default=None, ge=0.0, le=1.0)
+    score: Score | None = None
     status: Literal["proposed", "approved"] = "proposed"
     approver: Text | None = None
-    date: dt.date | None = None
+    date: Day | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.status == "approved" and (self.approver is None or self.date is None):
             raise ValueError("an approved column needs approver and date")
-        if self.unit is not None and self.codes:
-            raise ValueError("a column has a unit or codes, not both")
+        kinds = (self.unit is not None or self.conversion is not None, bool(self.codes), self.date_format is not None)
+        if sum(kinds) > 1:
+            raise ValueError("a column has a unit or codes, not both, and neither with date_format")
         both = sorted(set(self.codes) & set(self.missing))
         if both:
             raise ValueError(f"codes that are also missing: {', '.join(both)}")
@@ -109,41 +149,53 @@ class Column(Settings):
 
 
 class Subject(Settings):
-    """Which column says whose a row is; rows of one id are one subject's."""
+    """Which column says whose record a row is; its cells number the subjects and never leave."""
 
     column: Text
     #: Raw ids that mean "no subject", beside empty cells.
     missing: tuple[str, ...] = ()
-    #: A source of one row a subject; a second row of one is refused.
-    once: bool = False
+    #: Each subject has one row; a second is refused.
+    unique: Switch = False
+
+
+class Signature(Settings):
+    """The owner's identity key over the approved mapping."""
+
+    #: Ed25519 public key, hex.
+    identity: str = Field(pattern=DIGEST_PATTERN)
+    #: Ed25519 signature over `signed_bytes`, hex.
+    signature: str = Field(pattern=r"^[0-9a-f]{128}$")
 
 
 class Mapping(Settings):
     """An owner's whole mapping of one source to one ontology version."""
 
-    format: int = Field(default=1, ge=1, le=1)
+    format: Annotated[int, BeforeValidator(as_written(WHOLE, "1"))] = Field(default=1, ge=1, le=1)
     #: SHA-256 (hex) of the ontology version's canonical N-Quads.
-    ontology: str
+    ontology: str = Field(pattern=DIGEST_PATTERN)
     #: IRI prefix that local concept and value names are resolved against.
     vocabulary: str = Field(default="", max_length=300)
     source: Source
-    columns: tuple[Column, ...] = Field(min_length=1, max_length=10_000)
-    #: Whose the rows are; without it, jobs that protect subjects are refused.
+    #: None where no column tells subjects apart: jobs that protect subjects, or hold them out, are refused.
     subject: Subject | None = None
+    columns: tuple[Column, ...] = Field(min_length=1, max_length=10_000)
     #: The source's columns and types when it was approved, and their hash (`fingerprint`).
     source_schema: dict[str, str] | None = None
-    schema_fingerprint: str | None = None
+    schema_fingerprint: str | None = Field(default=None, pattern=DIGEST_PATTERN)
+    #: What each mapped concept meant when it was approved, in one line, by IRI.
+    meanings: dict[str, Text] | None = None
+    signature: Signature | None = None
 
     def iri(self, name: str) -> str:
         """The full IRI of a concept or value named in this mapping."""
         return name if "://" in name else self.vocabulary + name
 
+    def signed_bytes(self) -> bytes:
+        """What the owner's identity signs: a label and all of it but the signature."""
+        return b"lepton/mapping/v1" + canonical_json(self.model_dump(mode="json", exclude={"signature"}))
+
     @model_validator(mode="after")
     def _check(self) -> Self:
-        try:
-            require_digest(self.ontology, "ontology hash")
-        except InputError as error:
-            raise ValueError(f"ontology: {error.message}") from None
         _require_once([column.column for column in self.columns], "columns mapped twice")
         _require_once([self.iri(column.concept) for column in self.columns], "concepts mapped twice")
         if (self.source_schema is None) != (self.schema_fingerprint is None):
@@ -172,21 +224,7 @@ def parse_mapping(text: str, *, source: str) -> Mapping:
             expected=f"at most {MAX_BYTES} characters",
             got=str(len(text)),
         )
-    try:
-        document = yaml.load(text, Loader=_StrictLoader)  # noqa: S506 - a SafeLoader with less, see below
-    except yaml.MarkedYAMLError as error:
-        line = f", line {error.problem_mark.line + 1}" if error.problem_mark is not None else ""
-        raise MappingError(
-            "a mapping that is not strict YAML",
-            where=source + line,
-            expected="plain YAML without duplicate keys, aliases or tags",
-            got=str(error.problem)[:300],
-        ) from None
-    except yaml.YAMLError as error:
-        raise MappingError("a mapping that is not YAML", where=source, got=str(error)[:300]) from None
-    if not isinstance(document, dict):
-        raise MappingError("a mapping without keys", where=source, expected="format, ontology, source, columns")
-    return parse_settings(Mapping, document, source=source)
+    return parse_settings(Mapping, parse_strict(text, source=source), source=source)
 
 
 def dump_mapping(mapping: Mapping) -> str:
@@ -196,122 +234,7 @@ def dump_mapping(mapping: Mapping) -> str:
     return yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120)
 
 
-def mapping_json_schema() -> dict[str, Any]:
-    """The JSON Schema of a mapping document, for editors."""
-    return Mapping.model_json_schema()
-
-
-def approve(mapping: Mapping, *, approver: str, date: dt.date, schema: Schema) -> Mapping:
-    """The mapping with every column approved by that person on that day, for a source of that schema.
-
-    Raises:
-        MappingError: a mapped column is not in the source.
-    """
-    named = [column.column for column in mapping.columns]
-    if mapping.subject is not None:
-        named.append(mapping.subject.column)
-    absent = [column for column in named if column not in schema]
-    if absent:
-        raise MappingError(
-            "mapped columns that the source does not have",
-            where=mapping.source.path,
-            expected=", ".join(sorted(schema)),
-            got=", ".join(absent),
-        )
-    document = mapping.model_dump()
-    for column in document["columns"]:
-        column.update(status="approved", approver=approver, date=date)
-    document.update(source_schema=dict(schema), schema_fingerprint=fingerprint(schema))
-    return parse_settings(Mapping, document, source="approval")
-
-
-def require_current(mapping: Mapping, ontology: Digest, schema: Schema) -> None:
-    """Nothing, if the approval holds for this ontology version and for the source as it is now.
-
-    Raises:
-        MappingError: approved for another ontology version or source schema, or never; tells the difference.
-    """
-    if not hmac.compare_digest(mapping.ontology, ontology):
-        raise MappingError(
-            "a mapping for another ontology version",
-            where="ontology",
-            expected=ontology,
-            got=mapping.ontology,
-            hint="check the mapping against the new version and approve it again",
-            reason="ONTOLOGY_MISMATCH",
-        )
-    if mapping.source_schema is None:
-        raise MappingError(
-            "a mapping that nobody has approved for its source",
-            where="schema_fingerprint",
-            hint="run `lepton mapping approve`",
-            reason="UNAPPROVED_MAPPING",
-        )
-    if mapping.schema_fingerprint != fingerprint(schema):
-        raise MappingError(
-            "the source's columns have changed since the mapping was approved",
-            where=mapping.source.path,
-            expected="the columns that were approved",
-            got="; ".join(_differences(mapping.source_schema, schema)),
-            hint="check the mapping and run `lepton mapping approve` again",
-            reason="SCHEMA_CHANGED",
-        )
-
-
-def _differences(before: Schema, now: Schema) -> list[str]:
-    lines = [f"{name!r} is gone" + _rename_hint(name, before, now) for name in before if name not in now]
-    lines += [f"{name!r} is new" for name in now if name not in before]
-    lines += [
-        f"{name!r} was {before[name]}, is {now[name]}" for name in before if name in now and now[name] != before[name]
-    ]
-    return lines
-
-
-def _rename_hint(name: str, before: Schema, now: Schema) -> str:
-    close = difflib.get_close_matches(name, [other for other in now if other not in before], n=1)
-    return f" (renamed to {close[0]!r}?)" if close else ""
-
-
 def _require_once(names: list[str], what: str) -> None:
     twice = sorted(name for name, count in Counter(names).items() if count > 1)
     if twice:
         raise ValueError(f"{what}: {', '.join(twice)}")
-
-
-def _refusal(what: str, place: Any) -> yaml.MarkedYAMLError:
-    """What the loader raises at an event or a node."""
-    return yaml.MarkedYAMLError(problem=what, problem_mark=place.start_mark)
-
-
-class _StrictLoader(yaml.SafeLoader):
-    """SafeLoader in which plain scalars are text or nothing, and that refuses duplicate keys, aliases and tags."""
-
-    #: How deep the node now composed lies.
-    depth = 0
-    yaml_implicit_resolvers = {  # noqa: RUF012 - PyYAML's own way to say which plain scalars are not text
-        start: [(tag, pattern) for tag, pattern in resolvers if tag == "tag:yaml.org,2002:null"]
-        for start, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        event = self.peek_event()  # type: ignore[no-untyped-call]  # the stubs leave the parser untyped
-        if isinstance(event, yaml.AliasEvent):
-            raise _refusal("an alias", event)
-        if getattr(event, "tag", None) is not None:
-            raise _refusal(f"a tag {event.tag!r}", event)
-        self.depth += 1
-        if self.depth > _MAX_DEPTH:
-            raise _refusal("nesting too deep", event)
-        node = super().compose_node(parent, index)
-        self.depth -= 1
-        return node
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:  # noqa: FBT001, FBT002 - PyYAML's signature
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if not isinstance(key, yaml.ScalarNode):
-                raise _refusal("a key that is not text", key)
-            if key.value in seen:
-                raise _refusal(f"the key {key.value!r} twice", key)
-            seen.add(key.value)
-        return super().construct_mapping(node, deep=deep)

@@ -1,69 +1,87 @@
-"""Whose each row of a source is: subject ids as numbers, for jobs that protect subjects with all their rows.
-
-Numbers mean nothing but that equal ones are one subject's; ids themselves go no further.
-"""
+"""Whose record a row is: numbers for the subjects, and a split that no subject crosses. The ids never leave."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping as AbstractMapping
+import hashlib
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from lepton_core.errors import MatchRefusal
 from lepton_kg.cells import coded
-from lepton_kg.mapping import Mapping
-
-#: Why a row without a subject is refused; beside `plan.ROW_REASONS`, in plans that have subjects.
-SUBJECT_MISSING = "SUBJECT_MISSING"
 
 
 @dataclass(frozen=True)
 class SubjectStep:
-    """How a row's subject is found."""
+    """The column that tells subjects apart; equal texts, blanks around them aside, are one subject."""
 
     column: str
-    #: Raw ids that mean "no subject", sorted.
+    #: Raw ids that mean "no subject", sorted; beside empty cells.
     missing: tuple[str, ...]
-    #: Whether a subject has one row and no second.
-    once: bool
+    #: Each subject has one row.
+    unique: bool
 
-    def expressions(self, schema: AbstractMapping[str, pl.DataType]) -> list[pl.Expr]:
-        """Columns `subject` (a number or null), and `subject_again` (whether the id was seen in a row before)."""
+    def present(self, schema: pl.Schema) -> pl.Expr:
+        """True where a row says whose it is."""
+        return self._id(schema).is_not_null()
+
+    def texts(self, frame: pl.DataFrame) -> pl.Series:
+        """The ids as text; null where there is none."""
+        return frame.select(self._id(frame.schema).alias("id"))["id"]
+
+    def _id(self, schema: pl.Schema) -> pl.Expr:
         id_ = coded(self.column, schema[self.column])
-        known = pl.when(~id_.is_in(list(self.missing))).then(id_)
-        number = known.rank("dense").cast(pl.Int64) - 1
-        return [number.alias("subject"), (known.is_not_null() & ~known.is_first_distinct()).alias("subject_again")]
+        return pl.when(~id_.is_in(list(self.missing))).then(id_)
 
-    def require_once(self, values: pl.DataFrame) -> None:
-        """Refuse a second row of a subject, if there must be none; `values` has the columns of `expressions`.
+    def hashes(self, frame: pl.DataFrame, chosen: pl.Expr | None) -> npt.NDArray[np.uint64]:
+        """64-bit hashes of the chosen rows' ids, or of all; among 10^7 subjects two are one with a chance of 3e-6."""
+        rows = frame if chosen is None else frame.filter(chosen)
+        return self.texts(rows).hash(seed=0).to_numpy()
+
+    def require_unique(self, hashes: npt.NDArray[np.uint64]) -> None:
+        """Nothing, if no subject has two rows.
 
         Raises:
             MatchRefusal: SUBJECT_TWICE; neither who nor how many is told.
         """
-        if self.once and bool(values["subject_again"].any()):
+        if len(np.unique(hashes)) != len(hashes):
             raise MatchRefusal(
                 "a subject has several rows in a source of one row a subject",
                 expected="one row a subject, as the owner's mapping says",
                 got="more",
-                hint="the owner corrects the source, or takes subject.once out of the mapping",
+                hint="the owner corrects the source, or takes subject.unique out of the mapping",
                 reason="SUBJECT_TWICE",
             )
 
 
-def subject_step(mapping: Mapping) -> SubjectStep:
-    """How the mapping says whose each row is.
+@dataclass(frozen=True)
+class SplitStep:
+    """Which subjects are held out, by a keyed hash of the id: the same in every job with this seed."""
 
-    Raises:
-        MatchRefusal: MISSING_SUBJECT, if it does not.
-    """
-    named = mapping.subject
-    if named is None:
-        raise MatchRefusal(
-            "the owner's mapping does not say whose the rows are",
-            expected="a column of subject ids, as the job's privacy.unit is subject",
-            got="none",
-            hint="the owner names the column under subject in the mapping, and approves it",
-            reason="MISSING_SUBJECT",
+    share: float
+    seed: int
+
+    def held_out(self, subjects: pl.Series) -> npt.NDArray[np.bool_]:
+        """(rows,), True where the row's subject is held out; rows without a subject are not."""
+        key = hashlib.sha256(b"lepton/split/v1" + self.seed.to_bytes(8, "big")).digest()
+        distinct = subjects.unique(maintain_order=True)
+        limit = int(self.share * 2**64)
+        apart = pl.Series(
+            [text is not None and _hash(key, text) < limit for text in distinct.to_list()], dtype=pl.Boolean
         )
-    return SubjectStep(named.column, tuple(sorted({code.strip() for code in named.missing})), named.once)
+        chosen = subjects.replace_strict(distinct, apart, default=None, return_dtype=pl.Boolean)
+        return chosen.fill_null(value=False).to_numpy()
+
+
+def number_subjects(hashes: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
+    """(rows,), int64: each row's subject, numbered from 0 in order of first appearance."""
+    _, first, inverse = np.unique(hashes, return_index=True, return_inverse=True)
+    number = np.empty(len(first), dtype=np.int64)
+    number[np.argsort(first)] = np.arange(len(first))
+    return number[inverse]
+
+
+def _hash(key: bytes, text: str) -> int:
+    return int.from_bytes(hashlib.blake2b(text.encode(), key=key, digest_size=8).digest(), "big")

@@ -1,7 +1,8 @@
 """Ranked proposals of what a column may mean, with reasons; a person approves, never this module.
 
-Score: the name's likeness to a label or synonym in any language (1 for equality after normalisation, else rapidfuzz),
-then small steps for what speaks for or against it: the unit in the name, the type, the range, the value set.
+Score: the name's likeness to a label or synonym in any language (1 for equality after normalisation, else rapidfuzz, or
+how well it abbreviates), then small steps for what speaks for or against it: the unit in the name, the type, the range,
+the value set.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from lepton_kg.units import conversion
 MAX_CANDIDATES = 5
 #: Candidates below this are not worth reading.
 MIN_SCORE = 0.3
+#: A first candidate of at least this is likely enough to be accepted after a glance.
+ACCEPT_SCORE = 0.85
 #: Most distinct values a profile lists; a column with more is not coded.
 MAX_DISTINCT = 50
 
@@ -31,6 +34,8 @@ _UNIT_FITS, _UNIT_CONTRADICTS = 0.08, -0.25
 _TYPE_CONTRADICTS = -0.3
 _RANGE_FITS, _RANGE_CONTRADICTS = 0.05, -0.15
 _VALUES_FIT, _VALUES_CONTRADICT, _COUNT_FITS = 0.5, -0.1, 0.1
+#: Fewer letters abbreviate anything.
+_SHORTEST_ABBREVIATION = 3
 #: Codes for "missing" and the like that a coded column may have beside its values.
 _SPARE_CODES = 3
 
@@ -76,17 +81,45 @@ def profile_columns(frame: pl.DataFrame, source: Source) -> list[ColumnProfile]:
 def suggest(ontology: Ontology, columns: Sequence[ColumnProfile], vocabulary: str = "") -> list[Suggestion]:
     """Candidates for each column among the ontology's observable concepts below the IRI prefix `vocabulary`."""
     concepts = [
-        (concept, tuple(sorted({_normalize(name) for name in _names(concept)})))
+        (concept, _names(concept))
         for iri, concept in sorted(ontology.concepts.items())
         if concept.is_observable and iri.startswith(vocabulary)
     ]
     return [_suggest_one(column, concepts) for column in columns]
 
 
-def _names(concept: Concept) -> tuple[str, ...]:
+def suggest_codes(concept: Concept, column: ColumnProfile) -> dict[str, str]:
+    """Raw code -> IRI of the value that it names by label, synonym or notation; the notations if no code does."""
+    names = {
+        _normalize(text): value.iri
+        for value in concept.value_set
+        for text in (*value.labels.values(), *value.synonyms, value.notation or "")
+        if text
+    }
+    found = {raw: names[_normalize(raw)] for raw in column.distinct_values if _normalize(raw) in names}
+    return found or {value.notation: value.iri for value in concept.value_set if value.notation is not None}
+
+
+@dataclass(frozen=True)
+class _Name:
+    """One thing that a column of a concept may be called."""
+
+    #: Normalised.
+    text: str
+    #: What it is of the concept, for people: `label (de)`, `synonym`, `value`.
+    kind: str
+
+
+def _names(concept: Concept) -> tuple[_Name, ...]:
     """What a column of the concept may be called; a coded one is often called after a value, as in `malignant_yn`."""
-    values = tuple(name for value in concept.value_set for name in (*value.labels.values(), *value.synonyms))
-    return (*concept.labels.values(), *concept.synonyms, *values)
+    told = {
+        _normalize(label): f"label ({language})" if language else "label" for language, label in concept.labels.items()
+    }
+    named = [(name, "synonym") for name in concept.synonyms]
+    named += [(name, "value") for value in concept.value_set for name in (*value.labels.values(), *value.synonyms)]
+    for name, kind in named:
+        told.setdefault(_normalize(name), kind)
+    return tuple(_Name(text, kind) for text, kind in sorted(told.items()) if text)
 
 
 def _profile(cells: pl.Series, decimal: str) -> ColumnProfile:
@@ -106,13 +139,15 @@ def _profile(cells: pl.Series, decimal: str) -> ColumnProfile:
     )
 
 
-def _suggest_one(column: ColumnProfile, concepts: Sequence[tuple[Concept, tuple[str, ...]]]) -> Suggestion:
+def _suggest_one(column: ColumnProfile, concepts: Sequence[tuple[Concept, tuple[_Name, ...]]]) -> Suggestion:
     name, unit = _split_unit(column.name)
     names = tuple({_normalize(column.name), name})
     candidates = []
     for concept, labels in concepts:
         score, reasons = _likeness(names, labels)
-        for step, reason in _evidence(column, unit, concept):
+        # The last word may be no unit but a part of the name, as `hr` of `max_hr`.
+        spoken = unit if unit is None or score <= _likeness((name,), labels)[0] else None
+        for step, reason in _evidence(column, spoken, concept):
             score += step
             reasons = (*reasons, reason)
         score = round(min(max(score, 0.0), 1.0), 4)
@@ -122,17 +157,56 @@ def _suggest_one(column: ColumnProfile, concepts: Sequence[tuple[Concept, tuple[
     return Suggestion(column.name, tuple(candidates[:MAX_CANDIDATES]), unit)
 
 
-def _likeness(names: Sequence[str], labels: Sequence[str]) -> tuple[float, tuple[str, ...]]:
-    best, nearest = 0.0, ""
+def _likeness(names: Sequence[str], known: Sequence[_Name]) -> tuple[float, tuple[str, ...]]:
+    best, why = 0.0, ""
     for name in names:
-        for label in labels:
-            if name == label:
-                return 0.95, (f"name equals {label!r}",)
+        for one in known:
+            if name == one.text:
+                return 0.95, (f"name equals the {one.kind} {one.text!r}",)
             # token_set alone calls "radius" equal to "mean radius"; token_sort holds it to account.
-            score = (fuzz.token_set_ratio(name, label) + fuzz.token_sort_ratio(name, label)) / 200
-            if score > best:
-                best, nearest = score, label
-    return 0.85 * best, (f"name resembles {nearest!r} ({best:.0%})",) if nearest else ()
+            score = (fuzz.token_set_ratio(name, one.text) + fuzz.token_sort_ratio(name, one.text)) / 200
+            short = _abbreviation(name, one.text)
+            if score > best and score >= short:
+                best, why = score, f"name resembles the {one.kind} {one.text!r} ({score:.0%})"
+            elif short > best:
+                best, why = short, f"name abbreviates the {one.kind} {one.text!r}"
+    return 0.85 * best, (why,) if why else ()
+
+
+def _abbreviation(name: str, label: str) -> float:
+    """In [0, 1]: how well the name's words stand for the label's, in order; 0 if they do not.
+
+    `max hr` stands for `maximum heart rate` and `chol` for `cholesterol`: each word begins a word and goes on with
+    letters of it, in order, or is the first letters of several. The more of the label it leaves out, the less.
+    """
+    words, parts = name.split(), label.split()
+    if not words or not parts or len(name) >= len(label) or not name.replace(" ", "").isascii():
+        return 0.0
+    place = used = 0
+    for word in words:
+        while place < len(parts):
+            initials = "".join(part[0] for part in parts[place : place + len(word)])
+            if len(word) > 1 and initials == word:
+                used, place = used + len(word), place + len(word)
+                break
+            if _cut_of(word, parts[place]):
+                used, place = used + 1, place + 1
+                break
+            place += 1
+        else:
+            return 0.0
+    letters = len(name.replace(" ", ""))
+    if letters < _SHORTEST_ABBREVIATION and letters != used:
+        return 0.0
+    return used / len(parts) * (0.7 + 0.25 * min(1.0, letters / (3 * len(parts))))
+
+
+def _cut_of(word: str, whole: str) -> bool:
+    """True if the word begins as the whole does and its letters come in the whole's order."""
+    if len(word) < 2 or not whole.startswith(word[0]) or len(word) > len(whole):
+        return False
+    rest = iter(whole)
+    return all(letter in rest for letter in word)
 
 
 def _evidence(column: ColumnProfile, unit: str | None, concept: Concept) -> list[tuple[float, str]]:
@@ -200,6 +274,7 @@ def _split_unit(name: str) -> tuple[str, str | None]:
 
 
 def _normalize(text: str) -> str:
-    """Words in lower case, one blank between; camelCase and punctuation part words."""
-    text = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", unicodedata.normalize("NFKC", text))
+    """Words in lower case without accents, one blank between; camelCase and punctuation part words."""
+    plain = "".join(sign for sign in unicodedata.normalize("NFKD", text) if not unicodedata.combining(sign))
+    text = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", unicodedata.normalize("NFKC", plain))
     return " ".join(re.findall(r"\w+", text.replace("_", " ").casefold()))

@@ -47,7 +47,7 @@ class Architecture:
 
 def architecture_of(job: Job) -> Architecture:
     """The job's model between its features and its target's classes."""
-    return Architecture(job.model, len(job.task.features), job.task.target.outputs)
+    return Architecture(job.model, job.task.width, job.task.target.outputs)
 
 
 def model_layout(architecture: Architecture) -> Layout:

@@ -13,17 +13,11 @@ from dataclasses import replace
 
 from lepton_core.errors import ConflictError, LeptonError, NotFoundError, PeerViolation
 from lepton_core.ids import Digest, JobId, MemberId, ModelVersion, OwnerName, RoundNumber
-from lepton_core.job import Task, parse_job
+from lepton_core.job import parse_job
 from lepton_core.ports import Clock, Randomness
 from lepton_core.secagg.messages import InputTrailer
-from lepton_core.session import (
-    JobClosed,
-    Lineage,
-    MatchAnswer,
-    RoundRefusal,
-    RoundReport,
-    ServerCommand,
-)
+from lepton_core.session import JobClosed, Lineage, MatchAnswer, RoundRefusal, RoundReport, ServerCommand
+from lepton_core.task import Task
 from lepton_core.views import JobEvent, JobState, JobView, ModelView, RoundView
 from lepton_protos.convert import report_to_bytes
 from lepton_server.jobs import events as ev
@@ -294,8 +288,8 @@ class Coordinator:
         if live is None or member not in live.facts.peers:
             raise NotFoundError("no such running job for this member", where=f"job {report.job}", reason="JOB_OVER")
         match report:
-            case MatchAnswer(job, refusal):
-                return job, ev.MatchAnswered(member, refusal)
+            case MatchAnswer(job, refusal, coverage):
+                return job, ev.MatchAnswered(member, refusal, coverage)
             case RoundRefusal(job, number, refusal):
                 return job, ev.MemberLeft(member, number, refusal)
             case RoundReport(job, number, message, payload):

@@ -221,6 +221,7 @@ KINDS = (
     ),
     Kind("digest of the ledger's place", ("LedgerAnchor.digest",), _is_digest),
     Kind("stable word", ("Refusal.code", "Refusal.reason"), lambda word, _: word in _words_of_the_software()),
+    Kind("power of ten", ("MatchAnswer.coverage",), lambda *_: False),
     Kind("policy key or concept", ("Refusal.subject",), _is_subject),
     Kind(
         "random or derived from it, 32 bytes",

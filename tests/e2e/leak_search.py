@@ -17,10 +17,10 @@ from lepton_client.ledger import read_ledger
 from lepton_client.records import read_jobs
 from lepton_core.identity import IdentityKey
 from lepton_core.ids import digest_of
-from lepton_core.job import Task
+from lepton_core.task import Task
+from lepton_kg.compiler import compile_plan
 from lepton_kg.mapping import Mapping, parse_mapping
 from lepton_kg.ontology import Ontology
-from lepton_kg.plan import compile_plan
 from lepton_kg.source import read_columns
 
 #: Shorter texts would be found by chance among random bytes and digests.

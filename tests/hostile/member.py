@@ -38,7 +38,7 @@ class NoData:
         pass
 
     async def prepare(self, job: Job, _population: object) -> Prepared:
-        rows = np.zeros((1, len(job.task.features)), dtype=np.float32)
+        rows = np.zeros((1, job.task.width), dtype=np.float32)
         return Prepared(features=rows, target=np.zeros(1, dtype=np.float32), plan=Digest("1" * 64))
 
 

@@ -59,9 +59,9 @@ def compute(job_file: Path, evaluation_file: Path, ontology_file: Path, owners: 
     from lepton_client.train.together import train_together
     from lepton_core.ids import Digest
     from lepton_core.layout import Vector
+    from lepton_kg.compiler import compile_plan
     from lepton_kg.mapping import parse_mapping
     from lepton_kg.ontology import load_canonical
-    from lepton_kg.plan import compile_plan
     from lepton_kg.source import read_columns
     from lepton_pool.evaluate import evaluate
     from lepton_pool.models import architecture_of

@@ -121,12 +121,14 @@ class Refusal(_message.Message):
     def __init__(self, code: _Optional[str] = ..., reason: _Optional[str] = ..., subject: _Optional[str] = ...) -> None: ...
 
 class MatchAnswer(_message.Message):
-    __slots__ = ("job", "refusal")
+    __slots__ = ("job", "refusal", "coverage")
     JOB_FIELD_NUMBER: _ClassVar[int]
     REFUSAL_FIELD_NUMBER: _ClassVar[int]
+    COVERAGE_FIELD_NUMBER: _ClassVar[int]
     job: str
     refusal: Refusal
-    def __init__(self, job: _Optional[str] = ..., refusal: _Optional[_Union[Refusal, _Mapping]] = ...) -> None: ...
+    coverage: str
+    def __init__(self, job: _Optional[str] = ..., refusal: _Optional[_Union[Refusal, _Mapping]] = ..., coverage: _Optional[str] = ...) -> None: ...
 
 class RoundRefusal(_message.Message):
     __slots__ = ("job", "round", "refusal")

@@ -71,18 +71,20 @@ class ModelList(_message.Message):
     def __init__(self, models: _Optional[_Iterable[_Union[ModelView, _Mapping]]] = ...) -> None: ...
 
 class OwnerMatch(_message.Message):
-    __slots__ = ("owner", "state", "code", "reason", "subject")
+    __slots__ = ("owner", "state", "code", "reason", "subject", "coverage")
     OWNER_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     CODE_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     SUBJECT_FIELD_NUMBER: _ClassVar[int]
+    COVERAGE_FIELD_NUMBER: _ClassVar[int]
     owner: str
     state: str
     code: str
     reason: str
     subject: str
-    def __init__(self, owner: _Optional[str] = ..., state: _Optional[str] = ..., code: _Optional[str] = ..., reason: _Optional[str] = ..., subject: _Optional[str] = ...) -> None: ...
+    coverage: str
+    def __init__(self, owner: _Optional[str] = ..., state: _Optional[str] = ..., code: _Optional[str] = ..., reason: _Optional[str] = ..., subject: _Optional[str] = ..., coverage: _Optional[str] = ...) -> None: ...
 
 class DroppedMember(_message.Message):
     __slots__ = ("owner", "step", "reason")

@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator, Callable
 
 from lepton_core.errors import NotFoundError
 from lepton_core.ids import JobId, RoundNumber, require_name
-from lepton_core.job import Task, parse_job
+from lepton_core.job import parse_job
+from lepton_core.task import Task
 from lepton_core.views import JobView
 from lepton_protos import convert
 from lepton_protos.status import printable

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from lepton_core.errors import InputError
 from lepton_core.ids import Digest
-from lepton_core.job import Task
 from lepton_core.ports import Clock
+from lepton_core.task import Task
 from lepton_kg.catalogue import VersionApproval, VersionRecord
 from lepton_kg.concept import Concept
 from lepton_kg.index import OntologyIndex

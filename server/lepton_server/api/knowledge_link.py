@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Protocol
 
 from lepton_core.ids import Digest
-from lepton_core.job import Task
+from lepton_core.task import Task
 from lepton_protos.v1 import kg_pb2 as pb
 
 

@@ -12,7 +12,7 @@ import grpc.aio
 
 from lepton_core.errors import LeptonError, NotFoundError
 from lepton_core.ids import Digest
-from lepton_core.job import Task
+from lepton_core.task import Task
 from lepton_kg.ontology import Ontology, load_canonical
 from lepton_kg.rdf import require_size
 from lepton_kg.task import resolve_task

@@ -132,6 +132,8 @@ class MatchAnswered:
 
     member: MemberId
     refusal: Refusal | None
+    #: See `MatchAnswer.coverage`.
+    coverage: str = ""
 
 
 @dataclass(frozen=True)

@@ -155,6 +155,7 @@ def _encode_waiting(phase: Waiting) -> dict[str, Any]:
     return {
         "since": phase.since,
         "answers": [[member.hex(), _plain(refusal)] for member, refusal in sorted(roll.answers.items())],
+        "coverage": {member.hex(): told for member, told in sorted(roll.coverage.items())},
         "model": asdict(roll.model) if roll.model is not None else None,
         "optimizer": roll.optimizer,
         "snapshot": roll.snapshot,
@@ -174,6 +175,7 @@ def _decode_waiting(document: dict[str, Any]) -> Waiting:
             MemberId(bytes.fromhex(member)): Refusal(**refusal) if refusal is not None else None
             for member, refusal in document["answers"]
         },
+        coverage={MemberId(bytes.fromhex(member)): told for member, told in document.get("coverage", {}).items()},
         model=ModelView(**document["model"]) if document["model"] is not None else None,
         optimizer=Digest(optimizer) if optimizer is not None else None,
         snapshot=Digest(snapshot) if snapshot is not None else None,

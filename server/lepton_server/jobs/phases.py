@@ -106,6 +106,8 @@ class Roll:
 
     #: Every answer so far; None means the owner takes part.
     answers: Mapping[MemberId, Refusal | None] = field(default_factory=dict)
+    #: What owners whose policy tells it have said of how many records serve, as `100+`.
+    coverage: Mapping[MemberId, str] = field(default_factory=dict)
     #: The newest model; None until the initial one is made.
     model: ModelView | None = None
     optimizer: Digest | None = None

@@ -131,7 +131,7 @@ def _owners(facts: Facts, phase: Phase) -> tuple[OwnerMatch, ...]:
             continue
         refusal = answers[member]
         if refusal is None:
-            matches.append(OwnerMatch(peer.owner, "can"))
+            matches.append(OwnerMatch(peer.owner, "can", coverage=phase.roll.coverage.get(member, "")))
         else:
             matches.append(OwnerMatch(peer.owner, "cannot", refusal.code, refusal.reason, refusal.subject))
     return tuple(sorted(matches, key=lambda match: match.owner))

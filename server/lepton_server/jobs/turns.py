@@ -83,6 +83,8 @@ def took_answer(draft: Draft, event: ev.MachineEvent) -> bool:
     if event.member not in draft.facts.peers or event.member in draft.roll.answers:
         return True
     draft.roll = replace(draft.roll, answers={**draft.roll.answers, event.member: event.refusal})
+    if event.coverage:
+        draft.roll = replace(draft.roll, coverage={**draft.roll.coverage, event.member: event.coverage})
     owner = draft.facts.owner(event.member)
     if event.refusal is None:
         draft.announce("matched", f"{owner} takes part", owner=owner)

@@ -12,8 +12,9 @@ from lepton_admin.models import Sidecar, predict_rows, recall_job, remember_job,
 from lepton_admin.submission import prepare_rows
 from lepton_core.errors import InputError, NotFoundError
 from lepton_core.ids import digest_of
-from lepton_core.job import Job, JobFile, Target
+from lepton_core.job import Job, JobFile
 from lepton_core.settings import parse_settings
+from lepton_core.task import Target
 from lepton_core.views import JobState, JobView
 from lepton_kg.ontology import parse_ontology
 from lepton_pool.evaluate import predict

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from lepton_core.job import Job
-from lepton_kg.mapping import Column, Mapping, Source, Subject, approve, dump_mapping
+from lepton_kg.approval import approve
+from lepton_kg.mapping import Column, Mapping, Source, Subject, dump_mapping
 from lepton_kg.ontology import parse_ontology
 from lepton_kg.source import source_schema
 

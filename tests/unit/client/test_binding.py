@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import io
 import json
 from pathlib import Path
@@ -14,11 +15,17 @@ from lepton_client.logs import open_log
 from lepton_client.policy import Population
 from lepton_client.refusals import leaving
 from lepton_core.errors import DataError, FaultError, LeptonError, MappingError, MatchRefusal, OntologyError
+from lepton_core.identity import IdentityKey
 from lepton_core.ids import Digest
-from lepton_kg.mapping import Subject
+from lepton_core.ports import SystemRandomness
+from lepton_kg.approval import approve
+from lepton_kg.mapping import Subject, dump_mapping, parse_mapping
 from tests.unit.client.clinics import ONTOLOGY, ROWS, VOCABULARY, make_clinic_job, write_clinic
 
 POPULATION = Population(name="patients", mapping="mapping.yaml", declared_rows=60, epsilon=8.0, delta=1e-3)
+
+
+KEY = IdentityKey.generate(SystemRandomness())
 
 
 class Library:
@@ -33,7 +40,7 @@ class Library:
 
 
 def make_binding(folder: Path, library: Library, log: io.StringIO | None = None) -> Binding:
-    return Binding(folder, folder / "ontology", library.fetch, open_log(log or io.StringIO()))
+    return Binding(folder, folder / "ontology", library.fetch, open_log(log or io.StringIO()), identity=KEY.public)
 
 
 async def refusal(folder: Path, job=None, library: Library | None = None) -> LeptonError:
@@ -87,6 +94,15 @@ async def test_an_ontology_with_another_hash_is_not_believed(tmp_path) -> None:
     assert not (tmp_path / "ontology").exists()
 
 
+async def test_the_number_of_rows_is_told_as_a_power_of_ten_and_only_where_the_policy_says_so(tmp_path) -> None:
+    write_clinic(tmp_path)
+    silent = await make_binding(tmp_path, Library()).prepare(make_clinic_job(), POPULATION)
+    assert silent.coverage == ""
+    open_policy = POPULATION.model_copy(update={"tell_coverage": True})
+    told = await make_binding(tmp_path, Library()).prepare(make_clinic_job(), open_policy)
+    assert told.coverage == "10+"
+
+
 async def test_a_missing_concept_is_refused_by_its_name(tmp_path) -> None:
     write_clinic(tmp_path)
     job = make_clinic_job(features=("glucose", "pressure"))
@@ -118,6 +134,32 @@ async def test_an_ontology_that_the_mapping_was_not_made_for_is_neither_fetched_
     assert (await refusal(tmp_path, other, library)).reason == "ONTOLOGY_MISMATCH"
     assert library.asked == 0
     assert not (tmp_path / "ontology").exists()
+
+
+def sign(path: Path, key: IdentityKey, **changes: object) -> None:
+    mapping = parse_mapping(path.read_text(), source="test").model_copy(update=changes)
+    assert mapping.source_schema is not None
+    given = {"schema": mapping.source_schema, "ontology": ONTOLOGY, "key": key}
+    path.write_text(dump_mapping(approve(mapping, approver="Ada", date=dt.date(2026, 1, 1), **given)))
+
+
+async def test_a_signed_mapping_serves_and_one_changed_or_signed_by_another_does_not(tmp_path) -> None:
+    path = write_clinic(tmp_path)
+    strict = POPULATION.model_copy(update={"signed_mapping": True})
+    with pytest.raises(MatchRefusal) as refused:
+        await make_binding(tmp_path, Library()).prepare(make_clinic_job(), strict)
+    assert refused.value.reason == "UNSIGNED_MAPPING"
+
+    sign(path, KEY, subject=Subject(column="befund"))
+    prepared = await make_binding(tmp_path, Library()).prepare(make_clinic_job(), strict)
+    assert prepared.subjects is None  # whose the rows are is read where the job protects subjects
+
+    path.write_text(path.read_text().replace("krank: ill", "krank: well"))
+    assert (await refusal(tmp_path)).reason == "BAD_SIGNATURE"
+    sign(path, IdentityKey.generate(SystemRandomness()))
+    error = await refusal(tmp_path)
+    assert error.reason == "UNSIGNED_MAPPING"
+    assert leaving(error, make_clinic_job()).subject == ""
 
 
 @pytest.mark.parametrize(("broken", "kind"), [("data.csv", DataError), ("mapping.yaml", MappingError)])

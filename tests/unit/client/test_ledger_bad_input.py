@@ -115,7 +115,14 @@ async def prepared(folder, population: Population):
         return ONTOLOGY.canonical
 
     heard = io.StringIO()
-    binding = Binding(folder, folder / "ontology", fetch, open_log(heard), content_key=derive_content_key(IDENTITY))
+    binding = Binding(
+        folder,
+        folder / "ontology",
+        fetch,
+        open_log(heard),
+        identity=IDENTITY.public,
+        content_key=derive_content_key(IDENTITY),
+    )
     rows = await binding.prepare(make_clinic_job(), population)
     return rows, [json.loads(line) for line in heard.getvalue().splitlines()]
 

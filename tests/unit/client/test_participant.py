@@ -445,6 +445,8 @@ def test_terms_other_than_the_jobs_are_refused_before_a_secret_is_made() -> None
         replace(setup.terms, step_deadline_s=11.0),
         replace(setup.terms, job_digest=b"x" * 32),
         replace(setup.terms, membership_digest=b"x" * 32),
+        replace(setup.terms, ontology_digest=b"x" * 32),
+        replace(setup.terms, compiler_version="0"),
     ):
         owner = federation.first()
         owner.restart()

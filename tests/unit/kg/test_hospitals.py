@@ -13,9 +13,10 @@ from sklearn.datasets import load_breast_cancer
 from lepton_core.errors import MatchRefusal
 from lepton_core.job import JobFile
 from lepton_core.settings import parse_settings
-from lepton_kg.mapping import parse_mapping, require_current
+from lepton_kg.approval import require_current
+from lepton_kg.compiler import compile_plan
+from lepton_kg.mapping import parse_mapping
 from lepton_kg.ontology import parse_ontology
-from lepton_kg.plan import compile_plan
 from lepton_kg.source import read_columns, source_schema
 from lepton_kg.suggest import profile_columns, suggest
 from lepton_kg.task import resolve_task

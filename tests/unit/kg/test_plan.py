@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lepton_core.errors import DataError, JobError, MatchRefusal
-from lepton_core.job import Feature, Target, Task
+from lepton_core.task import Feature, Target, Task
+from lepton_kg.compiler import compile_plan
 from lepton_kg.mapping import Column, CsvOptions, Mapping, Source, Subject
 from lepton_kg.ontology import parse_ontology
-from lepton_kg.plan import compile_plan
 from lepton_kg.task import resolve_task
 
 T = "https://example.org/t/"
@@ -317,10 +317,10 @@ def test_ids_of_any_type_are_the_same_subjects(ids):
 
 def test_a_second_row_of_a_subject_is_refused_where_there_must_be_one():
     frame = pl.DataFrame({"g": [20.0] * 3, "t": [98.6] * 3, "y": ["1"] * 3, "p": ["Erika", None, None]})
-    assert of_subjects(frame, once=True).subjects.tolist() == [0]  # nobody's rows are not one person's
+    assert of_subjects(frame, unique=True).subjects.tolist() == [0]  # nobody's rows are not one person's
     twice = frame.with_columns(p=pl.Series(["Erika", "Max", "Erika"]), g=pl.Series([20.0, 20.0, 99.0]))
     with pytest.raises(MatchRefusal) as refused:
-        of_subjects(twice, once=True)  # though the second row has no use
+        of_subjects(twice, unique=True)  # though the second row has no use
     assert refused.value.reason == "SUBJECT_TWICE"
     assert "Erika" not in str(refused.value)
     assert of_subjects(twice).subjects.tolist() == [0, 1]

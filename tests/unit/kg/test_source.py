@@ -92,7 +92,7 @@ def test_sqlite_columns_are_numbers_where_all_cells_are(tmp_path):
     assert source_schema(TABLE, tmp_path) == {"a": "integer", 'b "x"': "real", "c": "text"}
     frame = read_columns(TABLE, ["a", 'b "x"'], tmp_path)
     assert frame.schema == {"a": pl.Int64, 'b "x"': pl.String}
-    assert frame['b "x"'].to_list() == ["2.5", "3.0", "NA"]
+    assert frame['b "x"'].to_list() == ["2.5", "3", "NA"]
 
 
 def test_an_empty_sqlite_table_has_columns_and_no_rows(tmp_path):

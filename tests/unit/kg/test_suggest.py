@@ -3,11 +3,10 @@ import pytest
 
 from lepton_kg.mapping import Source
 from lepton_kg.ontology import parse_ontology
-from lepton_kg.suggest import ColumnProfile, profile_columns, suggest
+from lepton_kg.suggest import ACCEPT_SCORE, ColumnProfile, profile_columns, suggest
 
 T = "https://example.org/t/"
-ONTOLOGY = parse_ontology(
-    """
+ONTOLOGY_TEXT = """
 @prefix : <https://example.org/t/> .
 @prefix lepton: <https://w3id.org/lepton/kg#> .
 @prefix skos: <http://www.w3.org/2004/02/skos/core#> .
@@ -21,10 +20,8 @@ ONTOLOGY = parse_ontology(
 :values a skos:Collection ; skos:member :malignant, :benign .
 :malignant a skos:Concept ; skos:prefLabel "malignant"@en, "bösartig"@de ; skos:notation "M" .
 :benign a skos:Concept ; skos:prefLabel "benign"@en, "gutartig"@de ; skos:notation "B" .
-""".encode(),
-    format="turtle",
-    source="test",
-)
+"""
+ONTOLOGY = parse_ontology(ONTOLOGY_TEXT.encode(), format="turtle", source="test")
 
 
 def best(name, **profile):
@@ -89,3 +86,71 @@ def test_profiles_read_numbers_and_codes_from_any_column():
     assert (radius.dtype, radius.minimum, radius.maximum) == ("number", 1.5, 3.0)
     assert (diagnosis.dtype, diagnosis.distinct_values, diagnosis.minimum) == ("text", ("B", "M"), None)
     assert (number.dtype, number.maximum) == ("number", 4.0)
+
+
+def heart_ontology():
+    """Concepts of a cardiology table, on which the suggester is tuned; no column of the benchmark is among them."""
+    rows = [
+        ("resting systolic blood pressure", "mm[Hg]", 60, 260),
+        ("resting diastolic blood pressure", "mm[Hg]", 30, 160),
+        ("serum cholesterol", "mmol/L", 1, 20),
+        ("high density lipoprotein cholesterol", "mmol/L", 0.2, 5),
+        ("maximum heart rate", "/min", 50, 250),
+        ("resting heart rate", "/min", 30, 200),
+        ("ejection fraction", "%", 5, 90),
+        ("left ventricular mass", "g", 40, 600),
+        ("troponin", "ng/L", 0, 100000),
+        ("creatinine", "umol/L", 10, 2000),
+        ("duration of exercise", "min", 0, 60),
+        ("waist circumference", "cm", 40, 200),
+    ]
+    parts = [
+        f':c{number} a skos:Concept ; skos:prefLabel "{label}"@en ; lepton:unit "{unit}" ;'
+        f" lepton:datatype xsd:decimal ; lepton:plausibleMinimum {low}e0 ; lepton:plausibleMaximum {high}e0 ."
+        for number, (label, unit, low, high) in enumerate(rows)
+    ]
+    start = ONTOLOGY_TEXT.split(":radius", maxsplit=1)[0]
+    text = start + "\n".join(parts)
+    return parse_ontology(text.encode(), format="turtle", source="heart"), [label for label, *_ in rows]
+
+
+@pytest.mark.parametrize(
+    ("name", "label"),
+    [
+        ("chol", "serum cholesterol"),
+        ("hdl_chol", "high density lipoprotein cholesterol"),
+        ("max_hr", "maximum heart rate"),
+        ("rest_hr", "resting heart rate"),
+        ("rest_sbp", "resting systolic blood pressure"),
+        ("diast-bp", "resting diastolic blood pressure"),
+        ("ejectFrac", "ejection fraction"),
+        ("EF (%)", "ejection fraction"),
+        ("lv_mass_g", "left ventricular mass"),
+        ("trop", "troponin"),
+        ("crea", "creatinine"),
+        ("exercise_dur_min", "duration of exercise"),
+        ("créatinine", "creatinine"),
+        ("waist_circ", "waist circumference"),
+    ],
+)
+def test_the_abbreviations_of_a_cardiology_table_are_understood(name, label):
+    ontology, labels = heart_ontology()
+    (found,) = suggest(ontology, [ColumnProfile(name, "number")])
+    best = found.candidates[0]
+    assert labels[int(best.concept.rpartition("c")[2])] == label, found
+    assert best.reasons
+
+
+def test_reasons_name_the_language_the_synonym_and_the_abbreviation():
+    assert best("平均半径").reasons[0] == "name equals the label (zh) '平均半径'"
+    assert best("mittlerer_radius").reasons[0] == "name equals the synonym 'mittlerer radius'"
+    ontology, _ = heart_ontology()
+    (found,) = suggest(ontology, [ColumnProfile("max_hr", "number")])
+    assert found.candidates[0].reasons[0] == "name abbreviates the label (en) 'maximum heart rate'"
+
+
+def test_a_name_that_only_abbreviates_is_not_enough_to_be_accepted_at_a_glance():
+    ontology, _ = heart_ontology()
+    for name in ("chol", "trop", "max_hr"):
+        (found,) = suggest(ontology, [ColumnProfile(name, "number")])
+        assert found.candidates[0].score < ACCEPT_SCORE

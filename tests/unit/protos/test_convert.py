@@ -10,7 +10,15 @@ from lepton_core.errors import InputError
 from lepton_core.ids import JobId, MemberId, ModelVersion, RoundNumber
 from lepton_core.secagg import messages as m
 from lepton_core.secagg.terms import LaneGroup, Setup, Terms
-from lepton_core.session import Heartbeat, MatchAnswer, Refusal, RoundCommand, RoundInvite, RoundReport
+from lepton_core.session import (
+    Heartbeat,
+    MatchAnswer,
+    Refusal,
+    RoundCommand,
+    RoundInvite,
+    RoundReport,
+    coverage_of,
+)
 from lepton_protos import convert
 from lepton_protos.v1 import control_pb2
 
@@ -45,6 +53,7 @@ UNMASKING = m.Unmasking(MEMBER, (m.RevealedShare(MEMBER, m.ShareKind.SELF_SEED, 
     [
         Heartbeat(),
         MatchAnswer(JobId("a-job"), None),
+        MatchAnswer(JobId("a-job"), None, "1000+"),
         MatchAnswer(JobId("a-job"), Refusal("refused.match", "MISSING_CONCEPT", "https://x.example/c")),
         RoundReport(JobId("a-job"), RoundNumber(2), ADVERT),
         RoundReport(JobId("a-job"), RoundNumber(2), UNMASKING),
@@ -195,3 +204,18 @@ def test_a_text_that_could_steer_a_terminal_is_refused(text: str) -> None:
     envelope = control_pb2.ServerCommand(job_closed=control_pb2.JobClosed(job="a-job", state="aborted", reason=text))
     with pytest.raises(InputError, match="control characters"):
         convert.command_from_proto(envelope)
+
+
+@pytest.mark.parametrize("coverage", ["137", "137+", "1e3+", "10", "patients"])
+def test_a_coverage_other_than_a_power_of_ten_is_refused(coverage) -> None:
+    envelope = control_pb2.MemberReport(match_answer=control_pb2.MatchAnswer(job="a-job", coverage=coverage))
+    with pytest.raises(InputError):
+        convert.report_from_proto(envelope)
+
+
+@pytest.mark.parametrize(
+    ("records", "told"), [(0, ""), (1, "1+"), (9, "1+"), (10, "10+"), (137, "100+"), (10**12, "1000000000+")]
+)
+def test_a_coverage_tells_no_more_than_the_power_of_ten(records, told) -> None:
+    assert coverage_of(records) == told
+    assert MatchAnswer(JobId("a-job"), None, told).coverage == told

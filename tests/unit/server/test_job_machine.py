@@ -22,7 +22,7 @@ from lepton_server.jobs.draft import Draft
 from lepton_server.jobs.journal import decode_checkpoint, decode_event, encode_checkpoint, encode_event
 from lepton_server.jobs.live import Live, Steps
 from lepton_server.jobs.phases import Ended, Facts, Matching, Peer, Phase, Rounding, Waiting
-from lepton_server.jobs.show import job_view
+from lepton_server.jobs.show import _owners, job_view
 from tests.simulation.federation import SeededRandomness, make_job
 
 NOW = 1_800_000_000.0
@@ -77,6 +77,20 @@ def test_every_listed_owner_is_asked_until_it_has_answered() -> None:
     assert machine.outstanding(facts, phase, first) == ()
     for member in others:
         assert isinstance(machine.outstanding(facts, phase, member)[0], MatchRequest)
+
+
+def test_a_power_of_ten_that_an_owner_tells_is_shown_and_survives_a_checkpoint() -> None:
+    facts = make_facts()
+    told, silent, *_ = facts.peers
+    phase = play(facts, waiting(facts))
+    phase = replace(phase, roll=replace(phase.roll, coverage={told: "100+"}))
+    _, read = decode_checkpoint(encode_checkpoint(facts, phase))
+    assert read == phase
+    shown = {match.owner: match.coverage for match in _owners(facts, phase)}
+    assert shown[facts.owner(told)] == "100+"
+    assert shown[facts.owner(silent)] == ""
+    phase = play(facts, machine.start(facts)[0], ev.MatchAnswered(told, None, "10+"))
+    assert phase.roll.coverage == {told: "10+"}
 
 
 def test_a_second_different_answer_of_an_owner_changes_nothing() -> None:

@@ -1,0 +1,1 @@
+"""What the ontology benchmarks are fed with."""

@@ -1,0 +1,205 @@
+"""Every kind of source gives the same columns, in batches, and is only ever read."""
+
+from __future__ import annotations
+
+import datetime as dt
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import polars as pl
+import pytest
+from sqlalchemy import Engine, create_engine, event, text
+from sqlalchemy.engine import make_url
+
+from lepton_core.errors import DataError
+from lepton_kg import sql_source
+from lepton_kg.mapping import Source
+from lepton_kg.source import read_batches, read_columns, source_schema
+
+ROWS = [(1, 2.5, "x", "secret"), (2, None, None, "secret"), (3, 3.0, "y", "secret")]
+KINDS = ("csv", "parquet", "sqlite", "sql-sqlite", "sql-postgresql")
+
+
+def fill(url):
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        connection.execute(text('DROP TABLE IF EXISTS "Ward ""A"""'))
+        connection.execute(text('CREATE TABLE "Ward ""A""" (id INTEGER, "Wert" REAL, c TEXT, name TEXT)'))
+        for row in ROWS:
+            connection.execute(
+                text('INSERT INTO "Ward ""A""" VALUES (:i, :v, :c, :n)'), dict(zip("ivcn", row, strict=True))
+            )
+    engine.dispose()
+
+
+@pytest.fixture(params=KINDS)
+def source(request, tmp_path):
+    kind = request.param
+    if kind == "csv":
+        lines = ["id,Wert,c,name", *(",".join("" if cell is None else str(cell) for cell in row) for row in ROWS)]
+        (tmp_path / "d.csv").write_text("\n".join(lines))
+        return Source(kind="csv", path="d.csv")
+    if kind == "parquet":
+        pl.DataFrame(ROWS, schema=["id", "Wert", "c", "name"], orient="row").write_parquet(tmp_path / "d.parquet")
+        return Source(kind="parquet", path="d.parquet")
+    url = f"sqlite:///{tmp_path}/d.db"
+    if kind == "sql-postgresql":
+        url = without_password(request.getfixturevalue("postgres_url"))
+    fill(url)
+    if kind == "sqlite":
+        return Source(kind="sqlite", path="d.db", table='Ward "A"')
+    return Source(kind="sql", url=url, table='Ward "A"')
+
+
+def without_password(url):
+    return make_url(url)._replace(password=None).render_as_string()
+
+
+def test_the_columns_asked_for_come_in_that_order_with_every_row(source, tmp_path):
+    assert list(source_schema(source, tmp_path)) == ["id", "Wert", "c", "name"]
+    frame = read_columns(source, ["c", "Wert"], tmp_path)
+    assert frame.columns == ["c", "Wert"]
+    assert frame["c"].to_list() == ["x", None, "y"]
+    assert frame["Wert"].cast(pl.Float64).to_list() == [2.5, None, 3.0]
+
+
+def test_a_column_or_table_that_is_not_there_is_a_typed_error(source, tmp_path):
+    with pytest.raises(DataError) as refused:
+        read_columns(source, ["c", "gone"], tmp_path)
+    assert (refused.value.reason, refused.value.expected) == ("MISSING_COLUMN", "gone")
+    if source.table is not None:
+        with pytest.raises(DataError) as refused:
+            read_columns(source.model_copy(update={"table": "gone"}), ["c"], tmp_path)
+        assert (refused.value.reason, refused.value.expected) == ("MISSING_TABLE", "gone")
+
+
+def test_only_mapped_columns_are_named_in_what_is_sent_to_a_database(source, tmp_path):
+    if source.kind != "sql":
+        pytest.skip("not a database by URL")
+    sent = []
+
+    def note(connection, cursor, statement, *_):
+        sent.append(statement)
+
+    event.listen(Engine, "before_cursor_execute", note)
+    try:
+        read_columns(source, ["Wert"], tmp_path)
+    finally:
+        event.remove(Engine, "before_cursor_execute", note)
+    selects = [statement for statement in sent if 'Ward ""A""' in statement and "PRAGMA" not in statement]
+    assert selects == ['SELECT "Wert" \nFROM "Ward ""A"""']
+
+
+def test_a_sqlite_file_is_asked_for_mapped_columns_only(tmp_path):
+    fill(f"sqlite:///{tmp_path}/d.db")
+    touched = set()
+
+    class Watched(sqlite3.Connection):
+        def __init__(self, *words, **given):
+            super().__init__(*words, **given)
+            self.set_authorizer(self.note)
+
+        def note(self, action, table, column, *_):
+            if action == sqlite3.SQLITE_READ and table == 'Ward "A"':
+                touched.add(column)
+            return sqlite3.SQLITE_OK
+
+    source = Source(kind="sqlite", path="d.db", table='Ward "A"')
+    with closing(sqlite3.connect(tmp_path / "d.db", factory=Watched)) as connection:
+        list(connection.execute('SELECT c FROM "Ward ""A"""'))
+    assert touched == {"c"}, "the watcher must see what is read"
+    assert read_columns(source, ["c"], tmp_path).columns == ["c"]
+
+
+def test_a_database_reads_with_rights_on_the_mapped_columns_alone_and_cannot_write(postgres_url, tmp_path):
+    url = without_password(postgres_url)
+    fill(url)
+    owner = create_engine(url)
+    with owner.begin() as connection:
+        connection.execute(text("DROP ROLE IF EXISTS reader"))
+        connection.execute(text("CREATE ROLE reader LOGIN PASSWORD 'geheim'"))
+        connection.execute(text('GRANT SELECT (id, "Wert") ON "Ward ""A""" TO reader'))
+    (tmp_path / "password").write_text("geheim\n")
+    (tmp_path / "password").chmod(0o600)
+    limited = make_url(url).set(username="reader").render_as_string()
+    source = Source(kind="sql", url=limited, table='public.Ward "A"', password_file="password")
+    assert read_columns(source, ["Wert", "id"], tmp_path)["id"].to_list() == [1, 2, 3]
+    with pytest.raises(DataError) as refused:
+        read_columns(source, ["name"], tmp_path)
+    assert refused.value.reason == "UNREADABLE"
+    assert "geheim" not in str(refused.value)
+    with owner.begin() as connection:
+        connection.execute(text("DROP OWNED BY reader"))
+        connection.execute(text("DROP ROLE reader"))
+    # The table's owner may write; the transaction may not.
+    with (
+        pytest.raises(DataError) as refused,
+        sql_source._connection(Source(kind="sql", url=url, table="t"), tmp_path) as connection,
+    ):
+        connection.execute(text('INSERT INTO "Ward ""A""" VALUES (9, 9, NULL, NULL)'))
+    assert refused.value.got == "InternalError"
+    owner.dispose()
+
+
+def test_a_database_by_sqlite_url_cannot_be_written(tmp_path):
+    fill(f"sqlite:///{tmp_path}/d.db")
+    source = Source(kind="sql", url=f"sqlite:///{tmp_path}/d.db", table="t")
+    with pytest.raises(DataError), sql_source._connection(source, tmp_path) as connection:
+        connection.execute(text('DELETE FROM "Ward ""A"""'))
+    with closing(sqlite3.connect(tmp_path / "d.db")) as connection:
+        assert connection.execute('SELECT count(*) FROM "Ward ""A"""').fetchone() == (3,)
+
+
+def test_dates_of_a_database_come_as_dates(postgres_url, tmp_path):
+    engine = create_engine(without_password(postgres_url))
+    with engine.begin() as connection:
+        connection.execute(text("DROP TABLE IF EXISTS visits"))
+        connection.execute(text("CREATE TABLE visits (born DATE, seen TIMESTAMP, weight NUMERIC(5, 1))"))
+        connection.execute(text("INSERT INTO visits VALUES ('1950-02-03', '2020-01-01 10:00', 70.5), (NULL, NULL, 71)"))
+    engine.dispose()
+    source = Source(kind="sql", url=without_password(postgres_url), table="visits")
+    frame = read_columns(source, ["born", "seen", "weight"], tmp_path)
+    assert frame["born"].to_list() == [dt.date(1950, 2, 3), None]
+    assert frame["seen"].to_list() == [dt.date(2020, 1, 1), None]
+    assert frame["weight"].to_list() == [70.5, 71.0]
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o640])
+def test_a_password_that_others_may_read_is_refused(tmp_path, mode):
+    (tmp_path / "password").write_text("geheim")
+    (tmp_path / "password").chmod(mode)
+    source = Source(kind="sql", url="postgresql+psycopg://reader@/ward", table="t", password_file="password")
+    with pytest.raises(DataError) as refused:
+        source_schema(source, tmp_path)
+    assert (refused.value.expected, refused.value.got) == ("mode 600", f"{mode:o}")
+
+
+def test_a_server_that_does_not_answer_or_a_driver_that_is_not_there_is_a_typed_error(tmp_path):
+    for url in ("postgresql+psycopg://reader@127.0.0.1:1/ward", "nosuch://host/db", "no url"):
+        with pytest.raises(DataError) as refused:
+            source_schema(Source(kind="sql", url=url, table="t"), tmp_path)
+        assert refused.value.reason == "UNREADABLE"
+
+
+def test_large_sources_come_in_batches_that_add_up(tmp_path: Path):
+    rows = 200_000
+    frame = pl.DataFrame({"a": range(rows), "b": ['x,\n"y"' if row % 1000 == 0 else "z" for row in range(rows)]})
+    frame.write_csv(tmp_path / "d.csv")
+    frame.write_parquet(tmp_path / "d.parquet")
+    with closing(sqlite3.connect(tmp_path / "d.db")) as connection, connection:
+        connection.execute("CREATE TABLE t (a INTEGER, b TEXT)")
+        connection.executemany("INSERT INTO t VALUES (?, ?)", frame.iter_rows())
+    for source in (
+        Source(kind="csv", path="d.csv"),
+        Source(kind="parquet", path="d.parquet"),
+        Source(kind="sqlite", path="d.db", table="t"),
+        Source(kind="sql", url=f"sqlite:///{tmp_path}/d.db", table="t"),
+    ):
+        heights, total = [], 0
+        for batch in read_batches(source, ["b", "a"], tmp_path):
+            heights.append(batch.height)
+            total += int(batch["a"].cast(pl.Int64).sum())
+        assert sum(heights) == rows, source.kind
+        assert total == rows * (rows - 1) // 2
+        assert source.kind == "csv" or max(heights) <= 65_536
