@@ -9,7 +9,7 @@ on synthetic data.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Literal
@@ -121,26 +121,37 @@ def tighter_noise_multiplier(epsilon: float) -> float:
     return noise_multiplier_for(epsilon, DELTA, 1.0, ROUNDS)
 
 
-def resolved(case: Case, privacy: Mapping[str, Any] | None = None, **recipe: Any) -> Job:
-    """The job of a case with its noise; `privacy` and `recipe` replace what it says."""
+def resolved(case: Case) -> Job:
+    """The job of a case with its noise; the same object for all runs that differ in split and draw alone."""
+    return _resolved(replace(case, seed=0, draw=0, unlike=False))
+
+
+@lru_cache(maxsize=64)
+def _resolved(case: Case) -> Job:
     drafted = document(case)
-    drafted["privacy"] |= {"noise_multiplier": noise_multiplier(case)} | dict(privacy or {})
-    drafted["training"] |= recipe
+    drafted["privacy"]["noise_multiplier"] = noise_multiplier(case)
     return parse_settings(Job, drafted, source="benchmark")
+
+
+def _changed(job: Job, noise: float, rate: float) -> Job:
+    """The job with another noise multiplier and learning rate."""
+    privacy = job.privacy.model_copy(update={"noise_multiplier": noise})
+    training = job.training.model_copy(update={"learning_rate": rate})
+    return job.model_copy(update={"privacy": privacy, "training": training})
 
 
 def central(case: Case, noise: float) -> Job:
     """What a trusted curator does with all records and this noise multiplier: as many steps, by the same rule."""
     rate = learning_rate(noise, ROWS_A_SITE * SITES, ROUNDS, len(PIXELS))
     whole = replace(case, mode="record-distributed", contributors=SITES, colluders=0)
-    return resolved(whole, {"noise_multiplier": noise}, learning_rate=rate)
+    return _changed(resolved(whole), noise, rate)
 
 
 def one_site(case: Case) -> Job:
     """What a site does without partners: full noise, its own records, the same rule."""
     alone = replace(case, mode="record-local", contributors=SITES, colluders=0)
-    rate = learning_rate(noise_multiplier(alone), ROWS_A_SITE, ROUNDS, len(PIXELS))
-    return resolved(alone, learning_rate=rate)
+    noise = noise_multiplier(alone)
+    return _changed(resolved(alone), noise, learning_rate(noise, ROWS_A_SITE, ROUNDS, len(PIXELS)))
 
 
 def _update_norm(rate: float, noise: float) -> float:

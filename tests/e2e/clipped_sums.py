@@ -15,9 +15,9 @@ from lepton_compression.update import kept_indices
 from lepton_core.chain import Link
 from lepton_core.job import Job
 from lepton_core.layout import Vector
+from lepton_kg.compiler import compile_plan
 from lepton_kg.mapping import parse_mapping
 from lepton_kg.ontology import Ontology
-from lepton_kg.plan import compile_plan
 from lepton_kg.source import read_columns
 from lepton_pool.terms import derive_noise_plan
 from tests.e2e.leak_search import Secrets, windows_of

@@ -44,10 +44,12 @@ def test_private_models_tell_less_of_their_records_than_epsilon_allows():
     args = inference.parser().parse_args(["--models", "8"])
     rows = inference.attack(args)["rows"]
     by_name = {(row["job"], row["epsilon"], row["attack"]): row for row in rows}
-    assert by_name["none", "none", "shadow"]["tpr_95"][0] > 0.015
     assert all(row["tpr_95"][0] <= row["tpr_allowed"] for row in rows)
+    # The area is steadier than the true positives at few false ones; its own deviation here is about 0.008.
+    unprotected = by_name["none", "none", "shadow"]["auc"]
+    assert unprotected > 0.55
     for mode in ("record-local", "record-distributed"):
-        assert by_name[mode, 2.0, "shadow"]["tpr_95"][1] < by_name["none", "none", "shadow"]["tpr_95"][0]
+        assert by_name[mode, 2.0, "shadow"]["auc"] < unprotected - 0.02
 
 
 def test_a_small_federation_is_attacked_from_end_to_end():
