@@ -31,8 +31,21 @@ def numeric(column: str, dtype: pl.DataType, *, decimal: str, missing: Sequence[
     if dtype.is_numeric():
         codes = _numbers(missing, decimal)
         return pl.when(~number.is_in(codes)).then(number) if codes else number
-    absent = is_missing(column, dtype, decimal=decimal, missing=missing)
-    return pl.when(~absent).then(number)
+    # A cell of text that is no number is null by now, so that only codes that read as numbers are left to take out.
+    codes, texts = _numbers(missing, decimal), _infinite(missing)
+    if codes:
+        number = pl.when(~number.is_in(codes)).then(number)
+    return pl.when(~_text(column).is_in(texts)).then(number) if texts else number
+
+
+def unreadable(column: str, dtype: pl.DataType, *, decimal: str, missing: Sequence[str]) -> pl.Expr:
+    """True where a cell is there, is no missing code, and is no number."""
+    if dtype.is_numeric() or dtype.is_temporal():
+        return pl.lit(value=False)
+    text = _text(column)
+    # A missing code that reads as a number is a number here; whether it is missing is `numeric`'s to say.
+    there = ~text.is_in([code.strip() for code in missing]).fill_null(value=True)
+    return there & _number(column, dtype, decimal=decimal).is_null()
 
 
 def is_missing(column: str, dtype: pl.DataType, *, decimal: str, missing: Sequence[str]) -> pl.Expr:
@@ -86,6 +99,11 @@ def _text(column: str) -> pl.Expr:
 
 def _numbers(codes: Sequence[str], decimal: str) -> list[float]:
     return [float(code) for code in (_plain(code, decimal) for code in codes) if _is_number(code)]
+
+
+def _infinite(codes: Sequence[str]) -> list[str]:
+    """The codes that polars reads as an infinite number, such as `inf`."""
+    return [code.strip() for code in codes if code.strip().lstrip("+-").lower() in {"inf", "infinity"}]
 
 
 def _plain(code: str, decimal: str) -> str:

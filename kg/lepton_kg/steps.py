@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from lepton_kg.cells import coded, days, is_missing, numeric
+from lepton_kg.cells import coded, days, is_missing, numeric, unreadable
 from lepton_kg.formulas import FORMULAS
 
 #: Slack at the ends of a range, as a share of its width: rounding of unit conversion, far below any measurement.
@@ -47,6 +47,8 @@ class InputStep:
     def unreadable(self, schema: pl.Schema) -> pl.Expr:
         """True where a cell is there, and no number or day."""
         kind = schema[self.column]
+        if not self.is_date:
+            return unreadable(self.column, kind, decimal=self.decimal, missing=self.missing)
         if kind.is_numeric() or kind.is_temporal():
             return pl.lit(value=False)
         absent = is_missing(self.column, kind, decimal=self.decimal, missing=self.missing)
