@@ -18,7 +18,7 @@ from lepton_client.home import Home, load_home_policy, load_identity, load_setti
 from lepton_client.ledger import CopiedLedger
 from lepton_client.membership import load_accepted
 from lepton_client.pausing import paused
-from lepton_client.policy import Policy
+from lepton_client.policy import Policy, most_unpublished
 from lepton_client.records import AcceptedJob, MemoryRecords, read_jobs
 from lepton_core.errors import BudgetRefusal, LeptonError, PolicyRefusal
 from lepton_core.identity import fingerprint
@@ -66,6 +66,10 @@ class Preview:
     record_epsilon_after: float
     record_epsilon_budget: float
     rounds: int
+    #: Rounds that may be charged beside them whose sums are never published, repeated ones or such as a process died
+    #: in; and what the job costs alone with all of them. The budget holds in any case.
+    most_unpublished: int
+    epsilon_at_most: float
     #: Masked words, or in a job without masks the update itself, that leave in a round.
     payload_bytes: int
     masked: bool
@@ -90,11 +94,11 @@ def preview(folder: Path, job: Job, clock: Clock) -> Preview:
     encoding = expected_encoding(job)
     population = next((known for known in policy.populations if known.name == job.population), None)
     delta = population.delta if population is not None else job.privacy.delta
-    event = rounds_event(job, job.training.rounds)
     unit = UNIT_SUBJECT if job.privacy.unit == UNIT_SUBJECT else UNIT_RECORD
     spent, after = _spent(entries, job, unit, delta)
     _, record_after = _spent(entries, job, UNIT_RECORD, delta)
     limits = {} if population is None else population.budgets
+    unpublished = most_unpublished(policy, job)
     parameters = model_layout(architecture_of(job)).length
     return Preview(
         refusal=_refusal(home, job, policy=policy, accepted=accepted, entries=entries, clock=clock),
@@ -104,7 +108,7 @@ def preview(folder: Path, job: Job, clock: Clock) -> Preview:
         concepts=job.task.concepts,
         mode=job.privacy.mode,
         unit=job.privacy.unit,
-        epsilon_of_job=epsilon_of([event] if event is not None else [], delta),
+        epsilon_of_job=_alone(job, job.training.rounds, delta),
         epsilon_if_all_collude=epsilon_if_all_collude(job, job.training.rounds),
         noise_contributors=job.aggregation.min_cohort if job.privacy.distributed else 0,
         colluders_tolerated=job.privacy.colluders,
@@ -115,6 +119,8 @@ def preview(folder: Path, job: Job, clock: Clock) -> Preview:
         record_epsilon_after=record_after or 0.0,
         record_epsilon_budget=limits.get(UNIT_RECORD, 0.0),
         rounds=job.training.rounds,
+        most_unpublished=unpublished,
+        epsilon_at_most=_alone(job, job.training.rounds + unpublished, delta),
         payload_bytes=round(encoding.bits_per_parameter / 8 * parameters),
         masked=job.aggregation.secure,
         encoding=encoding.codec,
@@ -122,6 +128,11 @@ def preview(folder: Path, job: Job, clock: Clock) -> Preview:
         peers=_peers(policy, accepted),
         least_cohort=max(job.aggregation.min_cohort, policy.peers.minimum_cohort),
     )
+
+
+def _alone(job: Job, rounds: int, delta: float) -> float:
+    event = rounds_event(job, rounds)
+    return 0.0 if event is None else epsilon_of([event], delta)
 
 
 def _spent(entries: tuple[Entry, ...], job: Job, unit: Unit, delta: float) -> tuple[float, float] | tuple[None, None]:

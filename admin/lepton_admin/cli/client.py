@@ -165,6 +165,16 @@ def preview(
             else "none: nothing is protected",
             **(
                 {
+                    "if rounds are repeated or lost": (
+                        f"at most {told.epsilon_at_most:.3f}, with {told.most_unpublished} more; "
+                        "then every further round is refused"
+                    )
+                }
+                if private
+                else {}
+            ),
+            **(
+                {
                     "noise": (
                         f"in shares: the promise needs {told.noise_contributors} members in every sum, of whom "
                         f"{told.colluders_tolerated} may collude; if all others do, epsilon is "

@@ -25,8 +25,8 @@ class Findings:
     #: The job as its owners agreed to it.
     asked: Job
     baselines: Mapping[str, Baseline]
-    #: Epsilon in each owner's own ledger.
-    epsilon: Mapping[str, float]
+    #: Rounds charged in each owner's own ledger, and the epsilon that they come to.
+    charged: Mapping[str, tuple[int, float]]
     #: The member that lost power.
     lost_owner: str
     model: Path
@@ -47,6 +47,7 @@ def as_document(found: Findings) -> dict[str, Any]:
     return {
         "job": job.job,
         "rounds_completed": len(done),
+        "rounds_aborted": sum(view.state == "aborted" for view in job.rounds),
         "owners": [
             {
                 "name": match.owner,
@@ -54,7 +55,8 @@ def as_document(found: Findings) -> dict[str, Any]:
                 "rows_refused": found.baselines[match.owner].rows_refused,
                 "accuracy_alone": found.baselines[match.owner].accuracy,
                 "auc_alone": found.baselines[match.owner].auc,
-                "epsilon": found.epsilon[match.owner],
+                "rounds_charged": found.charged[match.owner][0],
+                "epsilon": found.charged[match.owner][1],
             }
             for match in job.owners
             if match.state == "can"
@@ -72,7 +74,7 @@ def as_document(found: Findings) -> dict[str, Any]:
         "auc_record_local": local.auc,
         "mode": found.asked.privacy.mode,
         "unit": found.asked.privacy.unit,
-        "epsilon": max(found.epsilon.values(), default=0.0),
+        "epsilon": max((epsilon for _, epsilon in found.charged.values()), default=0.0),
         "delta": job.delta,
         "epsilon_record_local": local.epsilon,
         "epsilon_if_all_collude": epsilon_if_all_collude(found.asked, len(done)),

@@ -172,13 +172,13 @@ def _conclude(
         path.unlink(missing_ok=True)
     export_model(researcher, ready.job, view, None, folder.model)
     owners = [match.owner for match in view.owners if match.state == "can"]
-    epsilon = {owner: _ledger_epsilon(folder, owner, ready.job.population) for owner in owners}
+    charged = {owner: _charged(folder, owner, ready.job.population) for owner in owners}
     scene.processes.finish("baselines", 120.0)
     return Findings(
         job=view,
         asked=ready.job,
         baselines=load_baselines(_baseline_file(folder)),
-        epsilon=epsilon,
+        charged=charged,
         lost_owner=LOST_OWNER,
         model=folder.model,
         folder=folder.root,
@@ -217,13 +217,13 @@ def _baseline_file(folder: DemoFolder) -> Path:
     return folder.baselines / "baselines.json"
 
 
-def _ledger_epsilon(folder: DemoFolder, owner: str, population: str) -> float:
+def _charged(folder: DemoFolder, owner: str, population: str) -> tuple[int, float]:
     from lepton_client.status import status
 
     told = status(folder.home(owner))
     for entry in told["populations"]:
         if entry["population"] == population:
-            return float(entry["epsilon_spent"])
+            return int(entry["rounds_charged"]), float(entry["epsilon_spent"])
     raise FaultError("the owner's ledger does not know the population", where=owner, got=population)
 
 

@@ -18,7 +18,7 @@ from lepton_core.errors import ConflictError, InputError, SettingsError
 from lepton_core.identity import fingerprint
 from lepton_core.ids import JobId
 from lepton_core.privacy.ledger import ADD_OR_REMOVE, UNIT_RECORD, Charge
-from lepton_pool.promise import epsilon_if_all_collude, promised_epsilon, round_event
+from lepton_pool.promise import epsilon_after, epsilon_if_all_collude, promised_epsilon, round_event
 from tests.unit.client.owners import (
     PLAN,
     VOCABULARY,
@@ -55,6 +55,8 @@ def test_a_job_that_would_be_let_in_is_told_with_what_leaves_and_to_whom(home, f
     assert told.epsilon_of_job == promised_epsilon(federation.job) == told.epsilon_after > told.epsilon_spent == 0.0
     assert told.epsilon_budget == 8.0
     assert told.rounds == federation.job.training.rounds
+    assert told.most_unpublished == 3
+    assert told.epsilon_at_most == epsilon_after(federation.job, told.rounds + 3) > told.epsilon_of_job
     assert told.payload_bytes == federation.setup().terms.payload_bytes
     assert {mark for _, mark in told.peers} == {fingerprint(key.public) for key in federation.identities}
     assert told.concepts == tuple(VOCABULARY + name for name in ("radius", "texture", "area", "diagnosis"))
