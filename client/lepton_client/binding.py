@@ -11,7 +11,7 @@ import hmac
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -128,26 +128,29 @@ class Binding:
         rows = plan.execute(read_batches(mapping.source, plan.columns, path.parent))
         coverage = coverage_of(len(rows.target)) if population.tell_coverage else ""
         self._log.info("data prepared", plan=plan.digest().hex()[:16], population=population.name)
-        self._warn_of_size(population, len(rows.target))
+        subjects = rows.subjects if protects_subjects else None
+        self._warn_of_size(population, "rows", len(rows.target), population.declared_rows)
+        if subjects is not None:
+            self._warn_of_size(population, "subjects", len(np.unique(subjects)), population.declared_subjects)
         nobodys = rows.report.refused_by.get("SUBJECT_MISSING", 0)
         if nobodys:
             self._log.warning("rows without a subject are left out", population=population.name, rows=nobodys)
-        content = derive_content(self._content_key, rows.features, rows.target) if self._content_key else ""
-        subjects = rows.subjects if protects_subjects else None
+        parts = (rows.features, rows.target) if subjects is None else (rows.features, rows.target, subjects)
+        content = derive_content(self._content_key, *parts) if self._content_key else ""
         return Prepared(Digest(plan.digest().hex()), rows.features, rows.target, content, subjects, coverage)
 
-    def _warn_of_size(self, population: Population, rows: int) -> None:
+    def _warn_of_size(self, population: Population, units: str, found: int, declared: int | None) -> None:
         """Tell the owner if the policy's numbers are no longer those of the data; the budget is what it was.
 
         Nobody else is told, as an answer that hangs on the number of rows would tell of it.
         """
-        told = {"population": population.name, "declared_rows": population.declared_rows}
-        if rows * _FAR_OFF < population.declared_rows:
-            self._log.warning("far fewer rows than the policy declares; what is spent stays spent", **told)
-        if rows > population.declared_rows * _FAR_OFF:
-            self._log.warning("far more rows than the policy declares", **told)
-        if population.delta * rows >= 1.0:
-            self._log.warning("delta is not below one over the rows; lower it in the policy", **told)
+        told = {"population": population.name, f"declared_{units}": declared}
+        if declared is not None and found * _FAR_OFF < declared:
+            self._log.warning(f"far fewer {units} than the policy declares; what is spent stays spent", **told)
+        if declared is not None and found > declared * _FAR_OFF:
+            self._log.warning(f"far more {units} than the policy declares", **told)
+        if population.delta * found >= 1.0:
+            self._log.warning(f"delta is not below one over the {units}; lower it in the policy", **told)
 
     def _require_signed(self, mapping: Mapping) -> None:
         """Refuse a mapping that this owner's identity has not signed, word for word as it stands.
@@ -195,10 +198,13 @@ def derive_content_key(identity: IdentityKey) -> bytes:
     return hashlib.sha256(identity.sign(_CONTENT_KEY_LABEL)).digest()
 
 
-def derive_content(key: bytes, features: npt.NDArray[np.float32], target: npt.NDArray[np.float32]) -> str:
-    """What tells one state of the rows from another, to the holder of the key alone; hex."""
+def derive_content(key: bytes, features: npt.NDArray[np.float32], *others: npt.NDArray[Any]) -> str:
+    """What tells one state of the rows from another, to the holder of the key alone; hex.
+
+    `others` are the target and, in jobs that protect subjects, whose each row is.
+    """
     keyed = hmac.new(key, _CONTENT_LABEL + repr(features.shape).encode(), "sha256")
-    for part in (features, target):
+    for part in (features, *others):
         keyed.update(np.ascontiguousarray(part).data)
     return keyed.hexdigest()
 

@@ -15,6 +15,7 @@ from lepton_compression.update import kept_indices
 from lepton_core.chain import Link
 from lepton_core.job import Job
 from lepton_core.layout import Vector
+from lepton_core.privacy.units import UNIT_SUBJECT
 from lepton_kg.compiler import compile_plan
 from lepton_kg.mapping import parse_mapping
 from lepton_kg.ontology import Ontology
@@ -51,9 +52,10 @@ class Summed:
 def sum_again(job: Job, ontology: Ontology, mapping_file: Path, rounds: Sequence[tuple[Vector, Link]]) -> Summed:
     """The owner's clipped sums on these models, on the coordinates that these links' rounds kept."""
     mapping = parse_mapping(mapping_file.read_text("utf-8"), source=str(mapping_file))
-    plan = compile_plan(job.task, mapping, ontology)
+    of_subjects = job.privacy.unit == UNIT_SUBJECT
+    plan = compile_plan(job.task, mapping, ontology, subjects=of_subjects)
     prepared = plan.execute(read_columns(mapping.source, plan.columns, mapping_file.parent))
-    rows = Rows(prepared.features, prepared.target)
+    rows = Rows(prepared.features, prepared.target, prepared.subjects if of_subjects else None)
     learner, ring = build_summing_learner(job), derive_noise_plan(job).ring
     sums = tuple(
         sum_round(learner, model, kept_indices(ring, link.codec_seed), rows, sampling_rate=job.training.record_rate)

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from lepton_admin.cli.main import run
-from tests.e2e.hospitals import SUMMED, WIDE, run_job, running
+from tests.e2e.hospitals import FOR_PEOPLE, SUMMED, WIDE, run_job, running
 from tests.e2e.live import Live
 from tests.hostile.federation import found_by_children, hostile_federation
 
@@ -69,6 +69,12 @@ def learnt_small(hospitals, learnt):
 def learnt_summed(hospitals, learnt_small):
     """A third job, in which each hospital adds a share of the noise to its clipped sum."""
     return run_job(hospitals, **SUMMED)
+
+
+@pytest.fixture(scope="session")
+def learnt_of_people(hospitals, learnt_summed):
+    """A fourth job, such a one again in which a person with all rows is what is protected."""
+    return run_job(hospitals, **FOR_PEOPLE)
 
 
 @pytest.fixture(scope="session")

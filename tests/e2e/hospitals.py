@@ -7,6 +7,7 @@ policy beside `patients` are for what goes wrong; at `aurora` their mappings are
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import os
 import re
 import shutil
@@ -16,6 +17,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import polars as pl
 
 from lepton_admin.demo import stage
 from lepton_admin.demo.folder import DemoFolder
@@ -30,6 +33,9 @@ from lepton_core.ids import JobId
 from lepton_core.job import JobFile
 from lepton_core.settings import parse_settings
 from lepton_core.views import Invitation, JobView
+from lepton_kg.approval import approve
+from lepton_kg.mapping import Subject, dump_mapping, parse_mapping
+from lepton_kg.source import source_schema
 from lepton_protos.channel import Endpoint, load_endpoint
 from tests.e2e.recording_proxy import RecordingProxy
 
@@ -40,6 +46,8 @@ ROUNDS = 4
 #: Budget of the population `patients`: room for one job of epsilon 8 with a lost round, and not for two.
 BUDGET = 10.0
 DELTA = 1e-4
+#: Every person of the population `people` has so many rows, but the last one.
+ROWS_A_PERSON = 2
 #: Long enough for five workers to import torch beside other tests; a whole job may take as long again.
 STEP_DEADLINE_S = 60.0
 _JOB_S = 2 * STEP_DEADLINE_S
@@ -174,6 +182,15 @@ SUMMED: dict[str, Any] = {
 }
 
 
+#: The same, where what is protected is a person with all rows.
+FOR_PEOPLE: dict[str, Any] = {
+    **SUMMED,
+    "population": "people",
+    "training": {**SUMMED["training"], "expected_rows": 40},
+    "privacy": {**SUMMED["privacy"], "unit": "subject"},
+}
+
+
 def run_job(federation: Federation, **changes: Any) -> Learnt:
     """Run the hospitals' job to its end."""
     job = federation.submit(**changes)
@@ -265,4 +282,35 @@ def _write_policy(folder: DemoFolder, owner: str, federation_key: str) -> None:
         relative = os.path.relpath(place / "mapping.yaml", path.parent)
         rows = stage.DECLARED_ROWS[owner]
         text += POPULATION.format(name=name, mapping=relative, rows=rows, epsilon=1000.0, delta=DELTA)
+    relative = os.path.relpath(write_people(folder.data, owner), path.parent)
+    text += POPULATION.format(name="people", mapping=relative, rows=rows, epsilon=1000.0, delta=DELTA)
+    text += f"declared_subjects = {rows // ROWS_A_PERSON}\nsubject_epsilon = {BUDGET}\n"
     path.write_text(text, "utf-8")
+
+
+def write_people(data: Path, owner: str) -> Path:
+    """The owner's data again with a column that says whose each row is, and its mapping, whose path it gives."""
+    place = data / f"{owner}-people"
+    place.mkdir()
+    source = data / owner / "data.csv"
+    if source.is_file():
+        # Whatever the encoding, bytes of a letter stay what they are.
+        head, *lines = source.read_text("latin-1").splitlines()
+        separator = ";" if ";" in head else ","
+        people = [f"{line}{separator}{_person(owner, row)}" for row, line in enumerate(lines)]
+        (place / source.name).write_text("\n".join([f"{head}{separator}person", *people, ""]), "latin-1")
+    else:
+        table = pl.read_parquet(source.with_suffix(".parquet"))
+        people = pl.Series("person", [_person(owner, row) for row in range(len(table))])
+        table.with_columns(people).write_parquet(place / "data.parquet")
+    before = parse_mapping((data / owner / "mapping.yaml").read_text("utf-8"), source=owner)
+    mapping = before.model_copy(update={"subject": Subject(column="person")})
+    schema, today = source_schema(mapping.source, place), dt.date(2026, 1, 1)
+    (place / "mapping.yaml").write_text(
+        dump_mapping(approve(mapping, approver=owner, date=today, schema=schema)), "utf-8"
+    )
+    return place / "mapping.yaml"
+
+
+def _person(owner: str, row: int) -> str:
+    return f"{owner}-person-{row // ROWS_A_PERSON}"

@@ -17,6 +17,8 @@ from google.protobuf.descriptor import FieldDescriptor
 
 from lepton_client import enrol_link, transfer_link
 from lepton_client.home import load_identity
+from lepton_client.ledger import derive_run, read_ledger
+from lepton_client.spending import spending
 from lepton_core.chain import parse_link
 from lepton_core.identity import require_signature
 from lepton_core.ports import SystemRandomness
@@ -45,9 +47,9 @@ DEADLINES_S = (enrol_link.DEADLINE_S, transfer_link.CALL_DEADLINE_S, STEP_DEADLI
 
 
 @pytest.fixture(scope="module")
-def record(hospitals, learnt, learnt_small, learnt_summed):
+def record(hospitals, learnt, learnt_small, learnt_summed, learnt_of_people):
     """Owner -> its calls so far, each as it was when all jobs had ended."""
-    for ended in (learnt, learnt_small, learnt_summed):
+    for ended in (learnt, learnt_small, learnt_summed, learnt_of_people):
         assert ended.view.state.value == "finished", ended.view.reason
         assert [entry.state for entry in ended.view.rounds] == ["completed"] * ROUNDS
     return {owner: list(proxy.calls) for owner, proxy in hospitals.proxies.items()}
@@ -382,10 +384,12 @@ def test_the_search_finds_hashes_rows_scaled_values_and_labels(hospitals, record
     assert missed == []
 
 
-@pytest.fixture(scope="module")
-def summed(hospitals, learnt_summed, told, found):
-    """The third job, and each round's model and link; what each learning owner summed in them."""
-    view, job = learnt_summed.view, told["aurora"].jobs[learnt_summed.view.job]
+@pytest.fixture(scope="module", params=["records", "people"])
+def summed(request, hospitals, learnt_summed, learnt_of_people, told, found):
+    """The third and fourth job, each round's model and link, and what each learning owner summed in them."""
+    of_people = request.param == "people"
+    view = (learnt_of_people if of_people else learnt_summed).view
+    job = told["aurora"].jobs[view.job]
     layout, download = model_layout(architecture_of(job)), hospitals.researcher.download
     terms = told["aurora"].setups[view.job, 1].terms
     rounds = [
@@ -394,7 +398,8 @@ def summed(hospitals, learnt_summed, told, found):
     ]
     ontology = load_canonical(hospitals.researcher.ontology(job.task.ontology), job.task.ontology)
     data = hospitals.folder.data
-    parts = {owner: sum_again(job, ontology, data / owner / "mapping.yaml", rounds) for owner in LEARNING}
+    folders = {owner: data / (f"{owner}-people" if of_people else owner) for owner in LEARNING}
+    parts = {owner: sum_again(job, ontology, folders[owner] / "mapping.yaml", rounds) for owner in LEARNING}
     return job, [link for _, link in rounds], parts
 
 
@@ -415,6 +420,17 @@ def test_what_is_published_is_the_clipped_sums_with_fresh_noise_of_the_promised_
     assert deviation_of_noise(job, len(LEARNING)) > job.privacy.noise_multiplier * job.privacy.clip_norm
     for one, other in itertools.combinations(deviations, 2):
         assert abs((one * other).mean()) < 6 / len(one) ** 0.5
+
+
+def test_people_are_charged_as_such_and_their_ids_stay_where_they_are(hospitals, record, learnt_of_people, told):
+    run = derive_run(learnt_of_people.view.job, told["aurora"].jobs[learnt_of_people.view.job])
+    for owner in LEARNING:
+        home = hospitals.home(owner)
+        charged = [entry.charge for entry in read_ledger(home.ledger, load_identity(home).public)]
+        assert {charge.unit for charge in charged if charge.job == run} == {"subject"}
+        assert b"-person-" not in bytes_that_left(record[owner])
+        (subjects,) = [one for one in spending(home.folder)["populations"] if one["unit"] == "subject"]
+        assert (subjects["rounds_charged"], subjects["epsilon_spent"] <= 2.0) == (ROUNDS, True)
 
 
 @pytest.mark.parametrize("owner", LEARNING)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import itertools
 import json
+import re
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from lepton_client.binding import Binding, derive_content, derive_content_key
@@ -22,6 +24,7 @@ from lepton_core.privacy.accountant import epsilon_of
 from lepton_core.privacy.events import Replaced
 from lepton_core.privacy.ledger import LedgerEntry, spent_events
 from lepton_core.session import MatchRequest
+from lepton_kg.mapping import Subject
 from lepton_pool.promise import promised_epsilon
 from tests.unit.client.clinics import ONTOLOGY, make_clinic_job, write_clinic
 from tests.unit.client.owners import PLAN, FakeClock, Federation, make_job, make_policy, make_updates
@@ -110,7 +113,7 @@ def test_a_budget_that_promises_nothing_is_refused_with_what_to_do(tmp_path, wri
 # Content ----------------------------------------------------------------------------------------------------------
 
 
-async def prepared(folder, population: Population):
+async def prepared(folder, population: Population, unit: str = "record"):
     async def fetch(_):
         return ONTOLOGY.canonical
 
@@ -123,7 +126,9 @@ async def prepared(folder, population: Population):
         identity=IDENTITY.public,
         content_key=derive_content_key(IDENTITY),
     )
-    rows = await binding.prepare(make_clinic_job(), population)
+    job = make_clinic_job()
+    job = job.model_copy(update={"privacy": job.privacy.model_copy(update={"unit": unit})})
+    rows = await binding.prepare(job, population)
     return rows, [json.loads(line) for line in heard.getvalue().splitlines()]
 
 
@@ -152,6 +157,27 @@ async def test_rows_far_beyond_those_declared_are_told_with_what_it_means_for_de
     _, told = await prepared(tmp_path, declared(4, delta=0.2))
     assert [line["level"] for line in told].count("warning") == 2
     assert any("delta is not below one over the rows" in line["event"] for line in told)
+
+
+async def test_subjects_that_are_others_or_far_fewer_have_another_digest_and_are_told_to_the_owner(tmp_path) -> None:
+    write_clinic(tmp_path, subject=Subject(column="fall"))
+    population = declared(60).model_copy(update={"declared_subjects": 20})
+    before, quiet = await prepared(tmp_path, population, "subject")
+    assert [line["event"] for line in quiet] == ["data prepared"]
+    assert before.content != (await prepared(tmp_path, population))[0].content
+    # The same rows, of one person less; then of two alone.
+    data = tmp_path / "data.csv"
+    whole = data.read_text()
+    data.write_text(whole.replace("P3;", "P4;"))
+    joined, quiet = await prepared(tmp_path, population, "subject")
+    assert np.array_equal(before.features, joined.features)
+    assert before.content != joined.content
+    assert [line["event"] for line in quiet] == ["data prepared"]
+    data.write_text(re.sub(r"P(1[0-9]|[2-9]);", "P1;", whole))
+    _, told = await prepared(tmp_path, population, "subject")
+    (warning,) = [line for line in told if line["level"] == "warning"]
+    assert "far fewer subjects" in warning["event"]
+    assert set(warning) == {"event", "level", "timestamp", "population", "declared_subjects"}, "never the number itself"
 
 
 async def test_the_digest_of_the_rows_says_nothing_to_who_lacks_the_key(tmp_path) -> None:
