@@ -18,7 +18,8 @@ from lepton_core.canonical import canonical_json
 from lepton_core.errors import BudgetRefusal, FaultError, IdentityError, InputError
 from lepton_core.ids import require_digest
 from lepton_core.privacy.anchor import LedgerAnchor, holds, identities_of
-from lepton_core.privacy.entries import EMPTY, Entry, LedgerHead
+from lepton_core.privacy.entries import Entry
+from lepton_core.privacy.links import EMPTY, LedgerHead
 
 
 class Anchored(Protocol):

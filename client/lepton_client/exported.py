@@ -15,12 +15,11 @@ from typing import Any
 from lepton_client.anchoring import require_whole
 from lepton_client.home import Home, load_identity, load_settings
 from lepton_client.journal import read_lines, write_private
-from lepton_client.ledger import verify_entries
 from lepton_core.canonical import canonical_json
 from lepton_core.errors import ConflictError, InputError
 from lepton_core.identity import IdentityKey, fingerprint, require_signature
 from lepton_core.ports import Clock
-from lepton_core.privacy.ledger import Entry, LedgerHead, Succession, accounts_of, parse_line
+from lepton_core.privacy.ledger import Entry, LedgerHead, Succession, accounts_of, parse_line, verify
 
 FORMAT = "lepton/ledger-export/1"
 _LABEL = b"lepton/ledger-export/v1"
@@ -75,7 +74,7 @@ def verify_chain(home: Home) -> Verified:
     """
     settings, identity = load_settings(home), load_identity(home)
     entries = tuple(parse_line(line) for line in read_lines(home.ledger))
-    return Verified(settings.owner, identity.public, entries, verify_entries(entries, identity.public))
+    return Verified(settings.owner, identity.public, entries, verify(entries, identity.public))
 
 
 def export_ledger(home: Home, target: Path, clock: Clock) -> Verified:
@@ -123,7 +122,7 @@ def verify_export(path: Path) -> Verified:
     except (ValueError, TypeError, AttributeError):
         raise _not_an_export(path) from None
     require_signature(identity, signature, _LABEL + canonical_json(document), who="ledger export", what="export")
-    found = verify_entries(entries, identity)
+    found = verify(entries, identity)
     if found != head:
         raise ConflictError(
             "the export's entries end elsewhere than it says",

@@ -31,7 +31,7 @@ from lepton_core.privacy.accountant import epsilon_of
 from lepton_core.privacy.accounts import RunKey
 from lepton_core.privacy.anchor import LedgerAnchor, holds, sign_anchor
 from lepton_core.privacy.events import Counted
-from lepton_core.privacy.ledger import Charge, ChargeState, Entry, LedgerEntry, LedgerHead
+from lepton_core.privacy.ledger import Charge, ChargeState, Entry, LedgerHead, Opening
 from lepton_core.privacy.units import UNIT_RECORD, Unit
 
 
@@ -50,8 +50,8 @@ class Ledger(Protocol):
         """Refuse events that do not fit the budget for a unit with everything charged before, composed.
 
         Raises:
-            BudgetRefusal: it would be overspent, the ledger is behind its anchor, or the population was charged for a
-                smaller unit, which has no bound for this one.
+            BudgetRefusal: it would be overspent, the ledger is behind its anchor, it knows others and not this
+                population, or the population was charged for a smaller unit, which has no bound for this one.
         """
         ...
 
@@ -62,7 +62,7 @@ class Ledger(Protocol):
         among them.
 
         Raises:
-            BudgetRefusal: the ledger is behind its anchor.
+            BudgetRefusal: the ledger is behind its anchor, or knows others and not this population.
             ConflictError: this run's round is charged already.
             FaultError: it could not be made durable; no noise may be drawn.
         """
@@ -121,7 +121,7 @@ class _Chain:
         self._identity = identity
         self._clock = clock
         self._entries = list(entries)
-        self._head = verify_entries(self._entries, identity.public)
+        self._head = chain.verify(self._entries, identity.public)
         self._accounts = chain.accounts_of(self._entries)
         #: Runs that had rounds open when this was opened: a process may have died in one, and no one knows in which.
         self._interrupted = {key for key, account in self._accounts if account.open}
@@ -154,6 +154,7 @@ class _Chain:
     ) -> None:
         """See `Ledger.require`."""
         self._require_whole()
+        chain.require_known(self._accounts, population)
         charged = self._accounts.events(population, unit=unit, relation=chain.ADD_OR_REMOVE)
         # What is charged and what is left of a job compose to the same total in every round, which the accountant
         # remembers; what is spent changes each round, and is counted for a refusal only.
@@ -163,6 +164,7 @@ class _Chain:
     def reserve(self, charge: Charge, *, rounds: int = 1) -> None:
         """See `Ledger.reserve`."""
         self._require_whole()
+        chain.require_known(self._accounts, charge.population)
         key = _key(charge)
         account, begun = self._accounts.find(*key), self._begun.get(key)
         used = account is not None and charge.round in account.begun
@@ -214,6 +216,30 @@ class _Chain:
                 rest = account.open - len(drafts)
                 drafts.append((replace(account.newest, round=0), ChargeState.RELEASED, rest))
             self._append(key, drafts)
+
+    def open(self, population: str, reason: str) -> Opening:
+        """Write down that a population holds none of the people of those known so far.
+
+        Raises:
+            BudgetRefusal: the ledger is behind its anchor.
+            ConflictError: the ledger knows the population.
+            InputError: no reason, or a long one.
+            FaultError: it could not be made durable.
+        """
+        self._require_whole()
+        known = self._accounts.populations
+        if population in known:
+            raise ConflictError(
+                "the ledger knows this population",
+                where=f"population {population}",
+                expected=f"another name than {', '.join(known)}",
+                hint="`lepton privacy show` tells what is left of its budget",
+                reason="KNOWN_POPULATION",
+            )
+        time, sign = self._clock.now(), self._identity.sign
+        opening = chain.open_population(self._head, population, known, reason=reason, time=time, sign=sign)
+        self._take([opening])
+        return opening
 
     def settle(self) -> None:
         """Release every run, as nothing is under way any more: what a stop in good order owes the owner.
@@ -275,7 +301,7 @@ class _Chain:
     def _append(self, key: RunKey, drafts: Sequence[tuple[Charge, ChargeState, int]]) -> None:
         """Make entries of one run durable together; a crash may leave the first of them alone, which is sound."""
         published = self._known_published(key)
-        entries: list[LedgerEntry] = []
+        entries: list[Entry] = []
         head = self._head
         for charge, state, rounds in drafts:
             entry = chain.append(
@@ -291,15 +317,18 @@ class _Chain:
             head = entry.head()
         if not entries:
             return
+        self._take(entries)
+        self._interrupted.discard(key)
+        self._begun.pop(key, None)
+
+    def _take(self, entries: Sequence[Entry]) -> None:
         self._keep(entries)
         self._entries += entries
         for entry in entries:
             self._accounts.take(entry)
-        self._head = head
-        self._interrupted.discard(key)
-        self._begun.pop(key, None)
+        self._head = entries[-1].head()
 
-    def _keep(self, entries: Sequence[LedgerEntry]) -> None:
+    def _keep(self, entries: Sequence[Entry]) -> None:
         """Make the entries durable; memory needs nothing."""
 
 
@@ -313,7 +342,7 @@ class MemoryLedger(_Chain):
 class CopiedLedger(_Chain):
     """The entries of a ledger, to be asked what they leave; nothing can be charged to a copy."""
 
-    def _keep(self, entries: Sequence[LedgerEntry]) -> None:
+    def _keep(self, entries: Sequence[Entry]) -> None:
         where = f"ledger entry {entries[0].sequence}"
         raise ConflictError("a copy of the ledger takes no charge", where=where)
 
@@ -341,7 +370,7 @@ class FileLedger(_Chain):
         """Let another process open it."""
         self._journal.close()
 
-    def _keep(self, entries: Sequence[LedgerEntry]) -> None:
+    def _keep(self, entries: Sequence[Entry]) -> None:
         self._journal.append(*(entry.to_line() for entry in entries))
 
 
@@ -352,17 +381,8 @@ def read_ledger(path: Path, public: bytes) -> tuple[Entry, ...]:
         ConflictError, IdentityError, InputError: the chain does not hold.
     """
     entries = tuple(chain.parse_line(line) for line in read_lines(path))
-    verify_entries(entries, public)
+    chain.verify(entries, public)
     return entries
-
-
-def verify_entries(entries: Sequence[Entry], public: bytes) -> LedgerHead:
-    """The head of a chain whose links and signatures by `public`, and by those it succeeds, all hold.
-
-    Raises:
-        ConflictError, IdentityError: they do not.
-    """
-    return chain.verify(entries, public)
 
 
 def derive_run(job_id: JobId, job: Job) -> Digest:

@@ -14,7 +14,7 @@ from lepton_client.records import read_jobs
 from lepton_core.errors import BudgetRefusal
 from lepton_core.privacy.accountant import Observer, epsilon_of
 from lepton_core.privacy.events import Event, SampledGaussian
-from lepton_core.privacy.ledger import ADD_OR_REMOVE, Accounts, Entry, accounts_of
+from lepton_core.privacy.ledger import ADD_OR_REMOVE, Accounts, Entry, Opening, accounts_of
 from lepton_core.privacy.units import Unit
 
 
@@ -32,6 +32,16 @@ def spending(folder: Path) -> dict[str, Any]:
     return {
         "populations": budgets(policy, verified.entries),
         "jobs": _jobs(verified.entries, names),
+        "openings": [
+            {
+                "population": entry.population,
+                "disjoint_from": list(entry.disjoint_from),
+                "reason": entry.reason,
+                "time": entry.time,
+            }
+            for entry in verified.entries
+            if isinstance(entry, Opening)
+        ],
         "ledger_entries": len(verified.entries),
         "ledger_head": verified.head.digest,
         "ledger_predecessors": verified.summary()["predecessors"],

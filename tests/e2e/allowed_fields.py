@@ -58,6 +58,8 @@ class Told:
     identity: bytes
     member: bytes
     members: frozenset[bytes]
+    #: Populations that the owner has opened in its ledger, an entry each.
+    openings: int = 0
     #: Commands passed on in the session at hand.
     commands: int = 0
     jobs: dict[str, Job] = field(default_factory=dict)
@@ -217,7 +219,7 @@ KINDS = (
     Kind(
         "count of ledger entries",
         ("LedgerAnchor.sequence",),
-        lambda value, told: 0 < value <= sum(2 * job.training.rounds + 2 for job in told.jobs.values()),
+        lambda value, told: 0 < value <= told.openings + sum(2 * job.training.rounds + 2 for job in told.jobs.values()),
     ),
     Kind("digest of the ledger's place", ("LedgerAnchor.digest",), _is_digest),
     Kind("stable word", ("Refusal.code", "Refusal.reason"), lambda word, _: word in _words_of_the_software()),

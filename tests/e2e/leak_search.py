@@ -17,6 +17,7 @@ from lepton_client.ledger import read_ledger
 from lepton_client.records import read_jobs
 from lepton_core.identity import IdentityKey
 from lepton_core.ids import digest_of
+from lepton_core.privacy.ledger import LedgerEntry
 from lepton_core.task import Task
 from lepton_kg.compiler import compile_plan
 from lepton_kg.mapping import Mapping, parse_mapping
@@ -143,7 +144,8 @@ def _digests(home: Home, source: Path, mapping_file: Path) -> Iterator[str]:
     yield from {accepted.plan for accepted in read_jobs(home.jobs).values()}
     for entry in read_ledger(home.ledger, IdentityKey.from_pem(home.identity.read_bytes()).public):
         yield entry.head().digest
-        yield entry.charge.job
+        if isinstance(entry, LedgerEntry):
+            yield entry.charge.job
 
 
 def _encodings(values: Iterable[str | bytes]) -> Iterator[bytes]:

@@ -22,6 +22,7 @@ from lepton_client.spending import spending
 from lepton_core.chain import parse_link
 from lepton_core.identity import require_signature
 from lepton_core.ports import SystemRandomness
+from lepton_core.privacy.ledger import LedgerEntry
 from lepton_core.secagg.messages import ConsistencySignature
 from lepton_core.secagg.payload import encode_payload
 from lepton_core.secagg.sharing import share_digest
@@ -35,7 +36,7 @@ from lepton_protos import convert
 from lepton_protos.v1 import control_pb2, transfer_pb2
 from tests.e2e.allowed_fields import KINDS, REQUESTS, Told, kinds_of_message, parse, values, violations
 from tests.e2e.clipped_sums import sum_again
-from tests.e2e.hospitals import LEARNING, OWNERS, REFUSING, ROUNDS, STEP_DEADLINE_S
+from tests.e2e.hospitals import LEARNING, OPENED, OWNERS, REFUSING, ROUNDS, STEP_DEADLINE_S
 from tests.e2e.leak_search import secrets_of, secrets_of_a_refusing_owner
 from tests.e2e.published_noise import deviation_of_noise, noise_in
 from tests.e2e.uniformity import FAR, deviation
@@ -61,7 +62,7 @@ def told(hospitals, record):
     identities = {owner: load_identity(hospitals.home(owner)) for owner in OWNERS}
     members = frozenset(identity.member for identity in identities.values())
     return {
-        owner: Told(owner, hospitals.invitations[owner].token, identity.public, identity.member, members)
+        owner: Told(owner, hospitals.invitations[owner].token, identity.public, identity.member, members, OPENED)
         for owner, identity in identities.items()
     }
 
@@ -368,7 +369,7 @@ def test_the_search_finds_hashes_rows_scaled_values_and_labels(hospitals, record
     left = bytes_that_left(record["aurora"])
     source = (hospitals.folder.data / "aurora" / "data.csv").read_bytes()
     home = hospitals.home("aurora")
-    ledger_line = home.ledger.read_bytes().splitlines()[1]
+    ledger_line = home.ledger.read_bytes().splitlines()[OPENED + 1]
     plan = re.search(rb'"plan":"([0-9a-f]{64})"', ledger_line)[1]
     planted = {
         "plan": plan,
@@ -426,7 +427,8 @@ def test_people_are_charged_as_such_and_their_ids_stay_where_they_are(hospitals,
     run = derive_run(learnt_of_people.view.job, told["aurora"].jobs[learnt_of_people.view.job])
     for owner in LEARNING:
         home = hospitals.home(owner)
-        charged = [entry.charge for entry in read_ledger(home.ledger, load_identity(home).public)]
+        entries = read_ledger(home.ledger, load_identity(home).public)
+        charged = [entry.charge for entry in entries if isinstance(entry, LedgerEntry)]
         assert {charge.unit for charge in charged if charge.job == run} == {"subject"}
         assert b"-person-" not in bytes_that_left(record[owner])
         (subjects,) = [one for one in spending(home.folder)["populations"] if one["unit"] == "subject"]

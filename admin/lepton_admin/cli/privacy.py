@@ -225,6 +225,47 @@ def restore(
     _answer(verified, "the ledger goes on", output)
 
 
+@verb(
+    app,
+    "open",
+    example='lepton privacy open aurora outpatients --disjoint --reason "another clinic, registered since 2026"',
+)
+def open_(
+    home: HomeFolder,
+    population: Annotated[str, typer.Argument(metavar="POPULATION", help="Its name in the policy.")],
+    *,
+    reason: Annotated[str, typer.Option("--reason", help="Why it is another one; kept in the ledger for audits.")],
+    disjoint: Annotated[
+        bool, typer.Option("--disjoint", help="Declare that it holds none of the people of those charged before.")
+    ] = False,
+    output: Output = OutputFormat.TABLE,
+) -> None:
+    """Give a further population a budget of its own, declared to hold none of the people of those before."""
+    from lepton_client.opened import known_populations, open_population
+    from lepton_core.errors import InputError
+    from lepton_core.ports import SystemClock
+
+    if not disjoint:
+        raise InputError(
+            "a population with a budget of its own must hold other people",
+            where="--disjoint",
+            expected=f"none of the people of {', '.join(known_populations(home)) or 'any other'}",
+            hint="if that is so, repeat the command with --disjoint; else use the known name in the policy",
+        )
+    opening = open_population(home, population, reason, SystemClock())
+    answer_record(
+        output,
+        opening.document(),
+        title=f"{population} is open",
+        fields={
+            "declared disjoint from": ", ".join(opening.disjoint_from) or "none, it is the first",
+            "reason": opening.reason,
+            "ledger entry": opening.sequence,
+            "time": moment(opening.time),
+        },
+    )
+
+
 def _answer(verified: Verified, title: str, output: OutputFormat) -> None:
     told = verified.summary()
     answer_record(

@@ -23,7 +23,8 @@ from typing import TypeAlias
 
 from lepton_core.errors import ConflictError
 from lepton_core.ids import Digest
-from lepton_core.privacy.entries import Charge, ChargeState, Entry, LedgerEntry, Succession
+from lepton_core.privacy.declarations import Opening, Succession
+from lepton_core.privacy.entries import Charge, ChargeState, Entry, LedgerEntry
 from lepton_core.privacy.events import Counted
 from lepton_core.privacy.units import event_for
 
@@ -143,6 +144,12 @@ class Accounts:
 
     def __init__(self) -> None:
         self._runs: dict[RunKey, RunAccount] = {}
+        self._opened: set[str] = set()
+
+    @property
+    def populations(self) -> list[str]:
+        """Every population that was charged or opened, sorted."""
+        return sorted({population for population, _ in self._runs} | self._opened)
 
     def __iter__(self) -> Iterator[tuple[RunKey, RunAccount]]:
         return iter(self._runs.items())
@@ -165,10 +172,24 @@ class Accounts:
             for account in self._runs.values():
                 account.unnumbered += account.open
             return
+        if isinstance(entry, Opening):
+            self._open(entry)
+            return
         key = (entry.charge.population, entry.charge.job)
         account = self._runs.get(key) or RunAccount(entry.charge, entry.charge)
         account.take(entry)
         self._runs[key] = account
+
+    def _open(self, entry: Opening) -> None:
+        if list(entry.disjoint_from) != self.populations:
+            raise ConflictError(
+                "a population opened beside others than the ledger knows",
+                where=f"ledger entry {entry.sequence}",
+                expected=", ".join(self.populations) or "none",
+                got=", ".join(entry.disjoint_from) or "none",
+                reason="OUT_OF_ORDER",
+            )
+        self._opened.add(entry.population)
 
     def events(self, population: str, *, unit: str, relation: str) -> list[Counted]:
         """Everything charged to a population as it costs one unit, one event a round.

@@ -13,7 +13,9 @@ from dataclasses import dataclass, field
 from lepton_core.errors import InputError
 from lepton_core.identity import IDENTITY_BYTES, SIGNATURE_BYTES, require_signature
 from lepton_core.ids import Digest, require_digest
-from lepton_core.privacy.entries import EMPTY, Entry, LedgerHead, Succession
+from lepton_core.privacy.declarations import Succession
+from lepton_core.privacy.entries import Entry
+from lepton_core.privacy.links import EMPTY, LedgerHead
 
 _LABEL = b"lepton/ledger-anchor/v1"
 _PLACE_LABEL = b"lepton/ledger-place/v1"

@@ -1,4 +1,4 @@
-"""The lines of an owner's privacy ledger, as data: charges, and the succession of one identity by another.
+"""The lines of an owner's privacy ledger, as data: charges, beside what an owner declares (`declarations`).
 
 Every entry names the digest of the one before it, so that nothing can be changed, left out or moved unseen. What the
 entries of a run may follow one another is told in `accounts`, what they add up to in `ledger`.
@@ -6,29 +6,21 @@ entries of a run may follow one another is told in `accounts`, what they add up 
 
 from __future__ import annotations
 
-import hashlib
 import json
-import math
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias
 
-from lepton_core.canonical import canonical_json
 from lepton_core.errors import InputError
 from lepton_core.ids import Digest, require_digest
+from lepton_core.privacy.declarations import OPENED, SUCCEEDED, Opening, Succession
 from lepton_core.privacy.events import Event, event_document, parse_event
+from lepton_core.privacy.links import FORMAT, LedgerHead, Link, Sign, finite, signed
 
 #: Neighbouring data sets: one unit added or removed.
 ADD_OR_REMOVE = "add-or-remove"
 
-_ENTRY_LABEL = b"lepton/ledger/v1"
-_SIGNATURE_LABEL = b"lepton/ledger-signature/v1"
-#: What is written. Format 1 reserved one round an entry and knew neither content, release nor succession; it is read.
-FORMAT = 2
 _FIRST_FORMAT = 1
-_SIGNATURE_BYTES = 64
-_KEY_BYTES = 32
 
 
 class ChargeState(Enum):
@@ -42,10 +34,6 @@ class ChargeState(Enum):
     LOST = "LOST"
     #: So many of the reserved rounds never began; they are given back.
     RELEASED = "RELEASED"
-
-
-#: `state` of a `Succession`, beside those of charges.
-_SUCCEEDED = "SUCCEEDED"
 
 
 @dataclass(frozen=True)
@@ -90,57 +78,7 @@ class Charge:
 
 
 @dataclass(frozen=True)
-class LedgerHead:
-    """The end of a chain: how many entries it has, and the digest of the last."""
-
-    sequence: int
-    digest: Digest
-
-
-#: The head of a ledger without entries.
-EMPTY = LedgerHead(0, Digest("0" * 64))
-
-
-@dataclass(frozen=True)
-class _Link:
-    """What every entry has."""
-
-    #: Digest of the entry before, or of `EMPTY`.
-    previous: Digest
-    #: Position in the chain, from 1.
-    sequence: int
-    #: Seconds since the Unix epoch, UTC.
-    time: float
-    #: Ed25519 signature by the owner's protocol identity over `signed_bytes`; 64 bytes.
-    signature: bytes
-
-    def document(self) -> dict[str, Any]:
-        """The entry without its signature, as plain values."""
-        raise NotImplementedError
-
-    def canonical(self) -> bytes:
-        """The entry without its signature, as the one byte string that is hashed and signed."""
-        return canonical_json(self.document())
-
-    def signed_bytes(self) -> bytes:
-        """What the signature is over: a label and the canonical bytes."""
-        return _SIGNATURE_LABEL + self.canonical()
-
-    def digest(self) -> Digest:
-        """SHA-256 of a label and the canonical bytes; what the next entry names."""
-        return Digest(hashlib.sha256(_ENTRY_LABEL + self.canonical()).hexdigest())
-
-    def head(self) -> LedgerHead:
-        """The head of a chain that ends here."""
-        return LedgerHead(self.sequence, self.digest())
-
-    def to_line(self) -> bytes:
-        """The entry with its signature as one line of JSON, newline included; `parse_line` reads it back."""
-        return canonical_json({"entry": self.document(), "signature": self.signature.hex()}) + b"\n"
-
-
-@dataclass(frozen=True)
-class LedgerEntry(_Link):
+class LedgerEntry(Link):
     """One charge in the chain.
 
     Raises:
@@ -171,7 +109,7 @@ class LedgerEntry(_Link):
             )
 
     def document(self) -> dict[str, Any]:
-        """See `_Link.document`."""
+        """See `Link.document`."""
         charge = self.charge
         document = {
             "format": self.format,
@@ -193,47 +131,7 @@ class LedgerEntry(_Link):
         return document | {"content": charge.content, "rounds": self.rounds, "published": self.published}
 
 
-@dataclass(frozen=True)
-class Succession(_Link):
-    """From here on another key signs: the machine with the old one is lost, the budget is not.
-
-    `previous` names the old head; the signature is by the successor, as are those of all later entries.
-
-    Raises:
-        InputError: not two Ed25519 keys, or one twice.
-    """
-
-    #: Ed25519 public key that signed the entries before; 32 bytes.
-    predecessor: bytes
-    #: Ed25519 public key that signs this one and those after; 32 bytes.
-    successor: bytes
-
-    def __post_init__(self) -> None:
-        keys = (self.predecessor, self.successor)
-        if len(set(keys)) != 2 or any(len(key) != _KEY_BYTES for key in keys):
-            raise InputError(
-                "a succession of other than two identities",
-                where=f"ledger entry {self.sequence}",
-                expected=f"two Ed25519 public keys of {_KEY_BYTES} bytes",
-            )
-
-    def document(self) -> dict[str, Any]:
-        """See `_Link.document`."""
-        return {
-            "format": FORMAT,
-            "previous": self.previous,
-            "sequence": self.sequence,
-            "state": _SUCCEEDED,
-            "predecessor": self.predecessor.hex(),
-            "successor": self.successor.hex(),
-            "time": float(self.time),
-        }
-
-
-Entry: TypeAlias = LedgerEntry | Succession
-_E = TypeVar("_E", LedgerEntry, Succession)
-#: Makes the owner's signature over bytes.
-Sign: TypeAlias = Callable[[bytes], bytes]
+Entry: TypeAlias = LedgerEntry | Succession | Opening
 
 
 def append(
@@ -254,31 +152,14 @@ def append(
     entry = LedgerEntry(
         previous=head.digest,
         sequence=head.sequence + 1,
-        time=_finite(time),
+        time=finite(time),
         signature=b"",
         charge=charge,
         state=state,
         rounds=rounds,
         published=published,
     )
-    return _signed(entry, sign)
-
-
-def succeed(head: LedgerHead, predecessor: bytes, successor: bytes, *, time: float, sign: Sign) -> Succession:
-    """The entry by which `successor`, whose signature `sign` makes, goes on with a chain that ended at `head`.
-
-    Raises:
-        InputError: as `append` and `Succession`.
-    """
-    entry = Succession(
-        previous=head.digest,
-        sequence=head.sequence + 1,
-        time=_finite(time),
-        signature=b"",
-        predecessor=predecessor,
-        successor=successor,
-    )
-    return _signed(entry, sign)
+    return signed(entry, sign)
 
 
 def parse_line(line: bytes) -> Entry:
@@ -302,9 +183,12 @@ def parse_line(line: bytes) -> Entry:
 
 def _parse(entry: dict[str, Any], signature: bytes) -> Entry:
     previous, sequence, time = require_digest(entry["previous"], "digest"), int(entry["sequence"]), float(entry["time"])
-    if entry["state"] == _SUCCEEDED:
+    if entry["state"] == SUCCEEDED:
         keys = bytes.fromhex(entry["predecessor"]), bytes.fromhex(entry["successor"])
         return Succession(previous, sequence, time, signature, *keys)
+    if entry["state"] == OPENED:
+        known = tuple(entry["disjoint_from"])
+        return Opening(previous, sequence, time, signature, entry["population"], known, entry["reason"])
     return LedgerEntry(
         previous=previous,
         sequence=sequence,
@@ -326,21 +210,3 @@ def _parse(entry: dict[str, Any], signature: bytes) -> Entry:
         published=int(entry.get("published", 0)),
         format=int(entry["format"]),
     )
-
-
-def _finite(time: float) -> float:
-    if not math.isfinite(time):
-        raise InputError("a time that is not finite", where="ledger.time", got=repr(time))
-    return time
-
-
-def _signed(entry: _E, sign: Sign) -> _E:
-    signature = sign(entry.signed_bytes())
-    if len(signature) != _SIGNATURE_BYTES:
-        raise InputError(
-            "not an Ed25519 signature",
-            where="ledger",
-            expected=f"{_SIGNATURE_BYTES} bytes",
-            got=f"{len(signature)} bytes",
-        )
-    return replace(entry, signature=signature)

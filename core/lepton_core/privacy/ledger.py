@@ -5,7 +5,8 @@ Rules:
 - RESERVED comes before any noise is drawn, SPENT before any byte leaves. RESERVED counts as spent, and a round counts
   once; only rounds that provably never began are given back (`accounts`).
 - Events of all jobs of a population are composed; epsilons are never summed.
-- Changed data inherit what is spent: an entry's content is evidence, and no reason to count anew.
+- Changed data inherit what is spent: an entry's content is evidence, and no reason to count anew. A further population
+  counts by itself only once the owner has declared, in an entry of its own, that it holds none of the others' people.
 """
 
 from __future__ import annotations
@@ -17,20 +18,18 @@ from lepton_core.errors import BudgetRefusal, ConflictError, IdentityError
 from lepton_core.identity import require_signature
 from lepton_core.privacy.accountant import epsilon_of
 from lepton_core.privacy.accounts import Accounts
+from lepton_core.privacy.declarations import Opening, Succession, open_population, succeed
 from lepton_core.privacy.entries import (
     ADD_OR_REMOVE,
-    EMPTY,
     Charge,
     ChargeState,
     Entry,
     LedgerEntry,
-    LedgerHead,
-    Succession,
     append,
     parse_line,
-    succeed,
 )
 from lepton_core.privacy.events import Counted
+from lepton_core.privacy.links import EMPTY, LedgerHead
 from lepton_core.privacy.units import UNIT_RECORD
 
 __all__ = [
@@ -44,11 +43,14 @@ __all__ = [
     "Entry",
     "LedgerEntry",
     "LedgerHead",
+    "Opening",
     "Succession",
     "accounts_of",
     "append",
+    "open_population",
     "parse_line",
     "require_budget",
+    "require_known",
     "spent_events",
     "succeed",
     "verify",
@@ -99,6 +101,27 @@ def _signers(successions: Sequence[Succession], public: bytes) -> list[bytes]:
                 reason="BAD_SIGNATURE",
             )
     return signers
+
+
+def require_known(accounts: Accounts, population: str) -> None:
+    """Refuse a population that is new to a ledger which knows others: a new name must not be a new budget.
+
+    Raises:
+        BudgetRefusal: NEW_POPULATION.
+    """
+    known = accounts.populations
+    if known and population not in known:
+        raise BudgetRefusal(
+            "the ledger does not know this population",
+            where=f"population {population}",
+            expected=f"one that was charged or opened before: {', '.join(known)}",
+            got=population,
+            hint=(
+                "if these are people of one of them, use its name in the policy; if they are others, declare it with "
+                f"`lepton privacy open HOME {population} --disjoint --reason ...`"
+            ),
+            reason="NEW_POPULATION",
+        )
 
 
 def accounts_of(entries: Iterable[Entry]) -> Accounts:

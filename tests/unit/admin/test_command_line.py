@@ -31,7 +31,7 @@ def test_every_noun_of_the_issue_has_its_verbs():
         "job plan", "job try", "job submit", "job list", "job show", "job watch", "job abort", "job card",
         "round show",
         "privacy show", "privacy plan", "privacy verify", "privacy export",
-        "privacy restore",
+        "privacy restore", "privacy open",
         "federation create", "federation add", "federation sign", "federation list", "federation publish",
         "model list", "model export", "model predict",
         "kg serve", "demo",

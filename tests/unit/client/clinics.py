@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -62,13 +64,20 @@ def write_clinic(folder: Path, *, seed: int = 0, subject: Subject | None = None)
     return path
 
 
-def write_policy(folder: Path, federation_key: str, **population: object) -> None:
+def write_policy(
+    folder: Path, federation_key: str, *, models: Sequence[str] = ("logistic",), **population: object
+) -> None:
     """A policy that allows a clinic's jobs."""
     rows = {"name": "patients", "mapping": "mapping.yaml", "declared_rows": 60, "epsilon": 8.0, "delta": 1e-3}
     lines = ["[peers]", f'federation_key = "{federation_key}"', "minimum_cohort = 3", "[[populations]]"]
     for key, value in (rows | population).items():
         lines.append(f'{key} = "{value}"' if isinstance(value, str) else f"{key} = {value}")
-    lines += ["[jobs]", 'purposes = ["research"]', f'concepts = ["{VOCABULARY}*"]', 'models = ["logistic"]']
+    lines += [
+        "[jobs]",
+        'purposes = ["research"]',
+        f'concepts = ["{VOCABULARY}*"]',
+        f"models = {json.dumps(list(models))}",
+    ]
     (folder / "policy.toml").write_text("\n".join([*lines, "expires = 2099-01-01"]) + "\n", encoding="utf-8")
 
 

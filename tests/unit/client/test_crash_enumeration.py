@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from lepton_client.ledger import derive_run, verify_entries
-from lepton_core.privacy.ledger import ChargeState, LedgerEntry, accounts_of, parse_line
+from lepton_client.ledger import derive_run
+from lepton_core.privacy.ledger import ChargeState, LedgerEntry, accounts_of, parse_line, verify
 from tests.protocol.seeded import make_identities
 from tests.unit.client.dying import JOB, ROUNDS
 from tests.unit.client.owners import JOB_ID
@@ -47,7 +47,7 @@ def record(tmp_path_factory) -> dict:
 
 def whole_lines(content: str) -> list[LedgerEntry]:
     entries = [parse_line(line.encode()) for line in content.split("\n")[:-1]]
-    verify_entries(entries, PUBLIC)
+    verify(entries, PUBLIC)
     return entries
 
 

@@ -169,6 +169,7 @@ def test_the_budget_holds_over_what_was_charged_in_an_earlier_life(tmp_path, ide
         with pytest.raises(BudgetRefusal) as refused:
             again.require("patients", [EVENT], 1.0, 1e-3)
         assert refused.value.reason == "BUDGET_EXCEEDED"
+        again.open("others", "people of another clinic")
         again.require("others", [EVENT], 1.0, 1e-3)
 
 
