@@ -35,8 +35,9 @@ FetchOntology = Callable[[Digest], Awaitable[bytes]]
 
 _CONTENT_KEY_LABEL = b"lepton/ledger-content-key/v1"
 _CONTENT_LABEL = b"lepton/ledger-content/v1"
-#: Rows that differ from those declared by more than this factor are told to the owner.
+#: Rows may differ from those declared by this factor.
 _FAR_OFF = 2
+_SPENT_STAYS = "what was spent stays spent"
 
 
 @dataclass(frozen=True)
@@ -129,9 +130,9 @@ class Binding:
         coverage = coverage_of(len(rows.target)) if population.tell_coverage else ""
         self._log.info("data prepared", plan=plan.digest().hex()[:16], population=population.name)
         subjects = rows.subjects if protects_subjects else None
-        self._warn_of_size(population, "rows", len(rows.target), population.declared_rows)
+        self._require_size(population, "rows", len(rows.target), population.declared_rows)
         if subjects is not None:
-            self._warn_of_size(population, "subjects", len(np.unique(subjects)), population.declared_subjects)
+            self._require_size(population, "subjects", len(np.unique(subjects)), population.declared_subjects)
         nobodys = rows.report.refused_by.get("SUBJECT_MISSING", 0)
         if nobodys:
             self._log.warning("rows without a subject are left out", population=population.name, rows=nobodys)
@@ -139,18 +140,35 @@ class Binding:
         content = derive_content(self._content_key, *parts) if self._content_key else ""
         return Prepared(Digest(plan.digest().hex()), rows.features, rows.target, content, subjects, coverage)
 
-    def _warn_of_size(self, population: Population, units: str, found: int, declared: int | None) -> None:
-        """Tell the owner if the policy's numbers are no longer those of the data; the budget is what it was.
+    def _require_size(self, population: Population, units: str, found: int, declared: int | None) -> None:
+        """Refuse data that are no longer what the policy declares, and tell the owner of far more; never how many.
 
-        Nobody else is told, as an answer that hangs on the number of rows would tell of it.
+        The coordinator gets the word that it gets for any data that cannot be used.
+
+        Raises:
+            DataError: DATA_UNUSABLE, fewer than half of those declared, or a delta that is not below one over them.
         """
-        told = {"population": population.name, f"declared_{units}": declared}
+        where = f"population {population.name}"
         if declared is not None and found * _FAR_OFF < declared:
-            self._log.warning(f"far fewer {units} than the policy declares; what is spent stays spent", **told)
-        if declared is not None and found > declared * _FAR_OFF:
-            self._log.warning(f"far more {units} than the policy declares", **told)
+            raise DataError(
+                f"far fewer {units} than the policy declares",
+                where=where,
+                expected=f"about {declared}, as declared_{units} says",
+                hint=f"put the source right, or declare what is there now in the policy; {_SPENT_STAYS}",
+                reason="DATA_UNUSABLE",
+            )
         if population.delta * found >= 1.0:
-            self._log.warning(f"delta is not below one over the {units}; lower it in the policy", **told)
+            raise DataError(
+                f"delta is not below one over the {units}",
+                where=where,
+                expected="well below one over their number, as a delta of one over it shows somebody's record as it is",
+                got=f"delta {population.delta:g}",
+                hint=f"lower delta in the policy; {_SPENT_STAYS}",
+                reason="DATA_UNUSABLE",
+            )
+        if declared is not None and found > declared * _FAR_OFF:
+            told = {"population": population.name, f"declared_{units}": declared}
+            self._log.warning(f"far more {units} than the policy declares", **told)
 
     def _require_signed(self, mapping: Mapping) -> None:
         """Refuse a mapping that this owner's identity has not signed, word for word as it stands.

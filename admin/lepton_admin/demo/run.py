@@ -158,7 +158,9 @@ def _watch(scene: _Scene, researcher: CoordinatorLink, ready: ReadyJob, job_id: 
             f"the demo's job ended as {watcher.board.state}",
             where=job_id,
             got=watcher.board.reason,
-            hint=f"read the logs in {scene.folder.logs}",
+            hint="every owner's budget is spent, as it has to be: start anew in another --folder, or without --reuse"
+            if "BUDGET_EXCEEDED" in watcher.board.reason
+            else f"read the logs in {scene.folder.logs}",
         )
     return first_round
 

@@ -17,8 +17,9 @@ from lepton_client.home import load_home_policy, load_settings
 from lepton_client.ledger import FileLedger
 from lepton_client.logs import open_log
 from lepton_client.policy import Population
+from lepton_client.refusals import leaving
 from lepton_client.spending import budgets, spending
-from lepton_core.errors import BudgetRefusal, ConflictError, IdentityError, InputError, SettingsError
+from lepton_core.errors import BudgetRefusal, ConflictError, DataError, IdentityError, InputError, SettingsError
 from lepton_core.ids import Digest, JobId
 from lepton_core.privacy.accountant import epsilon_of
 from lepton_core.privacy.events import Replaced
@@ -136,30 +137,37 @@ def declared(rows: int, delta: float = 1e-3) -> Population:
     return Population(name="patients", mapping="mapping.yaml", declared_rows=rows, epsilon=8.0, delta=delta)
 
 
-async def test_rows_that_shrank_have_another_digest_and_are_told_to_the_owner_and_to_nobody_else(tmp_path) -> None:
+async def test_rows_that_shrank_are_refused_in_words_for_the_owner_and_one_word_for_all_others(tmp_path) -> None:
     write_clinic(tmp_path)
     before, quiet = await prepared(tmp_path, declared(60))
     data = tmp_path / "data.csv"
-    lines = data.read_text().splitlines(keepends=True)
-    data.write_text("".join(lines[: len(lines) // 4]))
+    whole = data.read_text().splitlines(keepends=True)
+    data.write_text("".join(whole[:45]))  # a night's load
     after, told = await prepared(tmp_path, declared(60))
     assert before.content != after.content
     assert (before.plan, len(before.content)) == (after.plan, 64)
-    assert [line["event"] for line in quiet] == ["data prepared"]
+    assert [line["event"] for line in (*quiet, *told)] == ["data prepared"] * 2
+    data.write_text("".join(whole[:20]))
+    with pytest.raises(DataError) as refused:
+        await prepared(tmp_path, declared(60))
+    assert "far fewer rows than the policy declares" in str(refused.value)
+    assert "what was spent stays spent" in refused.value.hint
+    assert "19" not in str(refused.value), "never the number itself"
+    outside = leaving(refused.value, make_clinic_job())
+    assert (outside.code, outside.reason, outside.subject) == ("data", "DATA_UNUSABLE", "")
+
+
+async def test_a_delta_that_is_not_below_one_over_the_rows_is_refused_and_far_more_rows_are_told(tmp_path) -> None:
+    write_clinic(tmp_path)
+    with pytest.raises(DataError, match="delta is not below one over the rows"):
+        await prepared(tmp_path, declared(40, delta=0.02))
+    _, told = await prepared(tmp_path, declared(20))
     (warning,) = [line for line in told if line["level"] == "warning"]
-    assert "far fewer rows" in warning["event"]
-    assert "what is spent stays spent" in warning["event"]
+    assert "far more rows" in warning["event"]
     assert set(warning) == {"event", "level", "timestamp", "population", "declared_rows"}, "never the number itself"
 
 
-async def test_rows_far_beyond_those_declared_are_told_with_what_it_means_for_delta(tmp_path) -> None:
-    write_clinic(tmp_path)
-    _, told = await prepared(tmp_path, declared(4, delta=0.2))
-    assert [line["level"] for line in told].count("warning") == 2
-    assert any("delta is not below one over the rows" in line["event"] for line in told)
-
-
-async def test_subjects_that_are_others_or_far_fewer_have_another_digest_and_are_told_to_the_owner(tmp_path) -> None:
+async def test_subjects_that_are_others_have_another_digest_and_far_fewer_are_refused(tmp_path) -> None:
     write_clinic(tmp_path, subject=Subject(column="fall"))
     population = declared(60).model_copy(update={"declared_subjects": 20})
     before, quiet = await prepared(tmp_path, population, "subject")
@@ -174,10 +182,8 @@ async def test_subjects_that_are_others_or_far_fewer_have_another_digest_and_are
     assert before.content != joined.content
     assert [line["event"] for line in quiet] == ["data prepared"]
     data.write_text(re.sub(r"P(1[0-9]|[2-9]);", "P1;", whole))
-    _, told = await prepared(tmp_path, population, "subject")
-    (warning,) = [line for line in told if line["level"] == "warning"]
-    assert "far fewer subjects" in warning["event"]
-    assert set(warning) == {"event", "level", "timestamp", "population", "declared_subjects"}, "never the number itself"
+    with pytest.raises(DataError, match="far fewer subjects"):
+        await prepared(tmp_path, population, "subject")
 
 
 async def test_the_digest_of_the_rows_says_nothing_to_who_lacks_the_key(tmp_path) -> None:
