@@ -1,9 +1,9 @@
 """What a private step costs beside a plain one: time and memory of both, as members take them, on one core.
 
 A row is one model and batch. A private step draws its Poisson sample, clips, sums, draws its noise and descends
-(`PrivateModule`); a plain one takes the next rows of an epoch (`PlainModule`). Ratios of times are medians over pairs
-of runs that follow each other, so that a busy machine slows both; `masked_ratio` is that of a round that keeps a tenth
-of the coordinates; `opacus_ratio` is that of Opacus' hooks with the same noise.
+(`PrivateModule`); a plain one takes the next rows of an epoch (`PlainModule`). Ratios are medians of processor times,
+over pairs of runs that follow each other, so that a busy machine slows both; `masked_ratio` is that of a round that
+keeps a tenth of the coordinates; `opacus_ratio` is that of Opacus' hooks with the same noise.
 
 Memory is what a step holds at its peak, the model included, the owner's rows not: bytes that torch's allocator and
 numpy have out, counted allocation by allocation. Scratch space inside a convolution is in neither.
@@ -75,9 +75,9 @@ def _measure(name: str, batch: int, args: argparse.Namespace) -> dict[str, Any]:
     kept = np.flatnonzero(np.random.default_rng(1).random(len(model)) < _KEPT_SHARE)
 
     def take(learner: Learner, given: Rows, kept: np.ndarray[Any, Any] | None = None) -> float:
-        start = time.perf_counter()
+        start = time.process_time()
         learner.train(model, kept, given, expected_batch=float(batch), shuffle=0)
-        return time.perf_counter() - start
+        return time.process_time() - start
 
     one = _part(rows, batch)
     take(PlainModule(job(1, private=False)), one)
@@ -169,7 +169,7 @@ class _Hooks:
 
     def step(self, rows: Rows) -> float:
         """Seconds of one step on these rows."""
-        start = time.perf_counter()
+        start = time.process_time()
         for parameter in self._parameters:
             parameter.grad = parameter.grad_sample = None
         features, target = torch.from_numpy(rows.features), torch.from_numpy(rows.target)
@@ -184,7 +184,7 @@ class _Hooks:
                 noise = self._stream.gaussian(parameter.numel(), _CLIP_NORM * _NOISE_MULTIPLIER)
                 total += torch.from_numpy(noise).view(parameter.shape)
                 parameter.sub_(total, alpha=_LEARNING_RATE / len(rows.target))
-        return time.perf_counter() - start
+        return time.process_time() - start
 
 
 def _job(name: str, batch: int, steps: int, *, private: bool) -> Job:
