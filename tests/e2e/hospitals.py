@@ -162,6 +162,8 @@ def running(root: Path) -> Iterator[Federation]:
             accept(Home(folder.home(owner)), folder.federation / SIGNED_FILE)
             for name in ("patients", *FURTHER):
                 open_population(folder.home(owner), name, "made-up people for tests", SystemClock())
+        mapped = {owner: (folder.mapping(owner), folder.home(owner)) for owner in OWNERS}
+        stage.sign_mappings(processes, folder.ontology, mapped)
         # 4. Their daemons.
         stage.start_owners(folder, processes, OWNERS)
         started += [running.process for running in processes._running.values()]
@@ -251,7 +253,7 @@ def processes_of_group(group: int) -> list[int]:
 
 def _require_ended(started: list[subprocess.Popen[bytes]]) -> None:
     """All have ended by themselves when they were asked to, and nothing that they started is left."""
-    assert [process.returncode for process in started] == [0] * (len(OWNERS) + 2)
+    assert [process.returncode for process in started] == [0] * (len(OWNERS) + 3)
     assert [left for process in started for left in processes_of_group(process.pid)] == []
 
 

@@ -9,6 +9,9 @@ import signal
 import pytest
 
 from lepton_admin.cli.main import run
+from lepton_client.home import Home, load_identity
+from lepton_kg.approval import require_signed
+from lepton_kg.mapping import parse_mapping
 from tests.e2e.conftest import ROUNDS
 from tests.e2e.live import Live
 
@@ -51,6 +54,16 @@ def test_the_model_has_learnt_within_the_promised_privacy(demo):
     assert result["accuracy_pooled"] >= 0.75
     assert result["auc_record_local"] >= 0.75
     assert all(0 <= owner["accuracy_alone"] <= 1 for owner in result["owners"])
+
+
+def test_every_mapping_is_signed_by_its_owner_and_every_owner_can_look_at_its_data(demo):
+    for name in (*HOSPITALS, "fjord"):
+        mapping = parse_mapping((demo.folder / "data" / name / "mapping.yaml").read_text("utf-8"), source=name)
+        require_signed(mapping, load_identity(Home(demo.folder / "owners" / name)).public)
+        page = demo.folder / "owners" / name / "quality.html"
+        assert page.stat().st_mode & 0o777 == 0o600
+        assert mapping.columns[0].column in page.read_text("utf-8")
+    assert demo.result["quality"] == str(demo.folder / "owners" / "changhe" / "quality.html")
 
 
 def test_the_member_that_lost_power_was_taken_out_of_the_sum_exactly_and_came_back(demo, lepton):

@@ -153,6 +153,8 @@ def found_federation(stack: Stack, researcher: CoordinatorLink) -> None:
         )
         (stack.root / "data" / owner / "policy.toml").write_text(policy, "utf-8")
         accept(Home(stack.volume(owner)), folder / SIGNED_FILE)
+    mapped = {owner: (stack.root / "data" / owner / "mapping.yaml", stack.volume(owner)) for owner in OWNERS}
+    stage.sign_mappings(stack.processes, stack.root / "data" / "ontology.ttl", mapped)
     researcher.publish_membership((folder / SIGNED_FILE).read_bytes())
 
 

@@ -48,6 +48,19 @@ class DemoFolder:
         return self.root / "data"
 
     @property
+    def ontology(self) -> Path:
+        """The ontology that the researcher publishes."""
+        return self.data / "ontology.ttl"
+
+    def mapping(self, owner: str) -> Path:
+        """An owner's mapping, beside its data."""
+        return self.data / owner / "mapping.yaml"
+
+    def quality(self, owner: str) -> Path:
+        """What an owner is told of the quality of its data."""
+        return self.home(owner) / "quality.html"
+
+    @property
     def invitations(self) -> Path:
         """Invitation files on their way."""
         return self.root / "invitations"

@@ -30,6 +30,8 @@ class Findings:
     #: The member that lost power.
     lost_owner: str
     model: Path
+    #: The lost owner's report on its data; the others' lie in their folders too.
+    quality: Path
     folder: Path
     seconds_total: float
     seconds_first_round: float
@@ -86,6 +88,7 @@ def as_document(found: Findings) -> dict[str, Any]:
         "pair_masks_reconstructed": sum(view.pair_masks_reconstructed for view in proved),
         "lost": [_lost(view, found.lost_owner, job.rounds) for view in proved],
         "model": str(found.model),
+        "quality": str(found.quality),
         "folder": str(found.folder),
         "seconds_total": round(found.seconds_total, 2),
         "seconds_first_round": round(found.seconds_first_round, 2),
@@ -134,6 +137,7 @@ def show(found: Findings) -> None:
         # On a terminal lines break between words; piped, a line stays a line.
         screen.print(line, markup=False, soft_wrap=not screen.is_terminal)
     # What is there to be copied is never broken.
+    screen.print(f"Quality of each owner's data, for its own eyes: {found.quality}", markup=False, soft_wrap=True)
     screen.print(f"Model: {found.model}\n", markup=False, soft_wrap=True)
     screen.print("Next (the first while `lepton demo --keep` runs):", markup=False, soft_wrap=True)
     for command in next_commands(found):
@@ -142,7 +146,7 @@ def show(found: Findings) -> None:
 
 
 def next_commands(found: Findings) -> list[str]:
-    """Three commands to try; the first needs the coordinator to run (`--keep`)."""
+    """Four commands to try; the first needs the coordinator to run (`--keep`)."""
     folder, data = found.folder, found.folder / "data"
     # `make demo` runs it from an environment that is not active.
     here = Path(sys.argv[0])
@@ -152,6 +156,7 @@ def next_commands(found: Findings) -> list[str]:
         f"{lepton} job show {found.job.job} --profile {folder / 'researcher'}",
         f"{lepton} model predict --model {found.model} {rows}",
         f"{lepton} client policy {folder / 'owners' / found.lost_owner}",
+        f"{lepton} job try {data / 'job.toml'} --ontology {data / 'ontology.ttl'}",
     ]
 
 

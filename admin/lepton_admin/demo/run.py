@@ -95,6 +95,9 @@ def demo(options: DemoOptions, started: float) -> Iterator[Findings]:
             stage.start_owners(folder, processes)
             if not reuse:
                 processes.finish("data", 60.0)
+                watcher.say("each hospital's steward approves and signs its mapping")
+                mapped = {owner: (folder.mapping(owner), folder.home(owner)) for owner in stage.OWNERS}
+                stage.sign_mappings(processes, folder.ontology, mapped)
             ready, job_id = _submit(scene, researcher)
             # 5. The rounds, watched like any researcher would; one member loses power in a middle round and comes back.
             seconds_first_round = _watch(scene, researcher, ready, job_id)
@@ -118,7 +121,7 @@ def _start(scene: _Scene, *, reuse: bool) -> None:
 
 def _submit(scene: _Scene, researcher: CoordinatorLink) -> tuple[ReadyJob, JobId]:
     folder = scene.folder
-    researcher.publish_ontology((folder.data / "ontology.ttl").read_bytes(), "turtle", "hospitals")
+    researcher.publish_ontology(folder.ontology.read_bytes(), "turtle", "hospitals")
     ready = resolve_job(_job_file(scene.options, folder, researcher), folder.data, researcher)
     job_id = submit_job(ready, researcher)
     remember_job(folder.researcher, job_id, ready.job)
@@ -169,6 +172,7 @@ def _conclude(
     scene: _Scene, researcher: CoordinatorLink, ready: ReadyJob, job_id: JobId, seconds_first_round: float
 ) -> Findings:
     folder = scene.folder
+    stage.write_quality(folder, scene.processes)
     view = researcher.job(job_id)
     for path in (folder.model, sidecar_of(folder.model)):
         path.unlink(missing_ok=True)
@@ -176,6 +180,7 @@ def _conclude(
     owners = [match.owner for match in view.owners if match.state == "can"]
     charged = {owner: _charged(folder, owner, ready.job.population) for owner in owners}
     scene.processes.finish("baselines", 120.0)
+    scene.processes.finish("quality", 60.0)
     return Findings(
         job=view,
         asked=ready.job,
@@ -183,6 +188,7 @@ def _conclude(
         charged=charged,
         lost_owner=LOST_OWNER,
         model=folder.model,
+        quality=folder.quality(LOST_OWNER),
         folder=folder.root,
         seconds_total=time.monotonic() - scene.started,
         seconds_first_round=seconds_first_round,

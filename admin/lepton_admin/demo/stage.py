@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -38,6 +38,7 @@ corruption = 0.1
 name = "patients"
 mapping = "{mapping}"
 declared_rows = {rows}
+signed_mapping = true
 modes = ["record-distributed"]
 epsilon = {epsilon}
 delta = {delta}
@@ -106,6 +107,32 @@ def write_policy(folder: DemoFolder, owner: str, federation_key: str) -> None:
         expires=expires.isoformat(),
     )
     (folder.home(owner) / "policy.toml").write_text(text, encoding="utf-8")
+
+
+def sign_mappings(processes: Processes, ontology: Path, owners: Mapping[str, tuple[Path, Path]]) -> None:
+    """Have the steward of every owner approve its mapping for the data as they lie, signed with the client's identity.
+
+    `owners`: name -> mapping and the client's folder.
+
+    Raises:
+        FaultError: a mapping that does not fit its data or the ontology; its log tells why.
+    """
+    words: list[str] = []
+    for owner, (mapping, home) in owners.items():
+        approve = ("mapping", "approve", str(mapping), "--ontology", str(ontology), "--client", str(home))
+        words += [*approve, "--approver", f"data steward of {owner}", THEN]
+    processes.lepton("stewards", *words[:-1])
+    processes.finish("stewards", 120.0)
+
+
+def write_quality(folder: DemoFolder, processes: Processes) -> None:
+    """Write every owner's report on the quality of its data, for the owner's own eyes; returns at once."""
+    words: list[str] = []
+    for owner in OWNERS:
+        folder.quality(owner).unlink(missing_ok=True)
+        look = ("mapping", "quality", str(folder.mapping(owner)), "--ontology", str(folder.ontology))
+        words += [*look, "--file", str(folder.quality(owner)), THEN]
+    processes.lepton("quality", *words[:-1])
 
 
 def start_owner(folder: DemoFolder, processes: Processes, owner: str) -> None:
