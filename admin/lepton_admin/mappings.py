@@ -9,9 +9,10 @@ from pathlib import Path
 
 from lepton_admin.files import read_bytes, read_text, require_absent, write_public
 from lepton_admin.reviewing import sample_rows
-from lepton_core.errors import InputError, LeptonError, MappingError
+from lepton_core.errors import InputError, MappingError, UnitError
 from lepton_core.identity import IdentityKey
 from lepton_core.ids import Digest
+from lepton_core.privacy.units import UNIT_SUBJECT
 from lepton_core.settings import parse_settings
 from lepton_core.task import Task
 from lepton_kg.approval import Renewal, renew, require_current
@@ -20,13 +21,14 @@ from lepton_kg.compiler import compile_plan
 from lepton_kg.dialect import detect_dialect
 from lepton_kg.examine import require_one_way
 from lepton_kg.mapping import Column, Mapping, Source, dump_mapping, parse_mapping
-from lepton_kg.ontology import Concept, Ontology, parse_ontology
+from lepton_kg.mapping_check import MappingProblem
+from lepton_kg.mapping_check import check_mapping as check_meaning
+from lepton_kg.ontology import Ontology, parse_ontology
 from lepton_kg.plan import PlanReport
 from lepton_kg.source import read_batches, source_schema
 from lepton_kg.sssom import from_sssom, to_sssom
 from lepton_kg.suggest import Suggestion, profile_columns, suggest_codes
 from lepton_kg.suggest import suggest as suggest_concepts
-from lepton_kg.units import conversion
 
 _KINDS = {".csv": "csv", ".tsv": "csv", ".txt": "csv", ".parquet": "parquet", ".sqlite": "sqlite", ".db": "sqlite"}
 
@@ -60,6 +62,8 @@ class MappingReport:
     columns: int
     approved: int
     ontology: str
+    #: The column that tells subjects apart; None: jobs that protect subjects are refused.
+    subject: str | None
     #: How the rows serve a job; None without one.
     rows: PlanReport | None
 
@@ -138,9 +142,11 @@ def check_mapping(
         require_current(mapping, Digest(ontology.digest), schema)
     rows = None
     if job_file is not None:
-        plan = compile_plan(_task_of(job_file, ontology), mapping, ontology)
+        task, subjects = _asked(job_file, ontology)
+        plan = compile_plan(task, mapping, ontology, subjects=subjects)
         rows = plan.check(read_batches(mapping.source, plan.columns, base))
-    return MappingReport(len(mapping.columns), approved, ontology.digest, rows)
+    subject = mapping.subject.column if mapping.subject is not None else None
+    return MappingReport(len(mapping.columns), approved, ontology.digest, subject, rows)
 
 
 def approve_mapping(
@@ -258,71 +264,49 @@ def _relative(path: Path, folder: Path) -> str:
 
 
 def _require_meaning(mapping: Mapping, ontology: Ontology, file: Path, schema: dict[str, str]) -> None:
-    """Refuse a mapping for another ontology, with absent columns, unknown concepts, or units that cannot convert."""
-    if mapping.ontology != ontology.digest:
-        raise MappingError(
-            "the mapping is for another ontology version",
-            where=f"{file}: ontology",
-            expected=ontology.digest,
-            got=mapping.ontology,
-            hint="check it against the new version, write the new hash, and approve it again",
-            reason="ONTOLOGY_MISMATCH",
+    """Refuse a mapping for another ontology, with absent columns, unknown concepts or codes, or units that do not fit.
+
+    The first thing that is wrong is told whole, and how many others are.
+    """
+    problems = check_meaning(mapping, ontology)
+    absent = [
+        MappingProblem(
+            column.column,
+            "MISSING_COLUMN",
+            "a mapped column that the source does not have",
+            expected=", ".join(schema),
+            got=column.column,
+            hint="correct the mapping, or the file",
         )
-    for column in mapping.columns:
-        where = f"{file}: column {column.column!r}"
-        if column.column not in schema:
-            raise MappingError(
-                "a mapped column that the source does not have",
-                where=where,
-                expected=", ".join(schema),
-                got=column.column,
-                hint="correct the mapping, or the file",
-                reason="MISSING_COLUMN",
-            )
-        concept = ontology.concept(mapping.iri(column.concept))
-        if column.unit is not None and concept.unit is not None:
-            _require_convertible(column.unit, concept.unit, concept.molar_mass_g_per_mol, where)
-        _require_values(column, concept, mapping, ontology, where)
+        for column in mapping.columns
+        if column.column not in schema
+    ]
+    every = [*absent, *problems]
+    if not every:
+        return
+    first = next((one for one in problems if one.reason == "ONTOLOGY_MISMATCH"), every[0])
+    more = f"; {len(every) - 1} more" if len(every) > 1 else ""
+    kind = UnitError if first.reason == "UNIT_MISMATCH" else MappingError
+    raise kind(
+        f"{first.message}{more}",
+        where=f"{file}: " + (first.place or "ontology"),
+        expected=first.expected,
+        got=first.got,
+        hint=first.hint,
+        reason=first.reason,
+    )
 
 
-def _require_values(column: Column, concept: Concept, mapping: Mapping, ontology: Ontology, where: str) -> None:
-    """Refuse a code for a value that is neither in the concept's value set nor below one that is."""
-    members = {value.iri for value in concept.value_set}
-    for raw, name in column.codes.items():
-        iri = mapping.iri(name)
-        if members.isdisjoint({iri, *ontology.ancestors(iri)}):
-            raise MappingError(
-                "a code for a value that is not in the concept's value set",
-                where=f"{where}, code {raw!r}",
-                expected=", ".join(sorted(members))[:1_000] or "no codes: the concept has no value set",
-                got=iri,
-                hint="correct the codes in the mapping",
-                reason="UNKNOWN_VALUE",
-            )
-
-
-def _require_convertible(unit: str, wanted: str, molar_mass: float | None, where: str) -> None:
+def _asked(job_file: Path, ontology: Ontology) -> tuple[Task, bool]:
+    """The task of a job file, whose ontology by label is taken to be this one; and whether it protects subjects."""
     try:
-        conversion(unit, wanted, molar_mass_g_per_mol=molar_mass)
-    except LeptonError as error:
-        raise type(error)(
-            error.message,
-            where=where,
-            expected=error.expected or wanted,
-            got=error.got or unit,
-            hint=error.hint or "correct the unit in the mapping",
-            reason=error.reason,
-        ) from None
-
-
-def _task_of(job_file: Path, ontology: Ontology) -> Task:
-    """The task of a job file; an ontology named by label is taken to be this one."""
-    try:
-        document = tomllib.loads(read_text(job_file, "job file")).get("task")
+        job = tomllib.loads(read_text(job_file, "job file"))
     except tomllib.TOMLDecodeError as error:
         raise InputError("the job file is not TOML", where=str(job_file), got=str(error)) from None
+    document, privacy = job.get("task"), job.get("privacy")
     if not isinstance(document, dict):
         raise InputError("the job file has no task", where=str(job_file), expected="a [task] table")
     if "://" not in str(document.get("ontology")) and len(str(document.get("ontology"))) != 64:
         document["ontology"] = ontology.digest
-    return parse_settings(Task, document, source=str(job_file))
+    subjects = isinstance(privacy, dict) and privacy.get("unit") == UNIT_SUBJECT
+    return parse_settings(Task, document, source=str(job_file)), subjects

@@ -18,9 +18,10 @@ from types import MappingProxyType
 
 import polars as pl
 
-from lepton_core.errors import JobError
+from lepton_core.errors import JobError, LeptonError, OntologyError
 from lepton_kg.ontology import Ontology
 from lepton_kg.rdf import parse_quads
+from lepton_kg.units import conversion
 
 #: Namespace of the terms that say how a concept is computed.
 DERIVE = "https://w3id.org/lepton/derive#"
@@ -57,6 +58,57 @@ class Derivation:
     formula: str
     #: IRIs of the inputs, in the order of the formula's.
     inputs: tuple[str, ...]
+
+
+def check_formulas(ontology: Ontology) -> tuple[str, ...]:
+    """Every concept whose formula is none, takes inputs that are none, or gives another unit; one line each."""
+    predicate = b"> <" + DERIVE.encode()
+    lines = (line for line in ontology.canonical.splitlines() if predicate in line)
+    problems = []
+    for iri in sorted({line.partition(b"> <")[0].removeprefix(b"<").decode() for line in lines}):
+        try:
+            derivation = derivation_of(iri, ontology)
+            if derivation is not None:
+                _require_sound(iri, derivation, ontology)
+        except LeptonError as error:
+            problems.append(f"{iri}: {error.message}; expected: {error.expected}; got: {error.got}")
+    return tuple(problems)
+
+
+def require_formulas(ontology: Ontology, source: str) -> None:
+    """Refuse an ontology with a formula that no task could use; all of them are told at once.
+
+    Raises:
+        OntologyError: BAD_FORMULA.
+    """
+    problems = check_formulas(ontology)
+    if problems:
+        raise OntologyError(
+            "formulas that nobody can compute",
+            where=source,
+            expected="formulas of the list in docs/ontology.md, over concepts whose units convert",
+            got="; ".join(problems)[:2_000],
+            hint="`lepton ontology check` tells all of them",
+            reason="BAD_FORMULA",
+        )
+
+
+def _require_sound(iri: str, derivation: Derivation, ontology: Ontology) -> None:
+    """Refuse inputs and units that no task could compute with."""
+    formula, concept = FORMULAS[derivation.formula], ontology.concept(iri)
+    conversion(formula.unit, concept.unit or "1")
+    for name, wanted in zip(derivation.inputs, formula.inputs.values(), strict=True):
+        given = ontology.concept(name)
+        if wanted is not None:
+            conversion(given.unit or "1", wanted, molar_mass_g_per_mol=given.molar_mass_g_per_mol)
+        elif given.datatype != DATE:
+            raise JobError(
+                "a formula takes a day from a concept that is none",
+                where=name,
+                expected="datatype xsd:date",
+                got=given.datatype or "none",
+                reason="BAD_FORMULA",
+            )
 
 
 def derivation_of(iri: str, ontology: Ontology) -> Derivation | None:

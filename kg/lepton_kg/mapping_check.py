@@ -6,9 +6,9 @@ import difflib
 from dataclasses import dataclass
 
 from lepton_core.errors import OntologyError, UnitError
+from lepton_kg.approval import line_of
 from lepton_kg.mapping import Column, Mapping
 from lepton_kg.ontology import Concept, Ontology
-from lepton_kg.units import conversion
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,14 @@ class MappingProblem:
     expected: str = ""
     got: str = ""
     hint: str = ""
+    #: The code that it is about; empty where it is about none.
+    code: str = ""
+
+    @property
+    def place(self) -> str:
+        """Column and code, as an error's `where`."""
+        column = f"column {self.column!r}" if self.column else ""
+        return f"{column}, code {self.code!r}" if self.code else column
 
 
 def check_mapping(mapping: Mapping, ontology: Ontology) -> tuple[MappingProblem, ...]:
@@ -47,11 +55,11 @@ def check_mapping(mapping: Mapping, ontology: Ontology) -> tuple[MappingProblem,
                 MappingProblem(column.column, "UNKNOWN_CONCEPT", error.message, got=error.got, hint=error.hint)
             )
             continue
-        problems += _check_column(column, concept, mapping)
+        problems += _check_column(column, concept, mapping, ontology)
     return tuple(problems)
 
 
-def _check_column(column: Column, concept: Concept, mapping: Mapping) -> list[MappingProblem]:
+def _check_column(column: Column, concept: Concept, mapping: Mapping, ontology: Ontology) -> list[MappingProblem]:
     if not concept.is_observable:
         return [
             MappingProblem(
@@ -63,11 +71,11 @@ def _check_column(column: Column, concept: Concept, mapping: Mapping) -> list[Ma
                 hint="name one of its narrower concepts",
             )
         ]
-    if concept.value_set:
-        return _check_codes(column, concept, mapping)
+    if concept.value_set or column.codes:
+        return _check_codes(column, concept, mapping, ontology)
     if not concept.is_numeric or concept.unit is None:
         return []
-    if column.unit is None:
+    if column.unit is None and column.conversion is None:
         return [
             MappingProblem(
                 column.column,
@@ -78,45 +86,50 @@ def _check_column(column: Column, concept: Concept, mapping: Mapping) -> list[Ma
             )
         ]
     try:
-        conversion(column.unit, concept.unit, molar_mass_g_per_mol=concept.molar_mass_g_per_mol)
+        line_of(column, concept)
     except UnitError as error:
         return [
             MappingProblem(
                 column.column,
                 "UNIT_MISMATCH",
                 error.message,
-                expected=error.expected,
-                got=error.got,
-                hint=error.hint,
+                expected=error.expected or concept.unit,
+                got=error.got or column.unit or "",
+                hint=error.hint or "correct the unit in the mapping",
             )
         ]
     return []
 
 
-def _check_codes(column: Column, concept: Concept, mapping: Mapping) -> list[MappingProblem]:
+def _check_codes(column: Column, concept: Concept, mapping: Mapping, ontology: Ontology) -> list[MappingProblem]:
+    """A code means a value of the set, or one below it, which a task rolls up."""
     known = [value.iri for value in concept.value_set]
+    expected = ", ".join(known)[:1_000] or "no codes: the concept has no value set"
     problems = []
-    if not column.codes:
+    if known and not column.codes:
         problems.append(
             MappingProblem(
                 column.column,
                 "UNKNOWN_VALUE",
                 "a coded column without codes",
-                expected=", ".join(known)[:1_000],
+                expected=expected,
                 hint="say which of the source's codes means which value",
             )
         )
-    for name in dict.fromkeys(column.codes.values()):
-        if mapping.iri(name) not in known:
-            close = difflib.get_close_matches(mapping.iri(name), known, n=1, cutoff=0.0)
-            problems.append(
-                MappingProblem(
-                    column.column,
-                    "UNKNOWN_VALUE",
-                    "a code for a value that is not in the value set",
-                    expected=", ".join(known)[:1_000],
-                    got=mapping.iri(name)[:300],
-                    hint=f"did you mean {close[0]}?" if close else "",
-                )
+    for raw, name in column.codes.items():
+        iri = mapping.iri(name)
+        if not {iri, *ontology.ancestors(iri)}.isdisjoint(known):
+            continue
+        close = difflib.get_close_matches(iri, known, n=1, cutoff=0.0)
+        problems.append(
+            MappingProblem(
+                column.column,
+                "UNKNOWN_VALUE",
+                "a code for a value that is not in the concept's value set, nor below one that is",
+                expected=expected,
+                got=iri[:300],
+                hint=f"did you mean {close[0]}?" if close else "leave the codes out",
+                code=raw,
             )
+        )
     return problems

@@ -14,6 +14,7 @@ from lepton_core.ports import Clock
 from lepton_kg.catalogue import Catalogue, Decision, VersionApproval, VersionRecord
 from lepton_kg.concept import Concept, Value
 from lepton_kg.diff import OntologyDiff, diff
+from lepton_kg.formulas import require_formulas
 from lepton_kg.mapping import parse_mapping
 from lepton_kg.mapping_check import MappingProblem, check_mapping
 from lepton_kg.ontology import Ontology, load_canonical, parse_ontology
@@ -72,6 +73,7 @@ class Knowledge:
             FaultError: a disk or the database failed; nothing of the document is left in any of them.
         """
         ontology = parse_ontology(data, format=format, source=source)
+        require_formulas(ontology, source)
         record = VersionRecord(
             digest=ontology.digest,
             label=label,

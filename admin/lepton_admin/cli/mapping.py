@@ -129,6 +129,9 @@ def check(
         "columns mapped": report.columns,
         "approved": f"{report.approved} of {report.columns}",
         "ontology": report.ontology,
+        "subjects": f"told apart by column {report.subject}"
+        if report.subject is not None
+        else "not told apart: jobs that protect or hold out subjects are refused",
     }
     if report.rows is not None:
         fields["rows that serve the job"] = report.rows.rows_mapped

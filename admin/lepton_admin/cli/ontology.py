@@ -88,10 +88,14 @@ def check(
 ) -> None:
     """Tell everything that is wrong with a document, without publishing it; exit code 3 if anything is."""
     from lepton_core.errors import OntologyError
-    from lepton_kg.ontology import check_ontology
+    from lepton_kg.formulas import check_formulas
+    from lepton_kg.ontology import check_ontology, parse_ontology
 
     document = read_document(file)
-    problems = check_ontology(document, format=format_of(file, format), source=str(file))
+    known = format_of(file, format)
+    problems = check_ontology(document, format=known, source=str(file))
+    if not problems:
+        problems = check_formulas(parse_ontology(document, format=known, source=str(file)))
     answer_rows(
         output,
         {"file": str(file), "problems": problems},

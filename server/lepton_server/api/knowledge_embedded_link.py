@@ -139,7 +139,19 @@ class EmbeddedKnowledge:
     async def validate_mapping(self, request: pb.ValidateMappingRequest) -> pb.MappingReport:
         """What does not make sense in a mapping."""
         found = await asyncio.to_thread(self._knowledge.check_mapping, Digest(request.digest), request.mapping)
-        return pb.MappingReport(problems=[pb.MappingProblem(**vars(problem)) for problem in found[:LARGEST_ANSWER]])
+        return pb.MappingReport(
+            problems=[
+                pb.MappingProblem(
+                    column=problem.column,
+                    reason=problem.reason,
+                    message=problem.message + (f", code {problem.code!r}" if problem.code else ""),
+                    expected=problem.expected,
+                    got=problem.got,
+                    hint=problem.hint,
+                )
+                for problem in found[:LARGEST_ANSWER]
+            ]
+        )
 
     def check_task(self, task: Task) -> None:
         """Refuse a task whose concepts are not in its ontology."""

@@ -10,10 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lepton_core.errors import JobError, MatchRefusal
+from lepton_core.errors import JobError, MatchRefusal, OntologyError
 from lepton_core.task import Feature, Filter, Split, Target, Task
 from lepton_kg.compiler import compile_plan
+from lepton_kg.formulas import check_formulas, require_formulas
 from lepton_kg.mapping import Column, Line, Mapping, Source, Subject
+from lepton_kg.mapping_check import check_mapping
 from lepton_kg.ontology import parse_ontology
 from lepton_kg.task import resolve_task
 
@@ -100,6 +102,44 @@ def test_an_owner_without_an_optional_coded_concept_imputes_every_place():
         feature = {"concept": "pain", "values": ("chest", "back"), "required": False, "impute": impute}
         data = plan(feature, columns=[]).execute(pl.DataFrame({"y": ["1", "0"]}))
         assert data.features.tolist() == [[value, value]] * 2
+
+
+def test_formulas_that_nobody_can_compute_are_told_before_an_ontology_is_published():
+    assert [line.split(":", 2)[1].rpartition("/")[2] for line in check_formulas(ONTOLOGY)] == ["wrong"]
+    sound = TURTLE.replace('derive:formula "import os" ; derive:birth :born', 'skos:note "none"')
+    assert check_formulas(parse_ontology(sound.encode(), format="turtle", source="test")) == ()
+    for change, told in (
+        (("derive:height :height", "derive:height :nowhere"), "nowhere"),
+        (("derive:height :height", "derive:height :weight"), "kg"),
+        (("derive:birth :born ; derive:at", "derive:birth :weight ; derive:at"), "xsd:date"),
+        (('lepton:unit "kg/m2"', 'lepton:unit "kg"'), "kg/m2"),
+    ):
+        (found,) = check_formulas(parse_ontology(sound.replace(*change).encode(), format="turtle", source="test"))
+        assert told in found
+    with pytest.raises(OntologyError) as refused:
+        require_formulas(ONTOLOGY, "test.ttl")
+    assert refused.value.reason == "BAD_FORMULA"
+
+
+def test_what_compiles_is_no_problem_to_the_check_and_what_is_a_problem_does_not_compile():
+    stored = Column(column="w", concept="weight", conversion=Line(a=0.001, b=0.0), **DONE)
+    sound = {"weight": (stored, WEIGHT), "pain": (PAIN,)}
+    wrong = {
+        "weight": (WEIGHT.model_copy(update={"unit": None}), WEIGHT.model_copy(update={"unit": "mol"})),
+        "pain": (PAIN.model_copy(update={"codes": {}}), PAIN.model_copy(update={"codes": {"c": "ill"}})),
+    }
+    for every, compiles in ((sound, True), (wrong, False)):
+        for concept, columns in every.items():
+            for column in columns:
+                source = Source(kind="parquet", path="x")
+                mapping = Mapping(ontology=ONTOLOGY.digest, vocabulary=T, source=source, columns=(column, ILL))
+                assert (check_mapping(mapping, ONTOLOGY) == ()) is compiles
+                feature = {"concept": concept} | ({"values": ("chest", "back")} if concept == "pain" else {})
+                if compiles:
+                    assert plan(feature, columns=[column])
+                else:
+                    with pytest.raises(MatchRefusal):
+                        plan(feature, columns=[column])
 
 
 def test_a_code_below_two_of_the_values_is_refused_or_is_yes_in_both():
