@@ -90,7 +90,9 @@ def kept(home: Path, digest: Digest) -> bool:
     return FolderArtifacts(home / "artifacts").has(digest)
 
 
-@pytest.mark.parametrize("data", [DATA, b"", b"x", DATA[:CHUNK_BYTES]])
+@pytest.mark.parametrize(
+    "data", [DATA, b"", b"x", DATA[:CHUNK_BYTES]], ids=["some chunks", "none", "a byte", "a chunk"]
+)
 async def test_an_uploaded_artifact_is_kept_under_its_digest(home: Path, data: bytes) -> None:
     ada = await enrol(home, "ada", "researcher")
     receipt = await upload(ada, chunks_of(data))

@@ -88,7 +88,7 @@ def test_a_backslash_outside_of_strings_and_names_is_no_sparql(backslash):
         ("", InputError, "MALFORMED"),
         ("PREFIX a:", InputError, "MALFORMED"),
         ("EXPLAIN SELECT", InputError, "MALFORMED"),
-        ("SELECT * { } #" + "x" * MAX_QUERY, InputError, "TOO_LARGE"),
+        pytest.param("SELECT * { } #" + "x" * MAX_QUERY, InputError, "TOO_LARGE", id="too large"),
     ],
 )
 def test_what_is_no_query_over_a_version_is_refused_with_its_reason(text, kind, reason):

@@ -182,7 +182,7 @@ def test_a_round_invite_without_its_setup_is_refused() -> None:
     [
         ("code", "refused.match\x1b[2J"),
         ("code", ""),
-        ("code", "x" * 60_000),
+        pytest.param("code", "x" * 60_000, id="long"),
         ("reason", "Patient Erika Mustermann"),
         ("reason", "AGE_IS_47;"),
         ("reason", ""),

@@ -26,7 +26,17 @@ def test_an_error_arrives_as_it_was_raised() -> None:
 
 @pytest.mark.parametrize(
     "metadata",
-    ["", "{", "[]", "null", '"text"', '{"code": 1}', '{"message": {"a": 1}}', "[" * 100_000, b"\xff\xfe\xfa"],
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        '"text"',
+        '{"code": 1}',
+        '{"message": {"a": 1}}',
+        pytest.param("[" * 100_000, id="deep"),
+        b"\xff\xfe\xfa",
+    ],
 )
 def test_metadata_that_is_no_error_is_left_aside(metadata: str | bytes) -> None:
     error = error_from_rpc(failure(metadata))

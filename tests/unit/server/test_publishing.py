@@ -67,7 +67,7 @@ def knowledge(tmp_path: Path) -> Knowledge:
         ("nquads", "<urn:a> <urn:b> <urn:c> <urn:g> .\n", ""),
         ("rdfxml", XML + "<rdf:Description>\n</rdf:RDF>", "line 3, column 3"),
         ("rdfxml", XML + "<x:Description/></rdf:RDF>", "line 2, column 1"),
-        ("rdfxml", LAUGHS, "line 3, column"),
+        pytest.param("rdfxml", LAUGHS, "line 3, column", id="laughs"),
         ("jsonld", '{"@id": "urn:a",\n "urn:b": }', "line 2, column 11"),
         ("jsonld", '{"@context": "http://127.0.0.1:1/c", "@id": "urn:a", "urn:b": "c"}', ""),
         ("obo", "format-version: 1.4\n\n[Term]\nid: A:1\nname: a\nis_a B:1\n", "line 6, column 1"),
