@@ -55,7 +55,7 @@ def test_a_round_with_any_losses_gives_the_exact_sum_of_its_survivors_or_none(co
         np.testing.assert_array_equal(unpack(ended.groups[index], group.bits, group.length), expected)
 
 
-@settings(max_examples=examples(6, 200))
+@settings(max_examples=examples(2, 200))
 @given(
     count=st.integers(65, 80),
     losses=st.dictionaries(st.integers(0, 79), st.sampled_from(Step), max_size=7),

@@ -143,7 +143,7 @@ def test_a_round_over_the_complete_graph_is_exact_or_ends_cleanly_under_any_sche
 @st.composite
 def sparse_numbers(draw):
     """A cohort above 64, its assumptions, and k and t: found by both sides, or any that the assumptions allow."""
-    count = draw(st.integers(COMPLETE_GRAPH_LIMIT + 1, 200))
+    count = draw(st.integers(COMPLETE_GRAPH_LIMIT + 1, examples(90, 200)))
     corruption, dropout = draw(st.sampled_from([(0.0, 0.03), (0.0, 0.1), (0.02, 0.05)]))
     terms = {"corruption": corruption, "dropout": dropout}
     found = choose_parameters(count, make_terms(max_cohort=count, **terms))

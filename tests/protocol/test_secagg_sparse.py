@@ -165,9 +165,9 @@ def test_a_graph_of_the_coordinator_s_choice_is_refused():
 
 
 @pytest.mark.parametrize("quiet", [(8, 12), (9,), (8, 9, 11, 12)])
-def test_a_round_whose_secrets_could_not_all_be_rebuilt_ends_before_anything_is_revealed(quiet):
+def test_a_round_whose_secrets_could_not_all_be_rebuilt_ends_before_anything_is_revealed(whole, quiet):
     """Threshold 3 of 4 neighbours: one that does not sign can be spared, two beside one survivor cannot."""
-    graph = graph_of(FakeRound(COUNT, terms=SPARSER).run())
+    graph = graph_of(whole)
     fake = FakeRound(COUNT, terms=SPARSER, up=silent(Step.CONSISTENCY, *(graph.circle[place] for place in quiet))).run()
     if len(quiet) == 1:
         fake.assert_exact()
