@@ -60,47 +60,35 @@ async def test_work_in_the_engine_gives_what_it_gives_here_and_errors_keep_their
         await engine.submit(kinds.PREDICT, Frame(), deadline_s=1).result()
 
 
-async def test_a_worker_that_is_killed_is_noticed_and_replaced():
+async def test_work_whose_worker_dies_or_is_late_or_that_is_cancelled_says_so_and_the_next_goes_on():
     engine = LocalEngine()
     try:
         work = engine.submit(kinds.EVALUATE, Frame(), deadline_s=60)
         await engine.start()
-        first = engine.worker.pid
-        os.kill(first, signal.SIGKILL)
+        killed = psutil.Process(engine.worker.pid)
+        os.kill(killed.pid, signal.SIGKILL)
         with pytest.raises(FaultError) as died:
             await work.result()
         assert died.value.reason == "WORKER_DIED"
-        assert np.array_equal(await kinds.initial_model(engine, MODEL), VECTOR)
-        assert engine.worker.pid != first
-        assert engine.worker.generation == 2
-    finally:
-        await engine.close()
 
-
-async def test_late_work_is_given_up_with_its_process():
-    engine = LocalEngine()
-    try:
         await engine.start()
-        process = psutil.Process(engine.worker.pid)
-        process.suspend()
-        with pytest.raises(FaultError, match="in time") as late:
+        late = psutil.Process(engine.worker.pid)
+        late.suspend()
+        with pytest.raises(FaultError, match="in time") as given_up:
             await kinds.initial_model(engine, MODEL, deadline_s=0.05)
-        assert late.value.reason == "DEADLINE"
-        assert not process.is_running()
-    finally:
-        await engine.close()
+        assert given_up.value.reason == "DEADLINE"
+        assert not late.is_running()
 
-
-async def test_cancelled_work_says_so_and_the_next_goes_on():
-    engine = LocalEngine()
-    try:
         work = engine.submit(kinds.INITIAL_MODEL, Frame(), deadline_s=60)
         await engine.start()
         work.cancel()
         with pytest.raises(FaultError) as cancelled:
             await work.result()
         assert cancelled.value.reason == "CANCELLED"
+
         assert np.array_equal(await kinds.initial_model(engine, MODEL), VECTOR)
+        assert len({killed.pid, late.pid, engine.worker.pid}) == 3
+        assert engine.worker.generation >= 3
     finally:
         await engine.close()
 

@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import psutil
 import pytest
+import pytest_asyncio
 import torch
 
 from lepton_client.train.dpsgd import PrivateModule
@@ -37,6 +38,15 @@ JOB = Job.model_validate(
 )
 MODEL = initial_vector(architecture_of(JOB))
 KEPT = np.array([0, 3, 32], dtype=np.int64)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def capped():
+    """A trainer whose process may take no more than 512 MiB, which is enough to train small models."""
+    trainer = Trainer(memory_mib=512)
+    await trainer.start()
+    yield trainer
+    await trainer.close()
 
 
 async def test_a_round_trains_in_the_process_and_survives_its_death():
@@ -90,25 +100,25 @@ def test_the_daemon_does_not_import_torch_with_the_trainer():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-async def test_work_that_needs_more_memory_than_the_owner_allows_is_told_and_the_next_is_done():
-    trainer = Trainer(memory_mib=512)
-    huge = JOB.model_copy(update={"model": JOB.model.model_copy(update={"hidden": (60_000, 4_000)})})  # 1 GB of weights
-    try:
-        await trainer.start()
-        await trainer.load(FEATURES, TARGET)
-        await trainer.train(JOB, MODEL, KEPT, 30.0)
-        first = trainer.pid
-        with pytest.raises(FaultError, match="more memory") as refused:
-            await trainer.first_weights(huge)
-        assert refused.value.reason == "MEMORY"
-        update = await trainer.train(JOB, MODEL, KEPT, 30.0)
-        assert np.flatnonzero(update).tolist() == KEPT.tolist()
-        assert trainer.pid == first
-    finally:
-        await trainer.close()
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.xdist_group("trainer")
+async def test_work_that_needs_more_memory_than_the_owner_allows_is_told_and_the_next_is_done(capped):
+    # 1 GB of weights
+    huge = JOB.model_copy(update={"model": JOB.model.model_copy(update={"hidden": (60_000, 4_000)})})
+    await capped.load(FEATURES, TARGET)
+    await capped.train(JOB, MODEL, KEPT, 30.0)
+    first = capped.pid
+    with pytest.raises(FaultError, match="more memory") as refused:
+        await capped.first_weights(huge)
+    assert refused.value.reason == "MEMORY"
+    update = await capped.train(JOB, MODEL, KEPT, 30.0)
+    assert np.flatnonzero(update).tolist() == KEPT.tolist()
+    assert capped.pid == first
 
 
-async def test_a_clipped_sum_comes_out_whole_and_nothing_of_how_many_rows_there_were():
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.xdist_group("trainer")
+async def test_a_clipped_sum_comes_out_whole_and_nothing_of_how_many_rows_there_were(capped):
     job = Job.model_validate(
         JOB.model_dump()
         | {
@@ -116,22 +126,20 @@ async def test_a_clipped_sum_comes_out_whole_and_nothing_of_how_many_rows_there_
             "privacy": {"mode": "record-distributed", "delta": 1e-4, "noise_multiplier": 4.0, "clip_norm": 0.5},
         }
     )
-    trainer = Trainer()
-    try:
-        await trainer.load(FEATURES, TARGET)
-        whole = await trainer.clipped_sum(job, MODEL, None)
-        assert (whole.dtype, whole.shape) == (np.float64, MODEL.shape)
-        assert 0 < np.linalg.norm(whole) <= 60 * 0.5
-        some = await trainer.clipped_sum(job, MODEL, KEPT)
-        assert np.flatnonzero(some).tolist() == KEPT.tolist()
-        assert await trainer.methods(job) == {"0": "book-keeping", "2": "book-keeping"}
-        with pytest.raises(InputError, match="do not fit"):
-            await trainer.clipped_sum(job, MODEL[:-1], None)
-    finally:
-        await trainer.close()
+    await capped.load(FEATURES, TARGET)
+    whole = await capped.clipped_sum(job, MODEL, None)
+    assert (whole.dtype, whole.shape) == (np.float64, MODEL.shape)
+    assert 0 < np.linalg.norm(whole) <= 60 * 0.5
+    some = await capped.clipped_sum(job, MODEL, KEPT)
+    assert np.flatnonzero(some).tolist() == KEPT.tolist()
+    assert await capped.methods(job) == {"0": "book-keeping", "2": "book-keeping"}
+    with pytest.raises(InputError, match="do not fit"):
+        await capped.clipped_sum(job, MODEL[:-1], None)
 
 
-async def test_the_process_clips_and_draws_subjects_when_the_job_says_so():
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.xdist_group("trainer")
+async def test_the_process_clips_and_draws_subjects_when_the_job_says_so(capped):
     # All subjects in the batch and next to no noise: the step is against the sum of what subjects give.
     training = {"rounds": 1, "local_steps": 1, "sampling_rate": 1.0, "learning_rate": 0.5}
     privacy = {"mode": "record-local", "unit": "subject", "clip_norm": 0.05, "noise_multiplier": 1e-9}
@@ -140,15 +148,11 @@ async def test_the_process_clips_and_draws_subjects_when_the_job_says_so():
     given = PrivateModule(job)
     given._sums.flat.copy_(torch.from_numpy(MODEL))
     total = given._clipped_sum(Rows(FEATURES, TARGET, subjects), np.arange(4), None, clip_norm=0.05)
-    trainer = Trainer()
-    try:
-        await trainer.load(FEATURES, TARGET)
-        with pytest.raises(RefusedError) as refused:
-            await trainer.train(job, MODEL, None, 10.0)
-        assert refused.value.reason == "MISSING_SUBJECT"
-        await trainer.load(FEATURES, TARGET, subjects)
-        update = await trainer.train(job, MODEL, None, 10.0)
-    finally:
-        await trainer.close()
+    await capped.load(FEATURES, TARGET)
+    with pytest.raises(RefusedError) as refused:
+        await capped.train(job, MODEL, None, 10.0)
+    assert refused.value.reason == "MISSING_SUBJECT"
+    await capped.load(FEATURES, TARGET, subjects)
+    update = await capped.train(job, MODEL, None, 10.0)
     assert np.allclose(update, -0.5 * total / 10.0, atol=1e-7)
     assert np.abs(total).sum() > 3 * 0.05  # something was there to be clipped
