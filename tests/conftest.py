@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 
 # Before numpy or torch is imported: the tests run in as many processes as there are cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -14,13 +15,32 @@ from hypothesis import HealthCheck, settings
 
 # The same examples in every run, so that a failure is a change's own; a loaded machine is no reason to fail.
 settings.register_profile(
-    "default", deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]
+    "default",
+    deadline=None,
+    max_examples=50,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow],
 )
 # New examples every night.
 settings.register_profile(
     "nightly", deadline=None, max_examples=2_000, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("default")
+
+#: Files of so many tests are dealt out whole: each test dealt by itself costs the dealer as much as some take to run.
+DEALT_WHOLE = 20
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
+    """Keep on one worker the tests that share a fixture of their module, which is then made once, and long files."""
+    tests_in = Counter(item.path for item in items)
+    for item in items:
+        fixtures = item._fixtureinfo.name2fixturedefs.values()
+        shares = any(made[-1].scope == "module" for made in fixtures)
+        if (shares or tests_in[item.path] >= DEALT_WHOLE) and item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
 
 
 @pytest.fixture(scope="session")

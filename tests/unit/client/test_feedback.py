@@ -30,6 +30,7 @@ from lepton_core.session import (
     RoundReport,
 )
 from lepton_pool.plain import parse_plain
+from tests.property.budget import examples
 from tests.unit.client.owners import JOB_ID, PLAN, Federation, Owner, make_job, make_policy, model_digest, reports
 
 ALLOWED = {"allow_unprotected": True, "allow_plain_updates": True, "allow_error_feedback": True}
@@ -244,7 +245,7 @@ def test_a_job_that_is_over_leaves_nothing_at_the_site(restarting, tmp_path: Pat
 ENDS = st.sampled_from([COMPLETED, ABORTED, LEFT_OUT, None])
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(30, 1000))
 @given(
     script=st.lists(st.tuples(ENDS, st.booleans(), st.booleans()), min_size=1, max_size=12),
     codec=st.sampled_from(["topk", "sign"]),

@@ -41,6 +41,7 @@ from lepton_core.session import (
     RoundReport,
 )
 from lepton_pool.promise import round_event, rounds_event
+from tests.property.budget import examples
 from tests.unit.client.owners import (
     JOB_ID,
     PLAN,
@@ -766,7 +767,7 @@ def _garbage(number: RoundNumber):
 
 
 @given(script=st.lists(st.tuples(st.integers(0, 13), st.integers(1, 3)), max_size=25))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(40, 1000))
 def test_whatever_order_things_come_in_nothing_is_raised_charged_or_revealed(script) -> None:
     federation = Federation(3)
     owner = federation.first()

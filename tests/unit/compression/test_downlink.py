@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from lepton_compression.update.delta import apply_delta, delta_bytes, encode_delta
 from lepton_compression.update.floats import is_half, pack_floats, unpack_floats
 from lepton_core.errors import CodecError
+from tests.property.budget import examples
 
 SEED, DIGEST = bytes(range(32)), bytes(range(32, 64))
 LENGTHS = [1, 2, 15, 16, 17, 997, 4095, 4096, 4097, 20_011]
@@ -64,7 +65,7 @@ def test_what_is_left_out_does_not_add_up_because_the_server_carries_it():
 
 
 @given(st.integers(1, 200), st.integers(0, 2**32 - 1))
-@settings(max_examples=40)
+@settings(max_examples=examples(25, 1000))
 def test_a_difference_to_itself_changes_nothing(length, number):
     base = halves_of(length, number)
     assert np.array_equal(apply_delta(base, DIGEST, encode_delta(base, base, base_digest=DIGEST, seed=SEED)), base)

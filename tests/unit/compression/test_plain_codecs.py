@@ -23,6 +23,7 @@ from lepton_compression.update import (
 from lepton_compression.update.eden import expected_error
 from lepton_compression.update.framing import HEADER_BYTES
 from lepton_core.errors import CodecError
+from tests.property.budget import examples
 
 SEED = bytes(range(32))
 CODECS = [
@@ -94,7 +95,7 @@ def test_whole_bits_are_as_short_as_they_say_and_fractions_lie_between():
 
 
 @given(st.integers(1, 300), st.integers(0, 2**32 - 1), st.sampled_from([0.01, 0.2, 1.0]))
-@settings(max_examples=60)
+@settings(max_examples=examples(40, 1000))
 def test_top_k_keeps_the_largest_and_of_equal_ones_the_first(length, number, fraction):
     update = np.random.default_rng(number).integers(-3, 4, length).astype(np.float32)
     found = decode_plain_update(TopK(fraction), encode_plain_update(TopK(fraction), update, SEED).payload, length, SEED)

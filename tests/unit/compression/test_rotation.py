@@ -28,7 +28,7 @@ LENGTHS = [
     32_000,
     65_536,
     90_000,
-    1_100_000,
+    pytest.param(1_100_000, marks=pytest.mark.nightly),
 ]
 SEED = bytes(range(32))
 

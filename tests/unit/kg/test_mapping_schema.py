@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from lepton_core.errors import LeptonError
 from lepton_kg.mapping import Mapping, fingerprint, parse_mapping
 from lepton_kg.mapping_schema import mapping_json_schema
+from tests.property.budget import examples
 
 CHECK = jsonschema.Draft202012Validator(mapping_json_schema(), format_checker=jsonschema.FormatChecker())
 SCHEMA = {"g": "text", "s": "text"}
@@ -97,7 +98,7 @@ def beyond_a_schema(document):
     return False
 
 
-@settings(max_examples=250)
+@settings(max_examples=examples(60, 2000))
 @given(st.sampled_from(PLACES), st.sampled_from(["drop", "add", "set"]), st.sampled_from(VALUES))
 def test_the_schema_accepts_what_the_parser_accepts_and_nothing_else(path, how, value):
     document = changed(path, how, value)

@@ -7,6 +7,7 @@ from lepton_core.errors import OntologyError
 from lepton_core.ids import digest_of
 from lepton_kg import rdf
 from lepton_kg.ontology import check_ontology, load_canonical, parse_ontology
+from tests.property.budget import examples
 
 PREFIXES = """
 @prefix : <https://example.org/t/> .
@@ -125,7 +126,7 @@ def ring(names):
     return labels + [f"{name} <http://next> {names[(i + 1) % len(names)]} ." for i, name in enumerate(names)]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(30, 1000))
 @given(st.permutations(range(6)), st.permutations(range(12)), st.text("abcdef", min_size=1, max_size=4))
 def test_blank_node_names_and_the_order_of_lines_do_not_change_the_digest(numbers, order, prefix):
     base = parse(BODY).canonical.decode()

@@ -13,6 +13,7 @@ from lepton_kg.compiler import compile_plan
 from lepton_kg.mapping import Column, CsvOptions, Mapping, Source, Subject
 from lepton_kg.ontology import parse_ontology
 from lepton_kg.task import resolve_task
+from tests.property.budget import examples
 
 T = "https://example.org/t/"
 ONTOLOGY = parse_ontology(
@@ -131,7 +132,7 @@ def test_a_value_outside_the_value_set_is_refused_for_several_classes_too():
     assert (refused.reason, refused.where) == ("UNKNOWN_VALUE", T + "stage")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(40, 1000))
 @given(
     st.lists(
         st.tuples(

@@ -15,6 +15,7 @@ from lepton_client.train.clipping import ClippedSums, clipping_factors
 from lepton_client.train.layers import Method
 from lepton_client.train.row_by_row import gradients_row_by_row
 from lepton_core.errors import RefusedError
+from tests.property.budget import examples
 
 NORM = 0.7
 
@@ -166,7 +167,7 @@ def test_the_sum_is_that_of_the_naive_loop(name, share):
     act=st.sampled_from([nn.ReLU, nn.Tanh, nn.Sigmoid]),
     seed=st.integers(0, 2**16),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(30, 1000))
 def test_any_small_network_is_clipped_as_the_naive_loop_does(widths, classes, count, scale, norm, share, act, seed):
     torch.manual_seed(seed)
     module = mlp(*widths, classes, act=act)

@@ -19,6 +19,7 @@ from lepton_client.train.rows import Rows
 from lepton_client.train.units import Units
 from lepton_core.errors import InputError, RefusedError
 from lepton_core.job import Job
+from tests.property.budget import examples
 from tests.unit.train.test_clipping import HOSTILE, MODELS, NORM, build, made_rows, mlp, own_parameters
 from tests.unit.train.test_dpsgd import CNN, THREE, every, first, make_job, make_rows, update_of
 
@@ -69,7 +70,7 @@ def test_the_sum_is_that_of_the_naive_loop_over_subjects(name, share):
     act=st.sampled_from([nn.ReLU, nn.Tanh]),
     seed=st.integers(0, 2**16),
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(12, 500))
 def test_any_small_network_is_clipped_as_the_naive_loop_does(widths, classes, sizes, scale, norm, share, act, seed):
     torch.manual_seed(seed)
     module = mlp(*widths, classes, act=act)
@@ -157,7 +158,7 @@ def test_long_rows_that_cancel_leave_no_rounding_behind():
 @pytest.mark.parametrize("target", [None, THREE])
 @pytest.mark.parametrize(("model", "features"), [({"kind": "logistic"}, 6), (None, 6), (CNN, 16)])
 @given(draw=st.data())
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=examples(8, 300))
 def test_adding_or_removing_a_subject_with_all_its_rows_moves_the_sum_by_at_most_the_clipping_norm(
     model, features, target, draw
 ):
@@ -250,7 +251,7 @@ def test_subjects_are_drawn_with_all_their_rows_and_at_the_rate():
 
 
 @given(subjects=st.lists(st.integers(-3, 6), max_size=40), most=st.integers(1, 12), seed=st.integers(0, 99))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(40, 1000))
 def test_every_row_of_a_drawn_subject_and_no_other_is_in_exactly_one_part(subjects, most, seed):
     whose = np.array(subjects, dtype=np.int64)
     units = Units(len(whose), whose)

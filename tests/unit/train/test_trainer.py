@@ -101,7 +101,6 @@ def test_the_daemon_does_not_import_torch_with_the_trainer():
 
 
 @pytest.mark.asyncio(loop_scope="module")
-@pytest.mark.xdist_group("trainer")
 async def test_work_that_needs_more_memory_than_the_owner_allows_is_told_and_the_next_is_done(capped):
     # 1 GB of weights
     huge = JOB.model_copy(update={"model": JOB.model.model_copy(update={"hidden": (60_000, 4_000)})})
@@ -117,7 +116,6 @@ async def test_work_that_needs_more_memory_than_the_owner_allows_is_told_and_the
 
 
 @pytest.mark.asyncio(loop_scope="module")
-@pytest.mark.xdist_group("trainer")
 async def test_a_clipped_sum_comes_out_whole_and_nothing_of_how_many_rows_there_were(capped):
     job = Job.model_validate(
         JOB.model_dump()
@@ -138,7 +136,6 @@ async def test_a_clipped_sum_comes_out_whole_and_nothing_of_how_many_rows_there_
 
 
 @pytest.mark.asyncio(loop_scope="module")
-@pytest.mark.xdist_group("trainer")
 async def test_the_process_clips_and_draws_subjects_when_the_job_says_so(capped):
     # All subjects in the batch and next to no noise: the step is against the sum of what subjects give.
     training = {"rounds": 1, "local_steps": 1, "sampling_rate": 1.0, "learning_rate": 0.5}
