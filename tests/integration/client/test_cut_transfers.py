@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,6 +31,11 @@ SLOW_BYTES_S = 10 * CHUNK_BYTES
 OVERHEAD = 128 * 1024
 
 
+def cuts(by_day: int) -> list[Any]:
+    """Numbers of cuts at random bytes: a few by day, forty by night."""
+    return [*range(by_day), *(pytest.param(number, marks=pytest.mark.nightly) for number in range(by_day, 40))]
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     place = tmp_path_factory.mktemp("transfers")
@@ -37,7 +43,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield place
 
 
-@pytest.mark.parametrize("number", range(6))
+@pytest.mark.parametrize("number", cuts(3))
 async def test_an_upload_cut_at_any_byte_sends_only_what_was_in_flight_again(folder: Path, number: int) -> None:
     payload = random.Random(number).randbytes(SIZE)
     cut_at = random.Random(100 + number).randrange(2_000, SIZE)
@@ -67,7 +73,7 @@ def handed_over(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return sizes
 
 
-@pytest.mark.parametrize("number", range(4))
+@pytest.mark.parametrize("number", cuts(2))
 async def test_an_upload_over_a_slow_line_cut_at_any_byte_sends_at_most_one_chunk_again(
     folder: Path, handed_over: list[int], number: int
 ) -> None:
@@ -86,7 +92,7 @@ async def test_an_upload_over_a_slow_line_cut_at_any_byte_sends_at_most_one_chun
     assert cable.up <= len(payload) + CHUNK_BYTES + OVERHEAD
 
 
-@pytest.mark.parametrize("number", range(3))
+@pytest.mark.parametrize("number", cuts(2))
 async def test_a_download_cut_at_any_byte_goes_on_where_it_was(folder: Path, number: int) -> None:
     payload = random.Random(10 + number).randbytes(SIZE)
     FolderArtifacts(folder / "artifacts").put(payload)

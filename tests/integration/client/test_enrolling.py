@@ -16,7 +16,7 @@ from lepton_core.errors import ConflictError, IdentityError, InputError
 from lepton_core.views import Invitation
 from lepton_protos import convert
 from lepton_protos.channel import load_endpoint
-from tests.integration.server.running import invite, running
+from tests.integration.server.running import invite, make_home, running
 from tests.unit.client.clinics import write_clinic, write_policy
 
 
@@ -81,6 +81,7 @@ async def test_a_token_is_good_once(coordinator, tmp_path) -> None:
 
 
 async def test_another_ca_is_refused_by_fingerprint_and_by_handshake(coordinator, tmp_path) -> None:
+    make_home(tmp_path / "impostor")
     async with running(tmp_path / "impostor"):
         theirs = await invitation_for(tmp_path / "impostor", "aurora")
         ours = await invitation_for(coordinator, "aurora")

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
+import functools
+import shutil
+import tempfile
 from collections import deque
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
@@ -46,11 +50,29 @@ class Party:
     identity: IdentityKey | None = None
 
 
+def make_home(home: Path) -> None:
+    """A coordinator's folder with an authority of its own."""
+    init_home(home, listen="127.0.0.1:0", hosts=["localhost", "127.0.0.1"])
+
+
+@functools.cache
+def _made_home() -> Path:
+    """One that this process has made, to be copied: making its tables takes longer than most tests."""
+    place = Path(tempfile.mkdtemp(prefix="lepton-home-"))
+    atexit.register(shutil.rmtree, place)
+    make_home(place / "home")
+    return place / "home"
+
+
 @contextlib.asynccontextmanager
 async def running(home: Path, **overrides: str) -> AsyncIterator[str]:
-    """The address of a coordinator that runs while the block does; made first if the folder is empty."""
+    """The address of a coordinator that runs while the block does.
+
+    An empty folder becomes one of the coordinators that this process's tests share keys with; `make_home` makes
+    another.
+    """
     if not (home / "coordinator.toml").exists():
-        init_home(home, listen="127.0.0.1:0", hosts=["localhost", "127.0.0.1"])
+        shutil.copytree(_made_home(), home, dirs_exist_ok=True)
     address: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     stop = asyncio.Event()
     task = asyncio.create_task(serve(home, ready=address.set_result, stop=stop, **overrides))

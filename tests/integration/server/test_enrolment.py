@@ -133,21 +133,18 @@ async def test_two_invitations_for_one_name_do_not_open_each_other(home: Path) -
         await try_to_enrol(first, request_for(second.token, new_key()[1], identity_key()))
 
 
-@pytest.mark.parametrize(
-    ("change", "reason"),
-    [
+async def test_a_request_that_proves_nothing_is_refused_and_leaves_the_token_unused(home: Path) -> None:
+    invitation, (_, csr), identity = await invite(home, "aurora"), new_key(), identity_key()
+    for change, reason in (
         (lambda request: request.MergeFrom(idpb.EnrolRequest(csr=b"no csr")), "BAD_CSR"),
         (lambda request: request.MergeFrom(idpb.EnrolRequest(identity_proof=bytes(64))), "BAD_SIGNATURE"),
         (lambda request: request.ClearField("identity_public"), "NO_IDENTITY"),
         (lambda request: request.MergeFrom(idpb.EnrolRequest(csr=new_key()[1])), "BAD_SIGNATURE"),
-    ],
-)
-async def test_a_request_that_proves_nothing_is_refused_and_leaves_the_token_unused(home, change, reason) -> None:
-    invitation, (_, csr), identity = await invite(home, "aurora"), new_key(), identity_key()
-    request = request_for(invitation.token, csr, identity)
-    change(request)
-    with refused(IdentityError, reason=reason):
-        await try_to_enrol(invitation, request)
+    ):
+        request = request_for(invitation.token, csr, identity)
+        change(request)
+        with refused(IdentityError, reason=reason):
+            await try_to_enrol(invitation, request)
     assert (await try_to_enrol(invitation, request_for(invitation.token, csr, identity))).name == "aurora"
 
 
@@ -208,9 +205,8 @@ async def test_an_owner_may_not_do_what_operators_do(home: Path) -> None:
             await identity_pb2_grpc.OwnersStub(channel).Invite(idpb.InviteRequest(name="eve"), timeout=DEADLINE_S)
 
 
-@pytest.mark.parametrize(
-    ("name", "role", "valid_s", "kind"),
-    [
+async def test_an_invitation_that_cannot_be_is_refused(home: Path) -> None:
+    for name, role, valid_s, kind in (
         ("Aurora", "owner", 0.0, InputError),
         ("../x", "owner", 0.0, InputError),
         ("eve", "service", 0.0, InputError),
@@ -219,11 +215,9 @@ async def test_an_owner_may_not_do_what_operators_do(home: Path) -> None:
         ("eve", "owner", 1e12, InputError),
         ("eve", "owner", float("nan"), InputError),
         ("operator", "owner", 0.0, ConflictError),
-    ],
-)
-async def test_an_invitation_that_cannot_be_is_refused(home, name, role, valid_s, kind) -> None:
-    with refused(kind):
-        await invite(home, name, role, valid_s)
+    ):
+        with refused(kind):
+            await invite(home, name, role, valid_s)
 
 
 async def test_a_certificate_is_renewed_and_the_one_before_stays_good(home: Path) -> None:
