@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,8 +37,8 @@ class Source:
         return self.path.read_text(encoding="utf-8")
 
     def tree(self) -> ast.Module:
-        """The file's syntax tree."""
-        return ast.parse(self.text, filename=self.shown)
+        """The file's syntax tree, parsed once; not to be changed."""
+        return _parsed(self.path, self.shown)
 
     def imports(self) -> Iterator[tuple[int, str]]:
         """Line and full dotted name of everything imported anywhere in the file, also inside functions."""
@@ -55,6 +56,11 @@ class Source:
         parts = self.module.split(".")
         kept = parts[: len(parts) - node.level + (1 if is_package else 0)]
         return ".".join([*kept, *([node.module] if node.module else [])])
+
+
+@functools.cache
+def _parsed(path: Path, shown: str) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"), filename=shown)
 
 
 def is_generated(path: Path) -> bool:

@@ -76,9 +76,13 @@ def compose_services() -> dict[str, Any]:
     return services
 
 
+#: The whole command line, whose nouns are loaded once.
+LEPTON = build()
+
+
 def unknown_part(words: tuple[str, ...]) -> str | None:
     """The first word that the command line does not know; None if it knows all."""
-    command: Any = build()
+    command: Any = LEPTON
     rest = list(words)
     while hasattr(command, "commands") and rest and not rest[0].startswith("-"):
         word = rest.pop(0)

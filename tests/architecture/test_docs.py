@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import re
 import tomllib
@@ -36,6 +37,7 @@ SENT_BY_DAEMONS = (
 README, README_ZH = ROOT / "README.md", ROOT / "README.zh-CN.md"
 
 
+@functools.cache
 def read(path: Path) -> str:
     """A page's text."""
     return path.read_text(encoding="utf-8")
@@ -46,6 +48,7 @@ def prose(text: str) -> str:
     return FENCE.sub("", text)
 
 
+@functools.cache
 def anchors(text: str) -> set[str]:
     """The fragment of each heading, made as GitHub makes it."""
     titles = (title for _, title in HEADING.findall(prose(text)))
