@@ -133,7 +133,7 @@ def test_seven_processes_run_and_each_owner_is_one_of_its_own(demo):
     assert len([line for line in running if "coordinator serve" in line]) == 1
 
 
-# What Ctrl-C leaves, the `demo` fixture says: nothing.
+# SIGTERM unwinds as Ctrl-C does, which ends the demo of the other tests and must leave nothing, too.
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
 def test_nothing_is_left_of_a_demo_that_is_ended_early(tmp_path, number):
     live = Live(tmp_path, "demo", "--folder", str(tmp_path / "folder"))
