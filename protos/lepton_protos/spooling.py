@@ -16,7 +16,7 @@ MOST_WAITING = 4
 #: Chunks that a thread writes for one transfer before it serves another.
 _IN_ONE_GO = 8
 #: Written chunks that the event loop is told of at once while more wait; waking it costs as much as hashing 64 KiB.
-_AT_ONCE = 2
+_AT_ONCE = 4
 #: So long a thread waits for the next chunk: on a fast line, less than what handing it to another costs.
 _LINGER_S = 0.005
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -161,3 +162,34 @@ def test_a_folder_that_came_back_without_its_empty_shelves_takes_artifacts_again
     again = FolderArtifacts(tmp_path)
     assert again.get(DIGEST) == DATA
     assert all(again.has(again.put(bytes([number]))) for number in range(32))
+
+
+def test_an_upload_that_rests_or_has_lost_its_file_goes_on_without_a_gap(tmp_path: Path) -> None:
+    artifacts = FolderArtifacts(tmp_path)
+    artifacts.write_at(SLOT, 0, DATA[:100])
+    artifacts.rest(SLOT)
+    artifacts.rest(DIGEST)
+    artifacts.write_at(SLOT, 100, DATA[100:200])
+    artifacts.rest(SLOT)
+    (tmp_path / "partial" / SLOT).unlink()
+    with pytest.raises(InputError, match="gap"):
+        artifacts.write_at(SLOT, 200, DATA[200:])
+    assert artifacts.received(SLOT) == 0
+    artifacts.write_at(SLOT, 0, DATA)
+    artifacts.finish(SLOT, DIGEST, len(DATA))
+    assert artifacts.get(DIGEST) == DATA
+
+
+def test_only_uploads_under_way_hold_their_files_open(tmp_path: Path) -> None:
+    def open_files() -> int:
+        return sum(str(tmp_path) in os.path.realpath(link) for link in Path("/proc/self/fd").iterdir())
+
+    artifacts = FolderArtifacts(tmp_path)
+    slots = [digest_of(bytes([number])) for number in range(3)]
+    for slot in slots:
+        artifacts.write_at(slot, 0, DATA)
+    assert open_files() == 3
+    artifacts.rest(slots[0])
+    artifacts.finish(slots[1], DIGEST, len(DATA))
+    artifacts.discard(slots[2])
+    assert open_files() == 0

@@ -99,6 +99,7 @@ class TransferService:
                 await receiving
             finally:
                 await _ended(receiving)
+                self._artifacts.rest(upload.slot)
                 if self._writers.get(upload.slot) is writer:
                     del self._writers[upload.slot]
         yield upload, None

@@ -10,23 +10,20 @@ import contextlib
 import errno
 import hashlib
 import os
-from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Lock
-from typing import Any, Protocol
+from typing import Protocol
 
 from lepton_core.errors import FaultError, InputError, NotFoundError
 from lepton_core.ids import Digest, digest_of, require_digest
 from lepton_core.ports import Clock
 from lepton_protos.durable import sync_data, sync_folder, write_all
 from lepton_protos.spooling import Piece
+from lepton_server.store.growing import Growing, GrowingUploads, require_no_gap
 from lepton_server.store.port import Artifacts
 
 _PIECE = 2**20
-#: Unfinished uploads whose hash is kept; of any other it is worked out from the disk at its end.
-_MOST_HASHES = 1_024
 
 
 class Spool(Artifacts, Protocol):
@@ -50,6 +47,10 @@ class Spool(Artifacts, Protocol):
 
     def sync(self, slot: Digest, size: int) -> None:
         """Have on disk what has come of `size` bytes, while more comes, so that `finish` has little to wait for."""
+        ...
+
+    def rest(self, slot: Digest) -> None:
+        """Let go of the file of an unfinished upload, to which nobody writes for now; its hash is kept."""
         ...
 
     def discard(self, slot: Digest) -> None:
@@ -98,7 +99,7 @@ class MemoryArtifacts:
 
     def write_at(self, slot: Digest, offset: int, data: Piece) -> None:
         """Put a piece at `offset`; what lay behind it is forgotten. InputError if it would leave a gap."""
-        _require_no_gap(offset, self.received(slot))
+        require_no_gap(offset, self.received(slot))
         self._slots.setdefault(slot, bytearray())[offset:] = data
 
     def finish(self, slot: Digest, digest: Digest, size: int) -> None:
@@ -109,6 +110,9 @@ class MemoryArtifacts:
 
     def sync(self, slot: Digest, size: int) -> None:
         """Nothing to do: memory has no disk."""
+
+    def rest(self, slot: Digest) -> None:
+        """Nothing to do: memory has no open files."""
 
     def discard(self, slot: Digest) -> None:
         """Forget an unfinished upload; nothing happens if there is none."""
@@ -128,9 +132,7 @@ class FolderArtifacts:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._partial = root / "partial"
-        #: Of uploads that grow piece behind piece: how far, and the hash so far; so they need not be read again.
-        self._hashes: OrderedDict[Digest, tuple[int, Any]] = OrderedDict()
-        self._hashes_lock = Lock()
+        self._growing = GrowingUploads()
         with _typed_errors(root):
             self._partial.mkdir(parents=True, exist_ok=True, mode=0o700)
             _make_shelves(root)
@@ -203,26 +205,20 @@ class FolderArtifacts:
 
     def write_at(self, slot: Digest, offset: int, data: Piece) -> None:
         """Put a piece at `offset`; what lay behind it is forgotten. InputError if it would leave a gap."""
-        with self._hashes_lock:
-            reached, hasher = self._hashes.pop(slot, (0, None))
+        growing = self._growing.take(slot) or Growing(self._slot(slot))
         with _typed_errors(self._root):
-            descriptor = os.open(self._slot(slot), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
-                there = os.fstat(descriptor).st_size
-                _require_no_gap(offset, there)
-                if there > offset:
-                    os.ftruncate(descriptor, offset)
-                write_all(descriptor, data, offset)
-            finally:
-                os.close(descriptor)
-        if offset == 0:
-            reached, hasher = 0, hashlib.sha256()
-        if hasher is not None and reached == offset:
-            hasher.update(data)
-            with self._hashes_lock:
-                self._hashes[slot] = offset + len(data), hasher
-                while len(self._hashes) > _MOST_HASHES:
-                    self._hashes.popitem(last=False)
+                growing.write_at(offset, data)
+            except BaseException:
+                growing.close()
+                raise
+        self._growing.keep(slot, growing)
+
+    def rest(self, slot: Digest) -> None:
+        """Let go of the file of an unfinished upload, to which nobody writes for now; its hash is kept."""
+        if (growing := self._growing.take(slot)) is not None:
+            growing.close()
+            self._growing.keep(slot, growing)
 
     def finish(self, slot: Digest, digest: Digest, size: int) -> None:
         """Make the upload an artifact. InputError, and the upload forgotten, if size or hash is another."""
@@ -230,11 +226,13 @@ class FolderArtifacts:
         with _typed_errors(self._root):
             if not path.exists():
                 self.write_at(slot, 0, b"")
-            with self._hashes_lock:
-                reached, hasher = self._hashes.pop(slot, (0, None))
+            growing = self._growing.take(slot)
+            if growing is not None:
+                growing.close()
             with path.open("rb") as file:
                 received = os.fstat(file.fileno()).st_size
-                if hasher is None or reached != received:  # begun by an earlier process, or out of order
+                hasher = growing.hasher if growing is not None and growing.length == received else None
+                if hasher is None:  # begun by an earlier process
                     hasher = hashlib.sha256()
                     while piece := file.read(_PIECE):
                         hasher.update(piece)
@@ -257,8 +255,8 @@ class FolderArtifacts:
 
     def discard(self, slot: Digest) -> None:
         """Forget an unfinished upload; nothing happens if there is none."""
-        with self._hashes_lock:
-            self._hashes.pop(slot, None)
+        if (growing := self._growing.take(slot)) is not None:
+            growing.close()
         with _typed_errors(self._root):
             self._slot(slot).unlink(missing_ok=True)
 
@@ -307,18 +305,6 @@ def _write_durably(path: Path, data: bytes) -> None:
 
 def _missing(digest: Digest) -> NotFoundError:
     return NotFoundError("no such artifact", where=digest, hint="it was never uploaded whole, or has been deleted")
-
-
-def _require_no_gap(offset: int, received: int) -> None:
-    if not 0 <= offset <= received:
-        raise InputError(
-            "a piece that would leave a gap",
-            where="offset",
-            expected=f"at most {received}",
-            got=str(offset),
-            hint="ask for the upload's status and go on from there",
-            reason="GAP",
-        )
 
 
 def _require_whole(digest: Digest, size: int, got_digest: Digest, got_size: int) -> None:
