@@ -15,7 +15,7 @@ import structlog
 from lepton_core import __version__
 from lepton_core.errors import FaultError, InputError
 from lepton_core.ids import JobId, MemberId
-from lepton_core.ports import SystemClock, SystemRandomness
+from lepton_core.ports import Clock, SystemClock, SystemRandomness
 from lepton_core.session import PROTOCOL_VERSION, ServerCommand
 from lepton_core.views import HealthView, JobEvent
 from lepton_pool.local import LocalEngine
@@ -49,8 +49,9 @@ from lepton_server.store.artifacts import FolderArtifacts
 from lepton_server.store.sql import SqlStore
 from lepton_server.work import Workshop
 
-#: Unfinished uploads that nobody has added to for a day are forgotten at the start.
-_PARTIAL_UPLOAD_S = 86_400.0
+#: Unfinished uploads that nobody has added to for so long are forgotten at the start, and artifacts that no job names
+#: and nobody has claimed are deleted then and when a job ends.
+_UNNAMED_S = 86_400.0
 _log = structlog.get_logger("lepton.coordinator")
 
 
@@ -79,7 +80,7 @@ async def serve(
         store = SqlStore(settings.database_url(home))
         closing.callback(store.close)
         artifacts = FolderArtifacts(home / settings.artifacts)
-        artifacts.sweep(clock, older_than_s=_PARTIAL_UPLOAD_S)
+        artifacts.sweep(clock, older_than_s=_UNNAMED_S)
         require_operator(store, home)
         authority = load_authority(home, settings)
         certificate, key = renew_server_certificate(home, settings, authority), read_file(home / settings.key)
@@ -103,7 +104,7 @@ async def serve(
         )
         watchers = Watchers()
         sessions = Sessions(lambda member: pump.put(ev.MemberLost(member)), grace_s=settings.member_grace_s)
-        pump = Pump(coordinator, _Outlets(sessions, watchers, workshop), clock)
+        pump = Pump(coordinator, _Outlets(sessions, watchers, workshop, artifacts, clock), clock)
         # 4. The services, each behind the guard.
         principals = Principals(store)
         guard = Guard(principals, clock)
@@ -152,6 +153,8 @@ class _Outlets:
     sessions: Sessions
     watchers: Watchers
     workshop: Workshop
+    artifacts: FolderArtifacts
+    clock: Clock
 
     def tell(self, member: MemberId, command: ServerCommand) -> None:
         self.sessions.push(member, command)
@@ -167,6 +170,11 @@ class _Outlets:
 
     async def forget(self, effect: ev.ForgetPayloads) -> None:
         await self.workshop.forget(effect)
+
+    async def sweep(self, named: frozenset[str]) -> None:
+        swept = await asyncio.to_thread(self.artifacts.sweep_unnamed, named, self.clock, older_than_s=_UNNAMED_S)
+        if swept:
+            _log.info("artifacts that no job names were deleted", artifacts=swept)
 
 
 @dataclass

@@ -23,7 +23,7 @@ from lepton_protos.convert import report_to_bytes
 from lepton_server.jobs import events as ev
 from lepton_server.jobs import machine
 from lepton_server.jobs.intake import draw_facts
-from lepton_server.jobs.live import Live, Steps, artifacts_in_use, rebuild
+from lepton_server.jobs.live import Live, Steps, artifacts_in_use, artifacts_named, rebuild
 from lepton_server.jobs.phases import Ended, Phase, Rounding, Waiting
 from lepton_server.jobs.rounding import inputs_of, inputs_to_keep, oldest_round, opens_ahead
 from lepton_server.jobs.show import running_round
@@ -244,6 +244,11 @@ class Coordinator:
         if live is None or member not in live.phase.roll.willing:
             raise NotFoundError("no such running job for this member", where=f"job {job}", reason="JOB_OVER")
         return Lineage(self._links(job, after), live.phase.roll.snapshot)
+
+    def named_artifacts(self) -> frozenset[str]:
+        """Every artifact that a job names, running or ended; of what is older than a claim, nothing else is needed."""
+        with self._store.transaction() as tx:
+            return artifacts_named(tx, tuple(self._live.values()))
 
     # ---- inside ----------------------------------------------------------------------------------------------------
 

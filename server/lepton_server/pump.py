@@ -44,6 +44,10 @@ class Heart(Protocol):
         """What must be under way after a start."""
         ...
 
+    def named_artifacts(self) -> frozenset[str]:
+        """Every artifact that a job names."""
+        ...
+
 
 class Outlets(Protocol):
     """Where effects go that leave the process or take long."""
@@ -66,6 +70,10 @@ class Outlets(Protocol):
 
     async def forget(self, effect: ev.ForgetPayloads) -> None:
         """Delete artifacts that nothing needs any more."""
+        ...
+
+    async def sweep(self, named: frozenset[str]) -> None:
+        """Delete old artifacts that are none of these."""
         ...
 
 
@@ -93,7 +101,7 @@ class Pump:
         Raises:
             FaultError: the store cannot be read.
         """
-        self._perform(await self.call(self._coordinator.recover))
+        self._perform((*await self.call(self._coordinator.recover), ev.SweepArtifacts()))
         self._drain = asyncio.create_task(self._take_batches(), name="pump")
 
     async def stop(self) -> None:
@@ -206,6 +214,8 @@ class Pump:
                     self._begin(effect.payload, lambda effect=effect: self._outlets.add(effect))  # type: ignore[misc]
                 case ev.ForgetPayloads():
                     self._begin(effect, lambda effect=effect: self._outlets.forget(effect))  # type: ignore[misc]
+                case ev.SweepArtifacts():
+                    self._begin(effect, self._sweep)
                 case ev.Reject(member, error):
                     _log.warning("a member's report was refused", member=member.hex(), **error.as_dict())
                 case ev.RecordModel() | ev.RecordRound() | ev.Audit():
@@ -243,6 +253,9 @@ class Pump:
         task = asyncio.create_task(run())
         self._tasks[key] = task
         task.add_done_callback(lambda _: self._tasks.pop(key, None))
+
+    async def _sweep(self) -> None:
+        await self._outlets.sweep(await self.call(self._coordinator.named_artifacts))
 
     async def _work(self, effect: Work) -> None:
         self.put(await self._outlets.work(effect))

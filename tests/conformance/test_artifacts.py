@@ -9,6 +9,7 @@ import pytest
 
 from lepton_core.errors import FaultError, InputError, NotFoundError
 from lepton_core.ids import Digest, digest_of
+from lepton_core.ports import SystemClock
 from lepton_server.store.artifacts import FolderArtifacts, MemoryArtifacts, Spool
 
 DATA = bytes(range(256)) * 17
@@ -193,3 +194,34 @@ def test_only_uploads_under_way_hold_their_files_open(tmp_path: Path) -> None:
     artifacts.finish(slots[1], DIGEST, len(DATA))
     artifacts.discard(slots[2])
     assert open_files() == 0
+
+
+def test_what_is_there_can_be_claimed(artifacts: Spool) -> None:
+    artifacts.put(DATA)
+    assert artifacts.claim(DIGEST)
+    assert not artifacts.claim(ABSENT)
+
+
+def test_a_sweep_takes_old_artifacts_that_are_not_named_and_not_claimed(tmp_path: Path) -> None:
+    artifacts = FolderArtifacts(tmp_path)
+    named, claimed, put, uploaded, unnamed = contents = [bytes([number]) * 9 for number in range(5)]
+    for content in contents:
+        artifacts.put(content)
+    artifacts.write_at(SLOT, 0, DATA)
+    for path in (*tmp_path.glob("??/*"), tmp_path / "partial" / SLOT):
+        os.utime(path, (0.0, 0.0))
+    foreign = tmp_path / "00" / "an operator's note"
+    foreign.write_bytes(b"")
+    os.utime(foreign, (0.0, 0.0))
+    names = frozenset({digest_of(named)})
+
+    assert artifacts.claim(digest_of(claimed))
+    artifacts.put(put)
+    artifacts.finish(SLOT, DIGEST, len(DATA))
+    artifacts.delete(digest_of(uploaded))
+    artifacts.write_at(SLOT, 0, uploaded)
+    artifacts.finish(SLOT, digest_of(uploaded), len(uploaded))
+    assert artifacts.sweep_unnamed(names, SystemClock(), older_than_s=86_400.0) == 1
+    assert not artifacts.claim(digest_of(unnamed))
+    assert all(artifacts.has(digest_of(kept)) for kept in (named, claimed, put, uploaded, DATA))
+    assert foreign.exists()

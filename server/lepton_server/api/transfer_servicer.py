@@ -84,7 +84,7 @@ class TransferService:
             raise InputError("an upload begins with a header", where="UploadChunk.header", reason="NO_HEADER")
         upload = await self._admit(first[0].header, call)
         await self._require_first(upload)
-        if not await asyncio.to_thread(self._artifacts.has, upload.digest):
+        if not await asyncio.to_thread(self._artifacts.claim, upload.digest):
             writer = self._writers[upload.slot] = object()
             spooling = Spooling(
                 partial(self._artifacts.write_at, upload.slot),
@@ -107,7 +107,7 @@ class TransferService:
     async def status(self, request: pb.UploadStatusRequest, call: Call) -> pb.UploadStatus:
         """How far an upload has come, so that it can go on there."""
         upload = await self._admit(request.header, call)
-        if await asyncio.to_thread(self._artifacts.has, upload.digest):
+        if await asyncio.to_thread(self._artifacts.claim, upload.digest):
             return pb.UploadStatus(received=upload.size, complete=True)
         return pb.UploadStatus(received=await asyncio.to_thread(self._artifacts.received, upload.slot), complete=False)
 
@@ -202,7 +202,10 @@ class TransferService:
         mine = self._inputs[member, job] = _Input(number, upload.digest, brought=False)
         while len(self._inputs) > _MOST_INPUTS:
             self._inputs.popitem(last=False)
-        if not await asyncio.to_thread(self._artifacts.has, upload.digest) and self._inputs.get((member, job)) is mine:
+        if (
+            not await asyncio.to_thread(self._artifacts.claim, upload.digest)
+            and self._inputs.get((member, job)) is mine
+        ):
             self._inputs[member, job] = replace(mine, brought=True)
         if known is not None and known.brought and known.digest != upload.digest:
             await asyncio.to_thread(self._artifacts.delete, known.digest)

@@ -298,6 +298,11 @@ class ForgetPayloads:
 
 
 @dataclass(frozen=True)
+class SweepArtifacts:
+    """Delete what no job names any more: a job has ended, whose optimizer states and snapshots nothing needs now."""
+
+
+@dataclass(frozen=True)
 class Announce:
     """Something watchers of the job are shown."""
 
@@ -346,6 +351,7 @@ Effect = (
     | RunAdd
     | RunEvaluate
     | ForgetPayloads
+    | SweepArtifacts
     | Announce
     | Reject
     | RecordModel

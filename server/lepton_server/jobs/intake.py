@@ -48,9 +48,9 @@ def draw_facts(
             got=f"{job.aggregation.max_cohort}, and {len(peers)} enrolled",
             hint="set both to the number of members, or take a codec that does not feed back, such as eden",
         )
-    if job.evaluation is not None and not artifacts.has(Digest(job.evaluation.digest)):
+    if job.evaluation is not None and not artifacts.claim(Digest(job.evaluation.digest)):
         raise NotFoundError("the evaluation set was not uploaded", where=f"artifact {job.evaluation.digest}")
-    if job.model.initial is not None and not artifacts.has(Digest(job.model.initial)):
+    if job.model.initial is not None and not artifacts.claim(Digest(job.model.initial)):
         raise NotFoundError("the first weights were not uploaded", where=f"artifact {job.model.initial}")
     terms = derive_terms(job, listed.digest())
     return Facts(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -16,6 +17,9 @@ from lepton_server.jobs.journal import decode_checkpoint, decode_event, encode_c
 from lepton_server.jobs.phases import Aggregating, Facts, Phase, Rounding, Waiting
 from lepton_server.jobs.show import job_view
 from lepton_server.store.port import JobRecord, Transaction
+
+#: A digest where a job's canonical bytes spell one: its evaluation set or its first weights, whatever wrote the job.
+_DIGEST = re.compile("[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -134,6 +138,19 @@ def _may_wait(event: ev.MachineEvent, effects: tuple[ev.Effect, ...]) -> bool:
         and (event.inline or isinstance(event.message, Advert | ShareMessage | ConsistencySignature))
         and all(isinstance(effect, ev.RunAdd) for effect in effects)
     )
+
+
+def artifacts_named(tx: Transaction, running: Sequence[Live]) -> frozenset[str]:
+    """Every artifact that a job names: what running jobs work with, and the models and submitted bytes of all."""
+    named = set(artifacts_in_use(running))
+    for live in running:
+        if isinstance(live.phase, Rounding | Aggregating):
+            named.update(live.phase.record.payloads.values())
+    for record in tx.jobs():
+        named.update(_DIGEST.findall(record.canonical.decode()))
+        for view in tx.models(record.job):
+            named |= {view.digest, view.link}
+    return frozenset(named)
 
 
 def artifacts_in_use(running: Iterable[Live]) -> frozenset[str]:

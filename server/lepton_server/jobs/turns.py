@@ -48,6 +48,7 @@ def end(draft: Draft, phase: Phase, state: JobState, reason: str) -> Result:
     draft.announce(state.value, reason)
     draft.audit("coordinator", f"job.{state.value}", reason)
     draft.close_job(state, reason)
+    draft.add(ev.SweepArtifacts())
     return Ended(draft.roll, state, reason, draft.time), draft.effects
 
 

@@ -53,7 +53,7 @@ def require_payload(facts: Facts, artifacts: Artifacts, trailer: InputTrailer, k
             got=f"artifact {digest}",
             reason="NO_PAYLOAD",
         )
-    if not artifacts.has(digest):
+    if not artifacts.claim(digest):
         raise InputError("the trailer's payload was not uploaded", where=f"artifact {digest}", reason="NO_PAYLOAD")
     size = len(artifacts.get(digest))
     if size != facts.terms.payload_bytes or trailer.payload_bytes != size:

@@ -11,8 +11,10 @@ import errno
 import hashlib
 import os
 from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 from typing import Protocol
 
 from lepton_core.errors import FaultError, InputError, NotFoundError
@@ -24,6 +26,8 @@ from lepton_server.store.growing import Growing, GrowingUploads, require_no_gap
 from lepton_server.store.port import Artifacts
 
 _PIECE = 2**20
+#: Of a digest, and so of an artifact's name.
+_DIGITS = 64
 
 
 class Spool(Artifacts, Protocol):
@@ -81,6 +85,10 @@ class MemoryArtifacts:
         """True if the bytes are there, whole."""
         return digest in self._whole
 
+    def claim(self, digest: Digest) -> bool:
+        """True if the bytes are there, whole; nothing sweeps memory."""
+        return self.has(digest)
+
     def delete(self, digest: Digest) -> None:
         """Forget the bytes; nothing happens if they are not there."""
         self._whole.pop(digest, None)
@@ -133,6 +141,8 @@ class FolderArtifacts:
         self._root = root
         self._partial = root / "partial"
         self._growing = GrowingUploads()
+        #: Held while an artifact's age is looked at and it is deleted, or it is claimed or published.
+        self._claims = Lock()
         with _typed_errors(root):
             self._partial.mkdir(parents=True, exist_ok=True, mode=0o700)
             _make_shelves(root)
@@ -142,7 +152,7 @@ class FolderArtifacts:
     def put(self, data: bytes) -> Digest:
         """Keep the bytes durably; a second time is free."""
         digest = digest_of(data)
-        if self.has(digest):
+        if self.claim(digest):
             return digest
         with _typed_errors(self._root):
             temporary = self._partial / f"put-{os.urandom(16).hex()}"
@@ -173,6 +183,15 @@ class FolderArtifacts:
     def has(self, digest: Digest) -> bool:
         """True if the bytes are there, whole."""
         return self._path(digest).is_file()
+
+    def claim(self, digest: Digest) -> bool:
+        """True if the bytes are there, whole; they count as new then, so that no sweep takes them."""
+        with _typed_errors(self._root), self._claims:
+            try:
+                os.utime(self._path(digest))
+            except FileNotFoundError:
+                return False
+        return True
 
     def delete(self, digest: Digest) -> None:
         """Forget the bytes; nothing happens if they are not there."""
@@ -270,10 +289,29 @@ class FolderArtifacts:
                     swept += 1
         return swept
 
+    def sweep_unnamed(self, named: AbstractSet[str], clock: Clock, *, older_than_s: float) -> int:
+        """Delete the artifacts that are none of these and that nobody has put or claimed for so long; how many.
+
+        Safe beside everything else here: what is claimed after `named` was put together is found young, or is gone
+        before the claim, which then says so.
+        """
+        swept = 0
+        with _typed_errors(self._root):
+            for path in self._root.glob("[0-9a-f][0-9a-f]/*"):
+                if path.name in named or len(path.name) != _DIGITS:
+                    continue
+                with self._claims, contextlib.suppress(FileNotFoundError):
+                    if path.stat().st_mtime < clock.now() - older_than_s:
+                        path.unlink()
+                        swept += 1
+        return swept
+
     def _publish(self, temporary: Path, digest: Digest) -> None:
         """Rename to the artifact's name and sync its folder, so that the name is durable too."""
         path = self._path(digest)
-        temporary.replace(path)
+        os.utime(temporary)  # an upload may have stood still for long
+        with self._claims:
+            temporary.replace(path)
         sync_folder(path.parent)
 
     def _path(self, digest: Digest) -> Path:

@@ -229,6 +229,13 @@ class Artifacts(Protocol):
         """True if the bytes are there, whole."""
         ...
 
+    def claim(self, digest: Digest) -> bool:
+        """True if the bytes are there, whole: no sweep takes them within a day, in which whoever asked may name them.
+
+        `put` claims what it keeps.
+        """
+        ...
+
     def size(self, digest: Digest) -> int:
         """Bytes of the artifact.
 

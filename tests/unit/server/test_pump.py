@@ -43,6 +43,9 @@ class ScriptedHeart:
     def recover(self) -> tuple[ev.Effect, ...]:
         return self.recovered
 
+    def named_artifacts(self) -> frozenset[str]:
+        return frozenset({"b" * 64})
+
 
 class NotedOutlets:
     """Keeps what would leave the process."""
@@ -51,6 +54,7 @@ class NotedOutlets:
         self.told: list[tuple[MemberId, ServerCommand]] = []
         self.worked: list[Work] = []
         self.forgotten: list[ev.ForgetPayloads] = []
+        self.swept: list[frozenset[str]] = []
         self.release = asyncio.Event()
         self.arrived = asyncio.Event()
 
@@ -69,6 +73,10 @@ class NotedOutlets:
 
     async def forget(self, effect: ev.ForgetPayloads) -> None:
         self.forgotten.append(effect)
+        self.arrived.set()
+
+    async def sweep(self, named: frozenset[str]) -> None:
+        self.swept.append(named)
         self.arrived.set()
 
 
@@ -153,3 +161,16 @@ async def test_stopping_takes_in_what_has_arrived() -> None:
     pump.put(ev.TimerFired("arrived"))
     await pump.stop()
     assert coordinator.batches == [[ev.TimerFired("arrived")]]
+
+
+async def test_what_no_job_names_is_swept_at_the_start_and_when_a_job_has_ended() -> None:
+    pump, coordinator, outlets = made()
+    coordinator.effects[ev.MemberLost] = (ev.SweepArtifacts(),)
+    await pump.start()
+    await outlets.arrived.wait()
+    assert outlets.swept == [frozenset({"b" * 64})]
+    outlets.arrived.clear()
+    await pump.take(ev.MemberLost(MEMBER))
+    await outlets.arrived.wait()
+    assert outlets.swept == [frozenset({"b" * 64})] * 2
+    await pump.stop()
