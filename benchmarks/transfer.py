@@ -2,7 +2,10 @@
 
 Two processes over mutual TLS on loopback. Bare and real transfers alternate, the best of each counts; the bare stream
 carries such bytes in the same chunks over the same options, and neither looks at them nor keeps them. Downloads go to a
-file, durably; `download_memory_*` are those of the same bytes into memory. `round_mb_s`
+file, durably; `download_memory_*` are those of the same bytes into memory. `*_processor_ratio` is the bare stream's
+processor time of both processes over that of the transfer, the least of each: a machine that others use changes it
+less than `*_ratio`. `disk_mb_s` is how fast the same bytes are written and synced alone: no transfer to a file is
+faster. `round_mb_s`
 is `--members` uploads of `--round-mb` each, eight at a time, validated, made durable and added up. `rss_mb` is the most
 memory the serving process ever had.
 """
@@ -28,7 +31,9 @@ from lepton_core.errors import FaultError
 from lepton_core.ids import JobId, RoundNumber, digest_of
 from lepton_pool.memory import keep_freed_memory
 from lepton_protos.channel import CHUNK_BYTES, load_endpoint, open_aio_channel
+from lepton_protos.durable import sync_data, write_all
 from lepton_protos.outgoing import open_outgoing
+from lepton_protos.spooling import SYNC_BYTES
 
 _MB = 1e6
 _DEADLINE_S = 300.0
@@ -67,11 +72,16 @@ async def _measure(folder: Path, args: argparse.Namespace) -> dict[str, object]:
     transfers = Transfers(channel)
     size = args.mb * CHUNK_BYTES
     best: dict[str, float] = {}
+    least_s: dict[str, float] = {}
+    processor: Any = channel.unary_unary("/bench.Bare/Processor", None, None)
 
     async def timed(kind: str, call: Callable[[], Awaitable[object]]) -> None:
+        used_s = time.process_time() + float(await processor(b"", timeout=_DEADLINE_S))
         started = time.perf_counter()
         await call()
         best[kind] = max(best.get(kind, 0.0), size / _MB / (time.perf_counter() - started))
+        used_s = time.process_time() + float(await processor(b"", timeout=_DEADLINE_S)) - used_s
+        least_s[kind] = min(least_s.get(kind, used_s), used_s)
 
     large = await _large(folder, channel, transfers) if args.large else {}
     bare_up: Any = channel.stream_unary("/bench.Bare/Up", None, None)
@@ -86,6 +96,7 @@ async def _measure(folder: Path, args: argparse.Namespace) -> dict[str, object]:
                 JobId(f"single-{repeat}"), RoundNumber(1), payload, digest, deadline_s=_DEADLINE_S
             ),
         )
+        await timed("disk", lambda payload=payload: asyncio.to_thread(_write, folder / "alone", payload))  # type: ignore[misc]
         await timed("bare_down", lambda: _drain(bare_down(str(args.mb).encode(), timeout=_DEADLINE_S)))
         await timed(
             "down_memory",
@@ -106,6 +117,9 @@ async def _measure(folder: Path, args: argparse.Namespace) -> dict[str, object]:
         "download_mb_s": best["down"],
         "upload_ratio": best["up"] / best["bare_up"],
         "download_ratio": best["down"] / best["bare_down"],
+        "upload_processor_ratio": least_s["bare_up"] / least_s["up"],
+        "download_processor_ratio": least_s["bare_down"] / least_s["down"],
+        "disk_mb_s": best["disk"],
         "round_mb_s": round_mb_s,
         "rss_mb": peak_kib * 1024 / _MB,
         "download_memory_mb_s": best["down_memory"],
@@ -180,6 +194,18 @@ def _peak_mb() -> float:
 async def _slices(payload: bytes) -> AsyncIterator[bytes]:
     for start in range(0, len(payload), CHUNK_BYTES):
         yield payload[start : start + CHUNK_BYTES]
+
+
+def _write(path: Path, payload: bytes) -> None:
+    """Write and sync as a transfer does."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        for start in range(0, len(payload), SYNC_BYTES):
+            write_all(descriptor, memoryview(payload)[start : start + SYNC_BYTES], start)
+            sync_data(descriptor, size=len(payload))
+    finally:
+        os.close(descriptor)
+        path.unlink()
 
 
 async def _drain(chunks: AsyncIterator[bytes]) -> None:

@@ -98,6 +98,7 @@ class Bench:
                     "Add": grpc.unary_unary_rpc_method_handler(self._add),
                     "Total": grpc.unary_unary_rpc_method_handler(self._total),
                     "Memory": grpc.unary_unary_rpc_method_handler(_memory),
+                    "Processor": grpc.unary_unary_rpc_method_handler(_processor),
                 },
             ),
         ]
@@ -140,6 +141,11 @@ class Bench:
 async def _memory(request: bytes, _: Any) -> bytes:
     del request
     return str(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss).encode()
+
+
+async def _processor(request: bytes, _: Any) -> bytes:
+    del request
+    return str(time.process_time()).encode()
 
 
 def _call() -> Call:
