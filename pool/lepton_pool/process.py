@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sys
 from collections.abc import Mapping
@@ -146,8 +147,7 @@ class WorkerProcess:
         """Kills a process whose stream can no longer be trusted."""
         if self._process is process:
             self._process = None
-        if process.returncode is None:
-            process.kill()
+        _kill(process)
         await asyncio.shield(_end(process))
 
 
@@ -158,5 +158,11 @@ async def _end(process: asyncio.subprocess.Process) -> None:
         async with asyncio.timeout(_CLOSE_GRACE_S):
             await process.wait()
     except TimeoutError:
-        process.kill()
+        _kill(process)
         await process.wait()
+
+
+def _kill(process: asyncio.subprocess.Process) -> None:
+    """Kill it, unless it has ended by itself a moment ago."""
+    with contextlib.suppress(ProcessLookupError):
+        process.kill()
