@@ -8,6 +8,7 @@ leave. A file that cannot be read pauses as well.
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 
 from lepton_client.home import Home, load_settings
@@ -70,10 +71,15 @@ def paused(home: Home) -> Pause | None:
 
 
 def require_running(home: Home) -> None:
-    """Refuse whatever is asked while the client is paused.
+    """Refuse whatever is asked while the client is paused, or may be: asked several times a round, so one look.
 
     Raises:
         PolicyRefusal: PAUSED; neither time nor reason is in it.
     """
-    if home.paused.exists() or home.paused.is_symlink():
-        raise PolicyRefusal("the owner has paused its client", where="client", hint="ask again later", reason="PAUSED")
+    try:
+        os.lstat(home.paused)
+    except FileNotFoundError:
+        return
+    except OSError:
+        pass
+    raise PolicyRefusal("the owner has paused its client", where="client", hint="ask again later", reason="PAUSED")

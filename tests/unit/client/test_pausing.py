@@ -54,6 +54,12 @@ def test_a_link_to_nowhere_pauses_as_well(home) -> None:
         require_running(home)
 
 
+def test_a_folder_that_cannot_be_looked_into_pauses_as_well(tmp_path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(PolicyRefusal):
+        require_running(Home(tmp_path / "file"))
+
+
 def test_what_is_no_client_can_be_neither_paused_nor_resumed(tmp_path) -> None:
     for act in (lambda: pause(Home(tmp_path), "", FakeClock()), lambda: resume(Home(tmp_path))):
         with pytest.raises(InputError, match="no client"):
