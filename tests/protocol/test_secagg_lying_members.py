@@ -19,6 +19,7 @@ from lepton_core.secagg.messages import (
     ShareMessage,
     Unmasking,
 )
+from lepton_core.secagg.server_answers import certificate_for
 from lepton_core.secagg.server_phases import BoundModel
 from lepton_core.secagg.shamir import PRIME
 from lepton_core.secagg.sharing import CIPHERTEXT_BYTES, deal
@@ -359,7 +360,7 @@ def test_a_second_and_different_message_is_refused_and_the_first_counts():
     assert fake.phase is phase
     # The same again is answered with what the member should have been told.
     (again,) = fake.hear(heard.InputReceived(phase.trailers[LIAR.member]))
-    assert again == heard.Send(LIAR.member, phase.certificate)
+    assert again == heard.Send(LIAR.member, certificate_for(phase.cohort, phase.signatures, LIAR.member))
     fake.run()
     fake.assert_exact()
 

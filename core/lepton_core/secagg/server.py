@@ -163,7 +163,7 @@ def outstanding(phase: Phase, member: MemberId) -> ServerMessage | None:
             return phase.survivors if waiting else None
         case AwaitingUnmaskings():
             waiting = member in phase.signatures and member not in phase.unmaskings
-            return certificate_for(phase.cohort, phase.signatures, phase.certificate, member) if waiting else None
+            return certificate_for(phase.cohort, phase.signatures, member) if waiting else None
         case AwaitingAdverts() | AwaitingModel() | Closed() | Failed():
             return None
         case _:

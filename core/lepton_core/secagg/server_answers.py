@@ -42,21 +42,18 @@ def delivery_for(cohort: Agreed, shares: Mapping[MemberId, ShareMessage], member
 def signers_for(
     cohort: Cohort, signatures: Mapping[MemberId, ConsistencySignature], member: MemberId
 ) -> tuple[MemberId, ...]:
-    """Whose signatures the member is shown: everybody's in the complete graph, else t of its neighbours'; sorted.
+    """Whose signatures the member is shown: as many of its neighbours' as it must see, and no more; sorted.
 
-    Verifying them is most of a member's work in this step, so none is sent that it does not need.
+    t in a sparse graph, t - 1 in the complete one, where its own counts. Verifying them is most of a member's work in
+    this step, so none is sent that it does not need.
     """
-    if not cohort.graph.circle:
-        return tuple(sorted(signatures))
     return tuple(other for other in cohort.neighbours(member) if other in signatures)[: cohort.graph.quorum]
 
 
 def certificate_for(
-    cohort: Cohort, signatures: Mapping[MemberId, ConsistencySignature], everything: Certificate, member: MemberId
+    cohort: Cohort, signatures: Mapping[MemberId, ConsistencySignature], member: MemberId
 ) -> Certificate:
-    """`everything` that was signed, as far as the member is shown it."""
-    if not cohort.graph.circle:
-        return everything
+    """Proof to the member that enough of its neighbours were shown the same survivor set."""
     return Certificate(tuple(signatures[other] for other in signers_for(cohort, signatures, member)))
 
 

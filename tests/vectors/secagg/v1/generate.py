@@ -1,6 +1,7 @@
 """Rounds of protocol v1 as they are on the wire: `python -m tests.vectors.secagg.v1.generate` writes rounds.json.
 
-The file changes only with a new protocol version, in a new folder; the test compares what the code does with it.
+The file changes only with a new protocol version, in a new folder, or where an honest coordinator sends less of what
+every member of this version takes; the test compares what the code does with it.
 """
 
 import hashlib
