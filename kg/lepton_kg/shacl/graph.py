@@ -19,8 +19,6 @@ from lepton_kg.shacl.shapes import (
 )
 from lepton_kg.statements import Node, Statements, Term
 
-_SUBCLASS = "http://www.w3.org/2000/01/rdf-schema#subClassOf"
-
 
 @dataclass(frozen=True)
 class Violation:
@@ -57,29 +55,13 @@ def _focus_nodes(shape: NodeShape, graph: Statements) -> tuple[Node, ...]:
         if kind == "targetNode":
             nodes[ox.NamedNode(iri)] = None
         elif kind == "targetClass":
-            nodes.update(dict.fromkeys(node for name in _subclasses(iri, graph) for node in graph.of_type(name)))
+            nodes.update(dict.fromkeys(graph.instances(iri)))
         else:
             for subject, value in graph.with_predicate(iri):
                 node = subject if kind == "targetSubjectsOf" else value
                 if not isinstance(node, ox.Literal):
                     nodes[node] = None
     return tuple(nodes)
-
-
-def _subclasses(iri: str, graph: Statements) -> list[str]:
-    """The class, and every class below it."""
-    below: dict[str, list[str]] = {}
-    for subject, value in graph.with_predicate(_SUBCLASS):
-        if isinstance(subject, ox.NamedNode) and isinstance(value, ox.NamedNode):
-            below.setdefault(value.value, []).append(subject.value)
-    found = {iri: None}
-    frontier = [iri]
-    while frontier:
-        for name in below.get(frontier.pop(), ()):
-            if name not in found:
-                found[name] = None
-                frontier.append(name)
-    return list(found)
 
 
 def _check_property(shape: PropertyShape, focus: Node, graph: Statements) -> Iterator[Violation]:
@@ -116,9 +98,7 @@ def _is_allowed(constraint: Constraint, value: Term, graph: Statements) -> bool:
             return isinstance(value, ox.Literal) and value.datatype == limit and is_well_typed(value)
         if name == "nodeKind":
             return isinstance(value, NODE_KINDS[limit.value.removeprefix(SH)])
-        return not isinstance(value, ox.Literal) and any(
-            value in graph.of_type(kind) for kind in _subclasses(limit.value, graph)
-        )
+        return not isinstance(value, ox.Literal) and value in graph.instances(limit.value)
     if isinstance(limit, tuple):
         return value in limit
     if isinstance(limit, ox.Literal):
