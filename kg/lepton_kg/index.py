@@ -12,6 +12,7 @@ import errno
 import secrets
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pyoxigraph as ox
@@ -20,6 +21,8 @@ from lepton_core.errors import FaultError
 from lepton_core.ids import Digest, require_digest
 
 _BUILDING = ".building-"
+#: From this size on, some 200,000 statements, the second core is worth a second file.
+_HALVED_BYTES = 16 * 2**20
 
 
 def graph_iri(digest: str) -> str:
@@ -63,12 +66,7 @@ class OntologyIndex:
         passing = self._root / f"{_BUILDING}{secrets.token_hex(8)}"
         try:
             store = ox.Store(str(passing))
-            # Canonical N-Quads have no graph names, which makes them N-Triples; they were checked when they were made.
-            # Into the default graph, which has half as many orders to sort as a named one.
-            if isinstance(canonical, Path):
-                store.bulk_load(path=str(canonical), format=ox.RdfFormat.N_TRIPLES, lenient=True)
-            else:
-                store.bulk_load(input=canonical, format=ox.RdfFormat.N_TRIPLES, lenient=True)
+            _load(store, canonical.read_bytes() if isinstance(canonical, Path) else canonical)
             store.flush()
             del store
             with _unless_there():
@@ -102,6 +100,27 @@ class OntologyIndex:
             raise FaultError(
                 "the index of an ontology is damaged", where=digest, got=str(error)[:200], reason="NO_INDEX"
             ) from None
+
+
+def _load(store: ox.Store, canonical: bytes) -> None:
+    """The statements, a large document's in two halves at once.
+
+    Loading is sorting, on one core; two halves on two cores are there in half the time. More would only cost: every
+    part is a file of its own to each later query.
+    """
+
+    def load(part: bytes) -> None:
+        # Canonical N-Quads have no graph names, which makes them N-Triples; they were checked when they were made.
+        # Into the default graph, which has half as many orders to sort as a named one.
+        store.bulk_load(input=part, format=ox.RdfFormat.N_TRIPLES, lenient=True)
+
+    if len(canonical) < _HALVED_BYTES:
+        load(canonical)
+        return
+    middle = canonical.find(b"\n", len(canonical) // 2) + 1
+    with ThreadPoolExecutor(2) as halves:
+        for done in [halves.submit(load, part) for part in (canonical[:middle], canonical[middle:])]:
+            done.result()
 
 
 @contextlib.contextmanager

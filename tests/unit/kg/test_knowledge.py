@@ -5,7 +5,7 @@ import pytest
 from lepton_core.errors import FaultError, NotFoundError, OntologyError
 from lepton_core.ids import digest_of
 from lepton_kg.catalogue import MemoryCatalogue
-from lepton_kg.index import OntologyIndex
+from lepton_kg.index import _HALVED_BYTES, OntologyIndex
 from lepton_kg.service import Knowledge
 from lepton_kg.store import FolderOntologyStore
 
@@ -236,6 +236,15 @@ def test_the_index_is_built_anew_from_the_stored_bytes(knowledge, tmp_path):
     (index.path(digest) / "CURRENT").write_bytes(b"damaged")
     with pytest.raises(FaultError, match="damaged"):
         index.open(digest)
+
+
+def test_a_large_index_loaded_in_halves_holds_every_statement_of_both(tmp_path):
+    lines = [f'<urn:{n:02}> <urn:p> "{chr(0x5E00 + n) * 250_000}" .\n' for n in range(23)]
+    canonical = "".join(lines).encode()
+    assert len(canonical) > _HALVED_BYTES
+    index, digest = OntologyIndex(tmp_path), digest_of(canonical)
+    index.build(digest, canonical)
+    assert sorted(f"{quad.triple} .\n" for quad in index.open(digest)) == lines
 
 
 def test_what_a_killed_process_has_left_is_swept_away(tmp_path):
