@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from lepton_admin.link import CoordinatorLink
     from lepton_kg.mapping import Mapping
-    from lepton_kg.plan import Plan
 
 #: Column that stands in for the target, which new rows do not have; not a name that sources use.
 _STAND_IN = "lepton: any class"
@@ -55,10 +54,12 @@ class Prediction:
 
     #: Counted from 1, without the header.
     row: int
-    #: The positive value, or of several classes the most probable; None if the row could not be read with certainty.
+    #: The positive value, or of several classes the most probable; None if the model has nothing to say of the row.
     value: str | None
     #: Of that value; None as above.
     probability: float | None
+    #: Why there is none: FILTERED, as the job is not about such rows, or the plan's reason to refuse the row.
+    reason: str | None = None
 
 
 def jobs_folder(profile: Path) -> Path:
@@ -160,9 +161,10 @@ def load_sidecar(file: Path) -> Sidecar:
 
 
 def predict_rows(file: Path, source: Path, mapping_file: Path, ontology: Callable[[str], bytes]) -> list[Prediction]:
-    """What the model says about every row of a source, which needs no column for the target.
+    """What the model says about every row of a source, one prediction a row in the source's order.
 
-    `ontology(digest)` gives the canonical N-Quads of the job's ontology version.
+    The source needs no column for the target, so a filter on the target holds for every row; and the job's split,
+    which is about training, is set aside. `ontology(digest)` gives the canonical N-Quads of the job's ontology version.
 
     Raises:
         MatchRefusal: the mapping cannot serve the model's concepts.
@@ -177,20 +179,24 @@ def predict_rows(file: Path, source: Path, mapping_file: Path, ontology: Callabl
     from lepton_pool.weights import decode_weights
 
     job = load_sidecar(file).job
-    task = job.task
+    task = _unlabelled(job.task)
     digest = Digest(task.ontology)
     mapping = parse_mapping(read_text(mapping_file, "mapping"), source=str(mapping_file))
     plan = compile_plan(task, _with_stand_in(mapping, task), load_canonical(ontology(digest), digest))
     columns = [column for column in plan.columns if column != _STAND_IN]
     from_file = mapping.source.model_copy(update={"path": source.name})
     frame = _labelled(read_columns(from_file, columns, source.resolve().parent))
-    rows = _certain_rows(plan, frame, 0)
-    if not rows:
-        return [Prediction(row + 1, None, None) for row in range(frame.height)]
-    features = plan.execute(frame[rows], max_refused_fraction=0.0).features
-    vector = decode_weights(model_layout(architecture_of(job)), read_bytes(file, "model file"))
-    told = dict(zip(rows, _told(task, predict(architecture_of(job), vector, features)), strict=True))
-    return [Prediction(row + 1, *told.get(row, (None, None))) for row in range(frame.height)]
+    reasons = plan.reasons(frame)
+    certain = frame.filter(reasons.is_null())
+    told: Iterator[tuple[str, float]] = iter(())
+    if certain.height:
+        features = plan.execute(certain, max_refused_fraction=0.0).features
+        vector = decode_weights(model_layout(architecture_of(job)), read_bytes(file, "model file"))
+        told = iter(_told(task, predict(architecture_of(job), vector, features)))
+    return [
+        Prediction(row, *next(told)) if reason is None else Prediction(row, None, None, reason)
+        for row, reason in enumerate(reasons.to_list(), 1)
+    ]
 
 
 def _told(task: Task, logits: npt.NDArray[np.float32]) -> list[tuple[str, float]]:
@@ -222,6 +228,13 @@ def _chosen(models: tuple[ModelView, ...], version: int | None, job: str) -> Mod
     return known[wanted]
 
 
+def _unlabelled(task: Task) -> Task:
+    """The task of rows whose target nobody knows yet and that nobody trains on."""
+    target = task.iri(task.target.concept)
+    filters = tuple(one for one in task.filters if task.iri(one.concept) != target)
+    return task.unsplit.model_copy(update={"filters": filters})
+
+
 def _with_stand_in(mapping: Mapping, task: Task) -> Mapping:
     """The mapping with a column of our own for the target, in place of any that it has."""
     from lepton_kg.mapping import Column
@@ -244,16 +257,3 @@ def _labelled(frame: pl.DataFrame) -> pl.DataFrame:
     import polars as pl
 
     return frame.with_columns(pl.lit("any").alias(_STAND_IN))
-
-
-def _certain_rows(plan: Plan, frame: pl.DataFrame, start: int) -> list[int]:
-    """Indices of the rows that the plan does not refuse; halves the frame only where some are refused."""
-    if frame.height == 0:
-        return []
-    refused = plan.check(frame).rows_refused
-    if refused == 0:
-        return list(range(start, start + frame.height))
-    if refused == frame.height:
-        return []
-    middle = frame.height // 2
-    return _certain_rows(plan, frame[:middle], start) + _certain_rows(plan, frame[middle:], start + middle)

@@ -140,6 +140,11 @@ class Task(Settings):
         return tuple(dict.fromkeys(self.iri(name) for name in (*names, *(one.concept for one in self.filters))))
 
     @property
+    def unsplit(self) -> Task:
+        """The same task of all subjects' records, for rows that nobody trains on."""
+        return self.model_copy(update={"split": None})
+
+    @property
     def values(self) -> tuple[str, ...]:
         """IRIs of all values it names, each once."""
         named = [*self.target.values]

@@ -34,6 +34,9 @@ MAX_REFUSED_FRACTION = 0.2
 #: Why a row is refused, most basic first; a row counts under the first reason that holds.
 ROW_REASONS = ("SUBJECT_MISSING", "TARGET_MISSING", "UNKNOWN_CODE", "NOT_A_NUMBER", "OUT_OF_RANGE", "MISSING_VALUE")
 
+#: Why a row is none of the task's at all: a filter does not hold, or it is on the other side of the split.
+FILTERED, HELD_OUT = "FILTERED", "HELD_OUT"
+
 #: What a frame of rows is given as: whole, or in batches.
 Frames = pl.DataFrame | pl.LazyFrame | Iterable[pl.DataFrame]
 
@@ -150,6 +153,16 @@ class Plan:
             pass
         return run.report()
 
+    def reasons(self, frame: pl.DataFrame) -> pl.Series:
+        """(rows,), text: why each row gives none of the tensors; null where it does, in the order of `execute`.
+
+        FILTERED, HELD_OUT, or one of `ROW_REASONS`. Whether a subject comes twice is not looked at.
+
+        Raises:
+            DataError: the frame lacks a column of the plan.
+        """
+        return _Run(self, held_out=False).reasons(frame)
+
 
 class _Run:
     """One pass over the rows, and what it counts."""
@@ -192,16 +205,11 @@ class _Run:
 
     def _map(self, frame: pl.DataFrame) -> npt.NDArray[np.float32]:
         plan = self._plan
-        absent = [column for column in plan.columns if column not in frame.schema]
-        if absent:
-            raise DataError(
-                "the data lack columns of the plan", expected=", ".join(absent), got=", ".join(frame.schema.names())
-            )
+        self._require_columns(frame)
         if plan.subject is not None and plan.subject.unique:
             self._of_all.append(plan.subject.hashes(frame, plan.subject.present(frame.schema)))
         frame = self._serving(frame)
-        values = frame.lazy().select(self._expressions(frame.schema)).collect()
-        reasons = values.select(self._reason().alias("reason"))["reason"]
+        values, reasons = self._read(frame)
         kept = values.filter(reasons.is_null())
         for (reason,), group in reasons.drop_nulls().to_frame().group_by("reason"):
             self._refused[str(reason)] += group.height
@@ -218,19 +226,45 @@ class _Run:
         made = kept.select(*places, pl.col("class").cast(pl.Float32))
         return made.to_numpy(order="c").astype(np.float32, copy=False)
 
+    def reasons(self, frame: pl.DataFrame) -> pl.Series:
+        """Why each row is not mapped; null where it is."""
+        self._require_columns(frame)
+        serves, apart = self._sides(frame)
+        told = np.where(serves, HELD_OUT, FILTERED).astype(object)  # (rows,)
+        chosen = serves & ~apart
+        told[chosen] = self._read(frame.filter(pl.Series(chosen)))[1].to_list()
+        return pl.Series("reason", told.tolist(), dtype=pl.String)
+
+    def _require_columns(self, frame: pl.DataFrame) -> None:
+        absent = [column for column in self._plan.columns if column not in frame.schema]
+        if absent:
+            raise DataError(
+                "the data lack columns of the plan", expected=", ".join(absent), got=", ".join(frame.schema.names())
+            )
+
     def _serving(self, frame: pl.DataFrame) -> pl.DataFrame:
         """The rows that filters and split let through; the others are counted."""
+        if not self._plan.filters and self._plan.split is None:
+            return frame
+        serves, apart = self._sides(frame)
+        self._filtered += int((~serves).sum())
+        self._apart += int(apart.sum())
+        return frame.filter(pl.Series(serves & ~apart))
+
+    def _sides(self, frame: pl.DataFrame) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+        """(rows,) each: whether all filters hold, and whether a row for which they do is of the split's other side."""
         plan = self._plan
-        if plan.filters:
-            height = frame.height
-            frame = frame.filter(*(step.holds(frame.schema) for step in plan.filters))
-            self._filtered += height - frame.height
-        if plan.split is not None and plan.subject is not None:
-            apart = plan.split.held_out(plan.subject.texts(frame))
-            wanted = apart if self._held_out else ~apart
-            self._apart += frame.height - int(wanted.sum())
-            frame = frame.filter(pl.Series(wanted))
-        return frame
+        serves = np.ones(frame.height, dtype=np.bool_)
+        for step in plan.filters:
+            serves &= frame.select(step.holds(frame.schema).alias("holds"))["holds"].to_numpy()
+        if plan.split is None or plan.subject is None:
+            return serves, np.zeros_like(serves)
+        return serves, serves & (plan.split.held_out(plan.subject.texts(frame)) != self._held_out)
+
+    def _read(self, frame: pl.DataFrame) -> tuple[pl.DataFrame, pl.Series]:
+        """What the steps read in each row, and the first reason to refuse it, or null."""
+        values = frame.lazy().select(self._expressions(frame.schema)).collect()
+        return values, values.select(self._reason().alias("reason"))["reason"]
 
     def _expressions(self, schema: pl.Schema) -> list[pl.Expr]:
         made: list[pl.Expr] = []

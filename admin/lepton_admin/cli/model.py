@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from lepton_admin.cli.answer import answer_record, answer_rows, moment, score, write_line
+from lepton_admin.cli.answer import answer_record, answer_rows, moment, score
 from lepton_admin.cli.bar import transfer_bar
 from lepton_admin.cli.options import CanonicalJob, Output, OutputFormat, Profile, noun_app, verb
 
@@ -99,7 +101,10 @@ def predict(
     ] = None,
     output: Output = OutputFormat.TABLE,
 ) -> None:
-    """Apply a model to rows, here: a value and its probability for every row that can be read with certainty."""
+    """Apply a model to rows, here: a value and its probability for every row that it has something to say about.
+
+    A row that the job's filters leave out, or that cannot be read with certainty, keeps its number and gets a reason.
+    """
     from lepton_admin.cli.ontology import RdfFormat, format_of
     from lepton_admin.files import read_bytes
     from lepton_admin.link import CoordinatorLink
@@ -125,11 +130,11 @@ def predict(
         title=target.concept,
         columns=("row", "value", "probability"),
         rows=[
-            (p.row, p.value or "-", "cannot be read" if p.probability is None else f"{p.probability:.4f}")
-            for p in predictions
+            (p.row, p.value or "-", p.reason if p.probability is None else f"{p.probability:.4f}") for p in predictions
         ],
         right=("row", "probability"),
     )
-    unread = sum(prediction.probability is None for prediction in predictions)
-    if unread and output is OutputFormat.TABLE:
-        write_line(f"{unread} rows lack a required value or are out of range: lepton mapping check {mapping} tells why")
+    without = Counter(prediction.reason for prediction in predictions if prediction.probability is None)
+    if without:
+        told = ", ".join(f"{count} {reason}" for reason, count in sorted(without.items()))
+        sys.stderr.write(f"{without.total()} of {len(predictions)} rows have no prediction: {told}\n")

@@ -14,7 +14,7 @@ from lepton_core.errors import InputError, NotFoundError
 from lepton_core.ids import digest_of
 from lepton_core.job import Job, JobFile
 from lepton_core.settings import parse_settings
-from lepton_core.task import Target
+from lepton_core.task import Split, Target
 from lepton_core.views import JobState, JobView
 from lepton_kg.ontology import parse_ontology
 from lepton_pool.evaluate import predict
@@ -109,6 +109,56 @@ def test_a_row_that_cannot_be_read_keeps_its_place_without_a_probability(data, m
     known = [(p.row, p.probability) for p in told if p.probability is not None]
     expected = {p.row: p.probability for p in before}
     assert [p for _, p in known] == pytest.approx([expected[row] for row, _ in known], abs=1e-6)
+
+
+def asks_more(model_file, **task) -> Job:
+    """The model's job, as if its task had asked for more; the model itself knows nothing of it."""
+    sidecar = Sidecar.model_validate_json(sidecar_of(model_file).read_text("utf-8"))
+    document = sidecar.job.model_dump(mode="json")
+    job = parse_settings(Job, document | {"task": document["task"] | task}, source="test")
+    sidecar_of(model_file).write_text(sidecar.model_copy(update={"job": job}).model_dump_json(), encoding="utf-8")
+    return job
+
+
+def test_a_split_of_the_job_takes_no_row_from_the_predictions_and_asks_for_no_subject(data, model_file):
+    before = predict_rows(model_file, data / "holdout.csv", data / "holdout.yaml", canonical_of(data))
+    asks_more(model_file, split=Split(held_out=0.5).model_dump())
+    assert "subject:" not in (data / "holdout.yaml").read_text("utf-8")
+    assert predict_rows(model_file, data / "holdout.csv", data / "holdout.yaml", canonical_of(data)) == before
+
+
+def test_a_row_that_a_filter_leaves_out_keeps_its_number_and_shifts_no_other(data, model_file, capsys):
+    before = predict_rows(model_file, data / "holdout.csv", data / "holdout.yaml", canonical_of(data))
+    lines = (data / "holdout.csv").read_text("utf-8").splitlines()
+    names = lines[0].split(",")
+    unread = lines[3].split(",")
+    unread[names.index("worst-texture")] = ""
+    lines[3] = ",".join(unread)
+    (data / "holdout.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    radius = [float(line.split(",")[names.index("mean-radius")]) for line in lines[1:]]
+    # The target's filter cannot hold or fail before anybody knows the target.
+    filters = [{"concept": "mean-radius", "minimum": 13.0}, {"concept": "diagnosis", "values": ["benign"]}]
+    asks_more(model_file, filters=filters)
+    words = ["--source", data / "holdout.csv", "--mapping", data / "holdout.yaml", "--ontology", data / "ontology.ttl"]
+    assert run(["model", "predict", "--model", str(model_file), *map(str, words), "--output", "json"]) == 0
+    answered = capsys.readouterr()
+    told = json.loads(answered.out)
+    expected = ["FILTERED" if value < 13.0 else None for value in radius]
+    assert expected[2] is None
+    expected[2] = "MISSING_VALUE"
+    assert [entry["row"] for entry in told] == list(range(1, 172))
+    assert [entry["reason"] for entry in told] == expected
+    kept = [(entry["probability"], old.probability) for entry, old in zip(told, before, strict=True) if entry["value"]]
+    assert len(kept) == expected.count(None) > 0
+    assert [new for new, _ in kept] == pytest.approx([old for _, old in kept], abs=1e-6)
+    out = expected.count("FILTERED")
+    assert answered.err == f"{out + 1} of 171 rows have no prediction: {out} FILTERED, 1 MISSING_VALUE\n"
+
+
+def test_where_no_row_serves_there_is_no_prediction_and_no_error(data, model_file):
+    asks_more(model_file, filters=[{"concept": "mean-radius", "minimum": 1e6}])
+    told = predict_rows(model_file, data / "holdout.csv", data / "holdout.yaml", canonical_of(data))
+    assert {(p.value, p.probability, p.reason) for p in told} == {(None, None, "FILTERED")}
 
 
 def test_the_command_answers_with_a_probability_a_row(data, model_file, capsys):
