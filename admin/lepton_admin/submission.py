@@ -175,7 +175,9 @@ def find_ontology(version: str, link: CoordinatorLink) -> Ontology:
 
 
 def prepare_rows(task: Task, mapping_file: Path, source_file: Path, ontology: Ontology) -> PreparedData:
-    """The rows of a source as the job's model sees them, by the same plan that owners use.
+    """The rows of a source as the job's model sees them, by the same plan that owners use, whole.
+
+    The job's split keeps owners' subjects out of training; these rows are all there to evaluate on.
 
     Raises:
         MatchRefusal: the mapping or the rows cannot serve the task.
@@ -186,7 +188,7 @@ def prepare_rows(task: Task, mapping_file: Path, source_file: Path, ontology: On
     from lepton_kg.source import read_columns
 
     mapping = parse_mapping(read_text(mapping_file, "mapping"), source=str(mapping_file))
-    plan = compile_plan(task, mapping, ontology)
+    plan = compile_plan(task.unsplit, mapping, ontology)
     source = mapping.source.model_copy(update={"path": source_file.name})
     return plan.execute(read_columns(source, plan.columns, source_file.parent))
 

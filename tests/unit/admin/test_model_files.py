@@ -161,6 +161,19 @@ def test_where_no_row_serves_there_is_no_prediction_and_no_error(data, model_fil
     assert {(p.value, p.probability, p.reason) for p in told} == {(None, None, "FILTERED")}
 
 
+def test_all_rows_of_the_researchers_own_set_are_evaluated_on_whatever_the_split(data):
+    job = resolved(data)
+    split = job.task.model_copy(update={"split": Split(held_out=0.5)})
+    ontology = parse_ontology((data / "ontology.ttl").read_bytes(), format="turtle", source="t")
+    rows = len((data / "holdout.csv").read_text("utf-8").splitlines()) - 1
+    for task in (job.task, split):
+        prepared = prepare_rows(task, data / "holdout.yaml", data / "holdout.csv", ontology)
+        assert len(prepared.target) == len(prepared.features) == rows == 171
+    with (data / "holdout.yaml").open("a", encoding="utf-8") as mapping:
+        mapping.write("subject: {column: diagnosis}\n")
+    assert len(prepare_rows(split, data / "holdout.yaml", data / "holdout.csv", ontology).target) == rows
+
+
 def test_the_command_answers_with_a_probability_a_row(data, model_file, capsys):
     words = ["--source", data / "holdout.csv", "--mapping", data / "holdout.yaml", "--ontology", data / "ontology.ttl"]
     code = run(["model", "predict", "--model", str(model_file), *map(str, words), "--output", "json"])
