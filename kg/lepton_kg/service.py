@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from lepton_core.ids import Digest, digest_of
+from lepton_core.errors import NotFoundError
+from lepton_core.ids import Digest, digest_of, require_digest
 from lepton_core.ports import Clock
 from lepton_kg.catalogue import Catalogue, Decision, VersionApproval, VersionRecord
 from lepton_kg.concept import Concept, Value
@@ -42,7 +43,11 @@ class Index(Protocol):
 
 
 class Knowledge:
-    """Ontology versions by hash; safe to call from several threads."""
+    """Ontology versions by hash; safe to call from several threads.
+
+    A version is published when the catalogue has its record, which comes last; before that it is not found, whatever
+    lies in files already.
+    """
 
     def __init__(self, store: OntologyStore, catalogue: Catalogue, clock: Clock, *, index: Index | None = None) -> None:
         """`index` is for queries; without one, versions are published and looked up all the same."""
@@ -85,12 +90,14 @@ class Knowledge:
             importer=importer_of(format),
             document=digest_of(data),
         )
+        # Only the record makes a version published: what was kept for one that died before it is nobody's yet.
         with self._publishing, contextlib.ExitStack() as undo:
-            if self._store.put(ontology.digest, ontology.canonical):
+            if not self._is_published(ontology.digest):
                 undo.callback(self._store.remove, ontology.digest)
-            if self._index is not None:
-                if not self._index.has(ontology.digest):
+                if self._index is not None:
                     undo.callback(self._index.remove, ontology.digest)
+            self._store.put(ontology.digest, ontology.canonical)
+            if self._index is not None:
                 self._index.build(ontology.digest, ontology.canonical)
             record = self._catalogue.add(record)
             undo.pop_all()
@@ -103,6 +110,7 @@ class Knowledge:
         Raises:
             NotFoundError: no such version.
         """
+        self._catalogue.record(require_digest(digest, "ontology hash"))
         return self._store.get(digest)
 
     def ontology(self, digest: Digest) -> Ontology:
@@ -116,7 +124,7 @@ class Knowledge:
             if found is not None:
                 self._parsed.move_to_end(digest)
                 return found
-        loaded = load_canonical(self._store.get(digest), digest)
+        loaded = load_canonical(self.get(digest), digest)
         self._remember(loaded)
         return loaded
 
@@ -185,6 +193,13 @@ class Knowledge:
             MappingError, SettingsError: no mapping at all.
         """
         return check_mapping(parse_mapping(text, source="mapping"), self.ontology(digest))
+
+    def _is_published(self, digest: Digest) -> bool:
+        try:
+            self._catalogue.record(digest)
+        except NotFoundError:
+            return False
+        return True
 
     def _remember(self, ontology: Ontology) -> None:
         with self._lock:

@@ -18,8 +18,8 @@ from lepton_kg.catalogue import VersionRecord, unknown_version
 class OntologyStore(Protocol):
     """Keeps canonical bytes; what `put` returned from is durable."""
 
-    def put(self, digest: Digest, canonical: bytes) -> bool:
-        """Keep the bytes; False if they were there, whole."""
+    def put(self, digest: Digest, canonical: bytes) -> None:
+        """Keep the bytes; nothing happens if they are there, whole."""
         ...
 
     def get(self, digest: Digest) -> bytes:
@@ -59,8 +59,8 @@ class FolderOntologyStore:
         """Where a version's bytes lie; no digest leads out of the folder."""
         return self._root / f"{require_digest(digest, 'ontology hash')}.nq"
 
-    def put(self, digest: Digest, canonical: bytes) -> bool:
-        """Keep the bytes; False if they were there, whole.
+    def put(self, digest: Digest, canonical: bytes) -> None:
+        """Keep the bytes; nothing happens if they are there, whole.
 
         Raises:
             FaultError: the disk refuses.
@@ -68,11 +68,10 @@ class FolderOntologyStore:
         path = self.path(digest)
         try:
             if path.exists() and digest_of(path.read_bytes()) == digest:
-                return False
+                return
             self._write(path, canonical)
         except OSError as error:
             raise _fault("an ontology could not be stored", error) from error
-        return True
 
     def get(self, digest: Digest) -> bytes:
         """The canonical bytes.
