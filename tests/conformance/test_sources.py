@@ -91,25 +91,24 @@ def test_only_mapped_columns_are_named_in_what_is_sent_to_a_database(source, tmp
     assert selects == ['SELECT "Wert" \nFROM "Ward ""A"""']
 
 
-def test_a_sqlite_file_is_asked_for_mapped_columns_only(tmp_path):
+@pytest.mark.parametrize("kind", ["sqlite", "sql"])
+def test_no_cell_of_an_unmapped_column_of_sqlite_is_ever_computed(tmp_path, kind):
     fill(f"sqlite:///{tmp_path}/d.db")
-    touched = set()
-
-    class Watched(sqlite3.Connection):
-        def __init__(self, *words, **given):
-            super().__init__(*words, **given)
-            self.set_authorizer(self.note)
-
-        def note(self, action, table, column, *_):
-            if action == sqlite3.SQLITE_READ and table == 'Ward "A"':
-                touched.add(column)
-            return sqlite3.SQLITE_OK
-
-    source = Source(kind="sqlite", path="d.db", table='Ward "A"')
-    with closing(sqlite3.connect(tmp_path / "d.db", factory=Watched)) as connection:
-        list(connection.execute('SELECT c FROM "Ward ""A"""'))
-    assert touched == {"c"}, "the watcher must see what is read"
-    assert read_columns(source, ["c"], tmp_path).columns == ["c"]
+    # Whoever reads `name` of the view has SQLite take the absolute value of the least integer, which is an error.
+    view = """CREATE VIEW ward AS
+        SELECT id, "Wert", c, abs(CASE WHEN id > 0 THEN -9223372036854775807 - 1 END) AS name FROM "Ward ""A""\""""
+    with closing(sqlite3.connect(tmp_path / "d.db")) as connection, connection:
+        connection.execute(view)
+        with pytest.raises(sqlite3.OperationalError, match="integer overflow"):
+            connection.execute("SELECT name FROM ward").fetchall()
+    place = {"path": "d.db"} if kind == "sqlite" else {"url": f"sqlite:///{tmp_path}/d.db"}
+    source = Source(kind=kind, table="ward", **place)
+    assert list(source_schema(source, tmp_path)) == ["id", "Wert", "c", "name"]
+    frame = read_columns(source, ["c", "id"], tmp_path)
+    assert frame.to_dict(as_series=False) == {"c": ["x", None, "y"], "id": [1, 2, 3]}
+    with pytest.raises(DataError) as refused:
+        read_columns(source, ["c", "name"], tmp_path)
+    assert refused.value.reason == "UNREADABLE"
 
 
 def test_a_database_reads_with_rights_on_the_mapped_columns_alone_and_cannot_write(postgres_url, tmp_path):
