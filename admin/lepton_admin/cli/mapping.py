@@ -134,7 +134,9 @@ def check(
         else "not told apart: jobs that protect or hold out subjects are refused",
     }
     if report.rows is not None:
-        fields["rows that serve the job"] = report.rows.rows_mapped
+        fields["rows that train"] = report.rows.rows_mapped
+        fields["rows held out"] = report.rows.rows_held_out
+        fields["rows filtered away"] = report.rows.rows_filtered
         fields["rows refused"] = report.rows.rows_refused
         fields["refused because"] = [f"{reason}: {count}" for reason, count in report.rows.refused_by.items()] or "-"
         fields["imputed"] = [f"{iri}: {count}" for iri, count in report.rows.missing_by_concept.items()] or "-"

@@ -19,3 +19,11 @@ def written(tmp_path_factory):
 def data(written, tmp_path):
     """A copy of the hospitals example that a test may change."""
     return shutil.copytree(written, tmp_path / "data")
+
+
+@pytest.fixture
+def model_file(data, tmp_path):
+    """A model with the job's first weights, as `lepton model export` would write it."""
+    from tests.unit.admin.made_models import write_model  # loads torch, which most tests here do without
+
+    return write_model(data, tmp_path)

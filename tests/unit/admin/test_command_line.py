@@ -33,7 +33,7 @@ def test_every_noun_of_the_issue_has_its_verbs():
         "privacy show", "privacy plan", "privacy verify", "privacy export",
         "privacy restore", "privacy open",
         "federation create", "federation add", "federation sign", "federation list", "federation publish",
-        "model list", "model export", "model predict",
+        "model list", "model export", "model predict", "model evaluate",
         "kg serve", "demo",
     }  # fmt: skip
     assert wanted <= set(COMMANDS)

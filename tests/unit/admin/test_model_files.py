@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import tomllib
 
 import numpy as np
 import pytest
@@ -12,49 +11,14 @@ from lepton_admin.models import Sidecar, predict_rows, recall_job, remember_job,
 from lepton_admin.submission import prepare_rows
 from lepton_core.errors import InputError, NotFoundError
 from lepton_core.ids import digest_of
-from lepton_core.job import Job, JobFile
-from lepton_core.settings import parse_settings
+from lepton_core.job import Job
 from lepton_core.task import Split, Target
 from lepton_core.views import JobState, JobView
 from lepton_kg.ontology import parse_ontology
 from lepton_pool.evaluate import predict
 from lepton_pool.models import architecture_of, initial_vector, model_layout
 from lepton_pool.weights import encode_weights
-
-
-def resolved(folder) -> Job:
-    file = parse_settings(JobFile, tomllib.loads((folder / "job.toml").read_text("utf-8")), source="job.toml")
-    document = file.document()
-    document["privacy"]["noise_multiplier"] = 1.0
-    return parse_settings(Job, document, source="test")
-
-
-@pytest.fixture
-def model_file(data, tmp_path):
-    """A model with the job's first weights, as `lepton model export` would write it."""
-    job = resolved(data)
-    layout = model_layout(architecture_of(job))
-    content = encode_weights(layout, initial_vector(architecture_of(job)))
-    file = tmp_path / "model.safetensors"
-    file.write_bytes(content)
-    sidecar = Sidecar(
-        digest=digest_of(content),
-        job_id="hospitals-1",
-        version=0,
-        parent="",
-        accuracy=-1.0,
-        auc=-1.0,
-        epsilon=0.0,
-        contributors=0,
-        layout=tuple((place.name, place.shape) for place in layout.places),
-        job=job,
-    )
-    sidecar_of(file).write_text(sidecar.model_dump_json(), encoding="utf-8")
-    return file
-
-
-def canonical_of(data):
-    return lambda _digest: parse_ontology((data / "ontology.ttl").read_bytes(), format="turtle", source="t").canonical
+from tests.unit.admin.made_models import asks_more, canonical_of, resolved
 
 
 def test_predictions_are_those_of_the_model_on_the_prepared_rows(data, model_file):
@@ -109,15 +73,6 @@ def test_a_row_that_cannot_be_read_keeps_its_place_without_a_probability(data, m
     known = [(p.row, p.probability) for p in told if p.probability is not None]
     expected = {p.row: p.probability for p in before}
     assert [p for _, p in known] == pytest.approx([expected[row] for row, _ in known], abs=1e-6)
-
-
-def asks_more(model_file, **task) -> Job:
-    """The model's job, as if its task had asked for more; the model itself knows nothing of it."""
-    sidecar = Sidecar.model_validate_json(sidecar_of(model_file).read_text("utf-8"))
-    document = sidecar.job.model_dump(mode="json")
-    job = parse_settings(Job, document | {"task": document["task"] | task}, source="test")
-    sidecar_of(model_file).write_text(sidecar.model_copy(update={"job": job}).model_dump_json(), encoding="utf-8")
-    return job
 
 
 def test_a_split_of_the_job_takes_no_row_from_the_predictions_and_asks_for_no_subject(data, model_file):
