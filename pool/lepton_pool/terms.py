@@ -67,6 +67,7 @@ def derive_noise_plan(job: Job) -> NoisedPlan:
         largest_norm=privacy.clip_norm * bound,
         members_max=most_members(job),
         noise=Noise(privacy.noise_multiplier, job.aggregation.min_cohort, privacy.colluders),
+        whole=whole,
         shapes=[place.shape for place in layout.places] if job.aggregation.mask == "rows" else (),
     )
 

@@ -80,7 +80,7 @@ def test_a_job_of_one_byte_a_parameter_tells_what_it_cost_and_learns_as_well(sit
     assert 0.9 < view.bytes_per_parameter <= 1.0
     for done in view.rounds:
         told = done.encoding
-        assert told.codec.startswith("ring/2 ")
+        assert told.codec.startswith("ring/3 ")
         assert done.payload_bytes == pytest.approx(told.bits_per_parameter / 8 * view.model_parameters)
         assert told.bytes_down > done.payload_bytes  # the sum, and who signed it
         assert told.clipped_members == 0

@@ -9,15 +9,21 @@ difference by less than one level, whatever the rounding bits are, as both neigh
 the integers of neighbours are at most `sensitivity` = unit_norm * s + sqrt(padded_length) apart, s the levels of 1.
 All of it is computed in float64.
 
+Where the unit is the whole vector, which is there or is zero, rounding need not keep neighbours together: it is enough
+that what is rounded is not long. Rounding is then repeated until it is no longer than it nearly always is. The levels
+may be coarser by a factor of about sqrt(padded_length) over what the noise needs, which spares three to four bits.
+
 Sums of lanes are taken modulo 2^64 of a word. The sum of the signal always fits; the noise of all members has eight
 standard deviations of room on both sides, and beyond these a carry would cost accuracy and never privacy, as what a
 word shows is a function of the exact integer sums.
 
-Source: Kairouz, Liu & Steinke 2021, algorithms 1 and 2, with unconditional rounding and its worst case charged.
+Source: Kairouz, Liu & Steinke 2021, algorithms 1 and 2; with their conditional rounding for whole vectors, and
+unconditional rounding, its worst case charged, for all others.
 """
 
 from __future__ import annotations
 
+import bisect
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -30,7 +36,7 @@ from lepton_compression.update.pipeline import decode_lanes
 from lepton_compression.update.plan import RingPlan, derive_lengths
 from lepton_compression.update.rotation import Rotation
 from lepton_compression.update.streams import require_seed
-from lepton_core.errors import CodecError
+from lepton_core.errors import CodecError, FaultError
 from lepton_core.privacy.discrete_gaussian import LARGEST_VARIANCE, sample_discrete_gaussian
 from lepton_core.ring import Lanes, Words, pack, unpack, words_for
 
@@ -55,6 +61,11 @@ _RANGE_SIGMAS = 5.0
 _NOISE_SIGMAS = 8.0
 #: Longest vector over `unit_norm`: beyond it float64 would err by more than the slack.
 _MOST_UNITS = 2.0**40
+#: -ln of the chance beta that conditional rounding has to be repeated. That it was is no secret that anybody keeps: it
+#: takes time. So beta, over all rounds and members that a job can have, is far below the last digit of any delta.
+_REPEATED = 80.0 * math.log(2.0)
+#: More repetitions in a row than ever happen.
+_MOST_REPETITIONS = 8
 
 
 @dataclass(frozen=True)
@@ -87,6 +98,9 @@ class NoisedPlan:
     #: Parameter v of each member's discrete Gaussian.
     share_variance: int
     noise: Noise
+    #: Largest squared L2 norm, in levels from zero, of what a whole vector is rounded to; None where the unit is a part
+    #: of the vector.
+    largest_square: int | None = None
 
     @property
     def levels_per_unit(self) -> float:
@@ -118,11 +132,13 @@ def derive_noised_plan(
     largest_norm: float,
     members_max: int,
     noise: Noise,
+    whole: bool = False,
     shapes: Sequence[tuple[int, ...]] = (),
 ) -> NoisedPlan:
     """The one encoding that these public numbers allow: the narrowest lane whose levels inflate by at most 5 %.
 
-    `largest_norm`, at least `unit_norm`, bounds a member's vector; `shapes` as in `derive_plan`.
+    `largest_norm`, at least `unit_norm`, bounds a member's vector. `whole`: the unit of privacy is that vector, there
+    or zero, so that both norms are the same. `shapes` as in `derive_plan`.
 
     Raises:
         CodecError: a number out of its range, or no lane is wide enough.
@@ -134,6 +150,10 @@ def derive_noised_plan(
             expected=f"{unit_norm:g} to {_MOST_UNITS * unit_norm:g}",
             got=f"{largest_norm:g}",
         )
+    if whole and largest_norm != unit_norm:
+        raise CodecError(
+            "no encoding can be derived", where="largest_norm", expected=f"{unit_norm:g}", got=f"{largest_norm:g}"
+        )
     if not (0 <= noise.colluders < noise.contributors <= members_max) or not noise.multiplier > 0.0:
         raise CodecError(
             "no encoding can be derived",
@@ -144,22 +164,30 @@ def derive_noised_plan(
     lengths = derive_lengths(model_length, kept_fraction, shapes)
     root = math.sqrt(lengths.padded)
     scale = largest_norm * min(1.0, _RANGE_SIGMAS / root)
-    #: Standard deviations of all members' noise, over the sensitivity, that a lane has room for.
-    room = 2.0 * _NOISE_SIGMAS * noise.multiplier * math.sqrt(members_max / noise.honest) * _ROUNDING_SLACK
-    # Levels in `unit_norm` that a share's deviation and the last percents of inflation leave a use for.
-    largest_deviation = math.sqrt(LARGEST_VARIANCE * noise.honest) / noise.multiplier / _ROUNDING_SLACK
-    finest = min(_FINEST * root, 0.999 * largest_deviation - root)
+
+    def of_levels(max_value: int) -> tuple[float, float, int, int | None]:
+        """The unit in levels, its sensitivity, the variance of a share for that, and the bound on what is rounded."""
+        units = unit_norm * max_value / (2.0 * scale)
+        square = _largest_square(units, lengths.padded) if whole else None
+        sensitivity = (units + root if square is None else math.sqrt(square)) * _ROUNDING_SLACK
+        variance = max(_LEAST_SHARE_VARIANCE, math.ceil((noise.multiplier * sensitivity) ** 2 / noise.honest))
+        return units, sensitivity, variance, square
+
+    finest = math.floor(_FINEST * root * 2.0 * scale / unit_norm)
     for bits in _WIDTHS:
-        # room (unit_norm L / 2 scale + root) + members L <= 2^bits - 1, solved for L.
-        most = (2**bits - 1 - room * root) / (room * unit_norm / (2.0 * scale) + members_max)
-        max_value = max(0, math.floor(min(most, finest * 2.0 * scale / unit_norm))) & ~1
+
+        def is_too_fine(half: int, bits: int = bits) -> bool:
+            variance = of_levels(2 * half)[2]
+            needed = members_max * 2 * half + 2.0 * _NOISE_SIGMAS * math.sqrt(members_max * variance)
+            return needed >= 2**bits or variance > LARGEST_VARIANCE
+
+        # The finest levels that the lane has room for: with finer ones, signal and noise only grow.
+        halves = range(min(finest, 2**bits) // 2 + 1)
+        max_value = 2 * (bisect.bisect_left(halves, True, key=is_too_fine) - 1)
         if max_value < 2:
             continue
-        units = unit_norm * max_value / (2.0 * scale)
-        sensitivity = (units + root) * _ROUNDING_SLACK
-        variance = max(_LEAST_SHARE_VARIANCE, math.ceil((noise.multiplier * sensitivity) ** 2 / noise.honest))
-        needed = members_max * max_value + 2.0 * _NOISE_SIGMAS * math.sqrt(members_max * variance)
-        if units + root > _MOST_INFLATION * units or needed >= 2**bits or variance > LARGEST_VARIANCE:
+        units, sensitivity, variance, square = of_levels(max_value)
+        if sensitivity > _MOST_INFLATION * _ROUNDING_SLACK * units:
             continue
         ring = RingPlan(
             model_length=model_length,
@@ -177,7 +205,7 @@ def derive_noised_plan(
             dithered=False,
             row_groups=lengths.row_groups,
         )
-        return NoisedPlan(ring, unit_norm, sensitivity, variance, noise)
+        return NoisedPlan(ring, unit_norm, sensitivity, variance, noise, square)
     raise CodecError(
         "no lane is wide enough for the noise and so fine a level",
         where="aggregation",
@@ -185,6 +213,18 @@ def derive_noised_plan(
         got=f"{lengths.padded} values, noise {noise.multiplier:g} times the sensitivity, sums of {members_max} members",
         hint="take a larger epsilon, fewer rounds, a smaller max_cohort or a smaller kept_fraction",
     )
+
+
+def _largest_square(norm: float, length: int) -> int:
+    """What the squared norm of a vector of `norm` levels exceeds with chance beta at most once its values are rounded.
+
+    A value x becomes a or a + 1, whichever way the bit b falls, and its square a^2 + (2a + 1) b. Their sum has the mean
+    ||x||^2 and length / 4 at most, and by Hoeffding's lemma it is subgaussian with the variance sum (2a + 1)^2 / 4, at
+    most (norm + sqrt(length) / 2)^2. As in algorithm 1 of Kairouz, Liu & Steinke 2021; and never more than is possible.
+    """
+    root = math.sqrt(length)
+    usual = norm**2 + length / 4.0 + math.sqrt(2.0 * _REPEATED) * (norm + root / 2.0)
+    return math.ceil(min(usual, (norm + root) ** 2))
 
 
 def encode_noised(
@@ -236,10 +276,25 @@ def round_to_integers(vector: Doubles, plan: NoisedPlan, seed: bytes, rounding: 
     np.clip(rotated, -ring.scale, ring.scale, out=rotated)
     rotated += ring.scale
     rotated *= plan.levels_per_unit
-    rotated += (rounding(ring.padded_length) >> np.uint64(11)).astype(np.float64) * 2.0**-53
-    np.floor(rotated, out=rotated)
-    integers: Lanes = np.clip(rotated, 0, ring.max_value).astype(np.int64)
+    for _ in range(_MOST_REPETITIONS):
+        integers = _rounded(rotated, ring.max_value, rounding)
+        if plan.largest_square is None or _square_from_zero(integers, ring.max_value) <= plan.largest_square:
+            return integers
+    raise FaultError("rounding does not end", where="update", hint="the source of secret words is broken")
+
+
+def _rounded(levels: Doubles, max_value: int, rounding: SecretWords) -> Lanes:
+    up = (rounding(len(levels)) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    up += levels
+    np.floor(up, out=up)
+    integers: Lanes = np.clip(up, 0, max_value).astype(np.int64)
     return integers
+
+
+def _square_from_zero(integers: Lanes, max_value: int) -> int:
+    """Exact: no level is finer than `_FINEST` sqrt(length) in a vector, so that squares and their sum fit 63 bits."""
+    from_zero = integers - max_value // 2
+    return int(np.dot(from_zero, from_zero))
 
 
 def decode_noised(

@@ -12,7 +12,7 @@ from lepton_core.errors import CodecError
 from lepton_core.ring import words_for
 
 #: Name and version of the encoding; bound into a round's terms. Golden vectors hold it in place.
-CODEC_VERSION = "ring/2"
+CODEC_VERSION = "ring/3"
 
 Profile = Literal["exact", "default", "lean", "tiny"]
 

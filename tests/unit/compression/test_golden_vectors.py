@@ -9,7 +9,7 @@ from tests.vectors.codec.generate import PLAIN, make_case, make_down_case, make_
 FOLDER = Path(__file__).parents[2] / "vectors" / "codec"
 RING, NOISED, PLAIN_1, DOWN = (
     json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
-    for name in ("ring-2", "noised-2", "plain-1", "downlink-1")
+    for name in ("ring-3", "noised-3", "plain-1", "downlink-1")
 )
 
 
@@ -25,7 +25,7 @@ def test_every_golden_case_is_encoded_and_decoded_to_the_same_bytes(case):
 
 @pytest.mark.parametrize("case", NOISED["cases"], ids=lambda case: str(case["model_length"]))
 def test_every_golden_case_with_noise_is_encoded_and_decoded_to_the_same_bytes(case):
-    assert make_noised_case(case["model_length"], case["kept_fraction"], case["colluders"]) == case
+    assert make_noised_case(case["model_length"], case["kept_fraction"], case["colluders"], case["whole"]) == case
 
 
 @pytest.mark.parametrize("case", PLAIN_1["cases"], ids=lambda case: f"{case['codec']}-{case['length']}")

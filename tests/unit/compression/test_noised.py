@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 from lepton_compression.update import Noise, NoisedPlan, SecretKeystream, decode_noised, derive_noised_plan
 from lepton_compression.update.noised import Doubles, encode_noised, round_to_integers
-from lepton_core.errors import CodecError
+from lepton_core.errors import CodecError, FaultError
 from lepton_core.ring import pack
 
 SEED = bytes(range(32))
@@ -23,6 +24,7 @@ def plan_of(
     noise: Noise | None = None,
     kept: float = 1.0,
     unit: float = 1.0,
+    whole: bool = False,
 ) -> NoisedPlan:
     return derive_noised_plan(
         model_length=length,
@@ -31,6 +33,7 @@ def plan_of(
         largest_norm=bound * unit,
         members_max=members,
         noise=noise if noise is not None else Noise(27.2, members, 0),
+        whole=whole,
     )
 
 
@@ -184,3 +187,58 @@ def test_a_lane_that_runs_over_disturbs_its_neighbours_and_nothing_is_refused() 
 
 def test_what_secret_streams_hold_is_not_shown() -> None:
     assert repr(stream(3)) == "SecretKeystream(<secret>)"
+
+
+def test_what_a_whole_vector_is_rounded_to_is_no_longer_than_what_is_charged() -> None:
+    for length in (1, 16, 650, 5000):
+        plan = plan_of(length, bound=1.0, members=100, noise=Noise(2.0, 100, 0), whole=True)
+        assert plan.largest_square is not None
+        assert plan.sensitivity >= math.sqrt(plan.largest_square)
+        assert plan.share_variance * 100 >= (2.0 * plan.sensitivity) ** 2
+        for number, vector in enumerate(vectors_of(plan, 20, norm=1.0)):
+            integers = round_to_integers(vector, plan, SEED, stream(number)) - plan.ring.max_value // 2
+            assert int(np.sum(integers**2)) <= plan.largest_square
+        # The neighbour of any vector is none at all, which is zero whatever the chance.
+        nothing = round_to_integers(np.zeros(length), plan, SEED, stream(1))
+        assert set(nothing.tolist()) == {plan.ring.max_value // 2}
+
+
+def test_rounding_of_a_whole_vector_is_repeated_until_it_is_short_enough() -> None:
+    plan = plan_of(650, bound=1.0, members=100, noise=Noise(2.0, 100, 0), whole=True)
+    (vector,) = vectors_of(plan, 1, norm=1.0)
+    half = plan.ring.max_value // 2
+    squares = [int(np.sum((round_to_integers(vector, plan, SEED, stream(n)) - half) ** 2)) for n in range(41)]
+    median = sorted(squares)[20]
+    # As is usual: three standard deviations of the squares are nowhere near the limit.
+    assert plan.largest_square is not None
+    assert max(squares) + 3 * float(np.std(squares)) < plan.largest_square
+    strict = dataclasses.replace(plan, largest_square=median)
+    drawn = []
+
+    def counted(count: int) -> np.ndarray:
+        drawn.append(count)
+        return source(count)
+
+    for number in range(41):
+        drawn.clear()
+        source = stream(number)
+        integers = round_to_integers(vector, strict, SEED, counted)
+        assert int(np.sum((integers - half) ** 2)) <= median
+        assert (len(drawn) > 1) == (squares[number] > median)
+    with pytest.raises(FaultError, match="rounding does not end"):
+        round_to_integers(vector, dataclasses.replace(plan, largest_square=1), SEED, stream(0))
+
+
+def test_whole_vectors_need_narrower_lanes_than_parts_of_them() -> None:
+    for length, multiplier, bits, fewer in ((10_000, 2.0, 21, 16), (10**6, 10.0, 32, 21)):
+        of_part, of_whole = (
+            plan_of(length, bound=1.0, members=100, noise=Noise(multiplier, 100, 0), whole=whole)
+            for whole in (False, True)
+        )
+        assert (of_part.ring.lane_bits, of_whole.ring.lane_bits) == (bits, fewer)
+        assert of_part.expected_error == pytest.approx(of_whole.expected_error, rel=0.02)
+
+
+def test_a_whole_vector_that_is_longer_than_its_unit_is_refused() -> None:
+    with pytest.raises(CodecError, match="no encoding can be derived"):
+        plan_of(bound=2.0, whole=True)

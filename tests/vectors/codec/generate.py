@@ -49,13 +49,15 @@ CASES: tuple[tuple[int, float, Profile, bool], ...] = (
     (4097, 0.3, "tiny", True),
     (20_011, 0.9, "default", True),
 )
-#: Length, kept fraction, colluders.
-NOISED: tuple[tuple[int, float, int], ...] = (
-    (1, 1.0, 0),
-    (17, 1.0, 1),
-    (997, 0.5, 0),
-    (4097, 1.0, 2),
-    (20_011, 0.9, 0),
+#: Length, kept fraction, colluders, and whether the unit is the whole vector.
+NOISED: tuple[tuple[int, float, int, bool], ...] = (
+    (1, 1.0, 0, False),
+    (17, 1.0, 1, False),
+    (997, 0.5, 0, False),
+    (997, 0.5, 0, True),
+    (4097, 1.0, 2, False),
+    (20_011, 0.9, 0, False),
+    (20_011, 0.9, 0, True),
 )
 MEMBERS = 3
 PLAIN: tuple[PlainCodec, ...] = (
@@ -128,16 +130,17 @@ def make_case(length: int, kept_fraction: float, profile: Profile, *, dithered: 
     }
 
 
-def make_noised_case(length: int, kept_fraction: float, colluders: int) -> dict[str, Any]:
+def make_noised_case(length: int, kept_fraction: float, colluders: int, whole: bool) -> dict[str, Any]:
     """One case of integers with noise, for which every source of secret words is a fixed stream."""
     seed = hashlib.sha256(f"noised vector {length} {kept_fraction} {colluders}".encode()).digest()
     plan = derive_noised_plan(
         model_length=length,
         kept_fraction=kept_fraction,
-        unit_norm=2.0**-6,
+        unit_norm=1.0 if whole else 2.0**-6,
         largest_norm=1.0,
         members_max=4,
         noise=Noise(multiplier=6.5, contributors=MEMBERS, colluders=colluders),
+        whole=whole,
     )
     words = [
         encode_noised(
@@ -155,6 +158,7 @@ def make_noised_case(length: int, kept_fraction: float, colluders: int) -> dict[
         "model_length": length,
         "kept_fraction": kept_fraction,
         "colluders": colluders,
+        "whole": whole,
         "seed": seed.hex(),
         "padded_length": plan.ring.padded_length,
         "max_value": plan.ring.max_value,
@@ -231,7 +235,7 @@ def main() -> None:
         "codec_version": CODEC_VERSION,
         "cases": [make_noised_case(*case) for case in NOISED],
     }
-    every = (("ring-2", document), ("noised-2", noised), ("plain-1", plain), ("downlink-1", down))
+    every = (("ring-3", document), ("noised-3", noised), ("plain-1", plain), ("downlink-1", down))
     for name, content in every:
         (FOLDER / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
