@@ -15,6 +15,7 @@ from types import MappingProxyType
 import pyoxigraph as ox
 
 from lepton_core.errors import OntologyError
+from lepton_kg.nesting import MAX_NESTING, require_no_quoted_triple, require_shallow_json, too_deep
 from lepton_kg.obo import OBO_IMPORTER, parse_obo
 
 #: Largest document that is parsed.
@@ -65,7 +66,7 @@ def parse_quads(data: bytes, *, format: str, source: str) -> tuple[ox.Quad, ...]
 
     Raises:
         OntologyError: unknown syntax, too large, not parseable (with line and column where the parser knows them),
-            named graphs, quoted triples, XML entities, a term too long, or too many blank nodes.
+            named graphs, quoted triples, XML entities, nesting too deep, a term too long, or too many blank nodes.
     """
     syntax = FORMATS.get(format.lower())
     if syntax is None and format.lower() != OBO:
@@ -94,6 +95,10 @@ def parse_quads(data: bytes, *, format: str, source: str) -> tuple[ox.Quad, ...]
 def _parse_rdf(text: str, syntax: ox.RdfFormat, source: str) -> tuple[ox.Quad, ...]:
     if syntax == ox.RdfFormat.RDF_XML:
         _require_safe_xml(text, source)
+    elif syntax == ox.RdfFormat.JSON_LD:
+        require_shallow_json(text, source)
+    else:
+        require_no_quoted_triple(text, source)
     try:
         return tuple(ox.parse(text, syntax, without_named_graphs=True))
     except SyntaxError as error:
@@ -107,7 +112,7 @@ def _parse_rdf(text: str, syntax: ox.RdfFormat, source: str) -> tuple[ox.Quad, .
 
 
 def _require_safe_xml(text: str, source: str) -> None:
-    """Well-formed with namespaces, and without entity declarations.
+    """Well-formed with namespaces, of few levels, and without entity declarations.
 
     Entities expand exponentially (a billion laughs), so their declaration alone is refused. The RDF parser tells no
     line of a document that is not well formed; this one does.
@@ -123,7 +128,20 @@ def _require_safe_xml(text: str, source: str) -> None:
             hint="save the ontology as Turtle or N-Triples",
         )
 
+    depth = 0
+
+    def enter(*_element: object) -> None:
+        nonlocal depth
+        depth += 1
+        if depth > MAX_NESTING:
+            raise too_deep(source, parser.CurrentLineNumber, parser.CurrentColumnNumber + 1)
+
+    def leave(*_element: object) -> None:
+        nonlocal depth
+        depth -= 1
+
     parser.EntityDeclHandler = refuse
+    parser.StartElementHandler, parser.EndElementHandler = enter, leave
     try:
         parser.Parse(text.encode(), True)
     except xml.parsers.expat.ExpatError as error:
