@@ -148,7 +148,7 @@ def _member_of_card(path: Path) -> ListedMember:
 def _read_json(path: Path, what: str) -> dict[str, object]:
     try:
         document = json.loads(read_bytes(path, what))
-    except ValueError:
+    except (ValueError, RecursionError):
         raise InputError(f"the {what} is not JSON", where=str(path)) from None
     if not isinstance(document, dict):
         raise InputError(f"the {what} is not a JSON object", where=str(path), got=type(document).__name__)

@@ -56,7 +56,7 @@ def read_toml(path: Path, what: str) -> dict[str, Any]:
     """
     try:
         return tomllib.loads(read_text(path, what))
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise InputError(
             f"the {what} is not TOML", where=str(path), expected="a TOML document", got=str(error), hint="see the line"
         ) from None

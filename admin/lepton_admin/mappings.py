@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import datetime as dt
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
-from lepton_admin.files import read_bytes, read_text, require_absent, write_public
+from lepton_admin.files import read_bytes, read_text, read_toml, require_absent, write_public
 from lepton_admin.reviewing import sample_rows
 from lepton_core.errors import InputError, MappingError, UnitError
 from lepton_core.identity import IdentityKey
@@ -299,10 +298,7 @@ def _require_meaning(mapping: Mapping, ontology: Ontology, file: Path, schema: d
 
 def _asked(job_file: Path, ontology: Ontology) -> tuple[Task, bool]:
     """The task of a job file, whose ontology by label is taken to be this one; and whether it protects subjects."""
-    try:
-        job = tomllib.loads(read_text(job_file, "job file"))
-    except tomllib.TOMLDecodeError as error:
-        raise InputError("the job file is not TOML", where=str(job_file), got=str(error)) from None
+    job = read_toml(job_file, "job file")
     document, privacy = job.get("task"), job.get("privacy")
     if not isinstance(document, dict):
         raise InputError("the job file has no task", where=str(job_file), expected="a [task] table")

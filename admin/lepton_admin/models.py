@@ -147,7 +147,7 @@ def load_sidecar(file: Path) -> Sidecar:
     path = sidecar_of(file)
     try:
         document: Any = json.loads(read_bytes(path, "model's sidecar"))
-    except ValueError:
+    except (ValueError, RecursionError):
         raise InputError("the model's sidecar is not JSON", where=str(path)) from None
     if not isinstance(document, dict):
         raise InputError("the model's sidecar is not a JSON object", where=str(path))

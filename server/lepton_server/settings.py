@@ -109,7 +109,7 @@ def load_settings(home: Path, **overrides: str) -> CoordinatorSettings:
         raise InputError("the settings cannot be read", where=str(path), got=type(error).__name__) from None
     try:
         document: dict[str, Any] = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise InputError("the settings are not TOML", where=str(path), got=str(error)) from None
     given = {key: value for key, value in overrides.items() if value}
     if "database_file" in given:
