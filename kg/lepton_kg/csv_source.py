@@ -11,6 +11,7 @@ import codecs
 import csv
 import io
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +32,11 @@ _QUOTE, _LINE_END, _RETURN = b'"'[0], b"\n"[0], b"\r"[0]
 def csv_header(path: Path, source: Source) -> list[str]:
     """The names in the first line."""
     options = source.csv or CsvOptions()
-    with readable(source), path.open(encoding=codec_of(options), newline="") as lines:
+    with (
+        readable(source),
+        _decodable(path, source, options),
+        path.open(encoding=codec_of(options), newline="") as lines,
+    ):
         try:
             return next(csv.reader(lines, delimiter=options.delimiter), [])
         except csv.Error as error:
@@ -48,7 +53,7 @@ def read_csv(path: Path, source: Source, columns: Sequence[str], names: Sequence
     options = source.csv or CsvOptions()
     places = [names.index(column) for column in columns]
     line = 1
-    with readable(source):
+    with readable(source), _decodable(path, source, options):
         for number, block in enumerate(_blocks(path, source, options)):
             line = _require_even(block, options.delimiter, len(names), line, source)
             # The header is a line like others: named columns would make polars rename twins.
@@ -74,6 +79,7 @@ def _blocks(path: Path, source: Source, options: CsvOptions) -> Iterator[bytes]:
     """The file as UTF-8 in blocks that end where a line ends, blank lines taken out."""
     decoder = codecs.getincrementaldecoder(codec_of(options))(errors="strict")
     rest = b""
+    line = 1  # where `rest` begins
     with path.open("rb") as file:
         while True:
             read = file.read(_BLOCK)
@@ -83,12 +89,14 @@ def _blocks(path: Path, source: Source, options: CsvOptions) -> Iterator[bytes]:
             end = _last_line_end(rest)
             if end:
                 yield rest[:end]
+                line += rest.count(b"\n", 0, end)
                 rest = rest[end:]
             elif len(rest) > _LONGEST:
-                raise _uneven(source, None, "a line end", f"none in {_LONGEST} bytes; a quote was left open")
+                raise _open_quote(source, line, "a line end", f"none in {_LONGEST} bytes")
     if rest.strip(b"\r\n"):
         if rest.count(b'"') % 2:
-            raise _uneven(source, None, "a closing quote", "the end of the file")
+            opened = line + rest.count(b"\n", 0, _last_line_end(rest))
+            raise _open_quote(source, opened, "a closing quote", "the end of the file")
         yield rest
 
 
@@ -131,10 +139,54 @@ def _require_even(block: bytes, delimiter: str, width: int, line: int, source: S
     return line + len(line_ends)
 
 
-def _uneven(source: Source, line: int | None, expected: str, got: str) -> DataError:
+@contextmanager
+def _decodable(path: Path, source: Source, options: CsvOptions) -> Iterator[None]:
+    """Turns bytes that are not of the encoding into a DataError that says where the first of them is."""
+    try:
+        yield
+    except UnicodeDecodeError:
+        line, offset = _first_undecodable(path, options)
+        raise DataError(
+            "the file is not in the encoding that the mapping says",
+            where=f"{source.shown}, line {line}",
+            expected=options.encoding,
+            got=f"an invalid byte at offset {offset}",
+            hint="set source.csv.encoding; `lepton mapping suggest` tells which it finds",
+            reason="BAD_ENCODING",
+        ) from None
+
+
+def _first_undecodable(path: Path, options: CsvOptions) -> tuple[int, int]:
+    """Line, from 1, and offset of the first byte that is not of the encoding."""
+    decoder = codecs.getincrementaldecoder(codec_of(options))(errors="strict")
+    line = 1
+    with path.open("rb") as file:
+        while True:
+            read = file.read(_BLOCK)
+            try:
+                line += decoder.decode(read, final=not read).count("\n")
+            except UnicodeDecodeError as error:
+                # What the decoder had kept back of the block before comes first in its object.
+                return line + error.object.count(b"\n", 0, error.start), file.tell() - len(error.object) + error.start
+            if not read:
+                return line, file.tell()
+
+
+def _open_quote(source: Source, line: int, expected: str, got: str) -> DataError:
     return DataError(
-        "a line with another number of cells than the header" if line else "a file whose quotes do not end",
-        where=source.shown + (f", line {line}" if line else ""),
+        "a quote that is opened and not closed",
+        where=f"{source.shown}, line {line}",
+        expected=expected,
+        got=got,
+        hint="check source.csv.delimiter, or double the quotes within cells",
+        reason="UNREADABLE",
+    )
+
+
+def _uneven(source: Source, line: int, expected: str, got: str) -> DataError:
+    return DataError(
+        "a line with another number of cells than the header",
+        where=f"{source.shown}, line {line}",
         expected=expected,
         got=got,
         hint="check source.csv.delimiter and decimal, or quote cells that hold the delimiter",

@@ -20,6 +20,8 @@ from lepton_kg.sql_source import read_sql, read_sqlite, sql_schema, sqlite_schem
 
 #: Type name of every CSV column in a schema.
 TEXT = "text"
+#: How the names of types begin whose cells are no numbers, dates, truth values or text.
+_NO_CELLS = ("list", "array", "struct", "object", "duration", "binary", "varbinary", "blob", "bytea", "longblob")
 
 
 def read_columns(source: Source, columns: Sequence[str], base: Path) -> pl.DataFrame:
@@ -51,6 +53,16 @@ def read_batches(source: Source, columns: Sequence[str], base: Path) -> Iterator
             hint="correct the mapping, or the file; `lepton mapping check` compares them",
             reason="MISSING_COLUMN",
         )
+    strange = [column for column in columns if not is_mappable(schema[column])]
+    if strange and source.kind == "parquet":
+        raise DataError(
+            "a column whose cells cannot be mapped",
+            where=f"{source.shown}, column {strange[0]!r}",
+            expected="numbers, dates, truth values or text",
+            got=schema[strange[0]],
+            hint="leave the column out of the mapping, or write the source with a column of what it tells",
+            reason="UNREADABLE",
+        )
     if source.kind == "sql":
         yield from read_sql(source, base, columns)
         return
@@ -63,6 +75,11 @@ def read_batches(source: Source, columns: Sequence[str], base: Path) -> Iterator
         with readable(source):
             scanned = pl.scan_parquet(path, glob=False).select(columns)
             yield from scanned.collect_batches(chunk_size=BATCH_ROWS, maintain_order=True)
+
+
+def is_mappable(kind: str) -> bool:
+    """True if cells of a type of that name in a schema can be numbers, dates, truth values or text."""
+    return not kind.lower().startswith(_NO_CELLS)
 
 
 def source_schema(source: Source, base: Path) -> dict[str, str]:

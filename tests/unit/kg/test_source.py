@@ -1,3 +1,4 @@
+import datetime as dt
 import pathlib
 import sqlite3
 import stat
@@ -45,6 +46,50 @@ def test_a_wrong_encoding_is_a_data_error_without_cells(tmp_path, cells):
     with pytest.raises(DataError) as refused:
         source_schema(CSV, tmp_path)
     assert refused.value.reason == "BAD_ENCODING"
+
+
+@pytest.mark.parametrize(
+    ("encoding", "good", "bad", "line", "offset"),
+    [
+        ("utf-8", "a,b\n\nü,2\n", b"x,\xff\n", 4, 12),
+        ("utf-8", "\ufeffa,b\n", b"\xc3", 2, 7),
+        ("cp1252", "a,b\nü,2\n", b"x,\x81\n", 3, 10),
+        ("utf-16", "a,b\n1,2\n", b"\x00\xdc", 3, 18),
+    ],
+)
+def test_a_byte_of_another_encoding_is_told_with_its_line_wherever_it_is(tmp_path, encoding, good, bad, line, offset):
+    source = Source(kind="csv", path="d.csv", csv=CsvOptions(encoding=encoding))
+    many = "1,2\n" * 3_000_000  # of more bytes than are decoded at once
+    for more in ("", many):
+        before = (good + more).encode(encoding)
+        (tmp_path / "d.csv").write_bytes(before + bad)
+        with pytest.raises(DataError) as refused:
+            read_columns(source, ["a"], tmp_path)
+        at = offset + len(before) - len(good.encode(encoding))
+        assert refused.value.reason == "BAD_ENCODING"
+        assert refused.value.where == f"d.csv, line {line + more.count(chr(10))}"
+        assert (refused.value.expected, refused.value.got) == (encoding, f"an invalid byte at offset {at}")
+
+
+def test_a_quote_that_is_not_closed_is_told_with_the_line_that_opens_it(tmp_path):
+    (tmp_path / "d.csv").write_text('a,b\n"1\n",2\n3,"secret\n5,6\n7,8\n')
+    with pytest.raises(DataError, match="not closed") as refused:
+        read_columns(CSV, ["a"], tmp_path)
+    assert (refused.value.where, refused.value.reason) == ("d.csv, line 4", "UNREADABLE")
+    assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "cells", [[[1]], [{"a": 1}], [b"x"], [dt.timedelta(1)]], ids=["list", "struct", "bytes", "span"]
+)
+def test_a_parquet_column_of_other_things_than_cells_is_refused_by_name(tmp_path, cells):
+    pl.DataFrame({"a": [1], "b": cells}).write_parquet(tmp_path / "d.parquet")
+    source = Source(kind="parquet", path="d.parquet")
+    assert read_columns(source, ["a"], tmp_path)["a"].to_list() == [1]
+    with pytest.raises(DataError) as refused:
+        read_columns(source, ["a", "b"], tmp_path)
+    assert refused.value.where == "d.parquet, column 'b'"
+    assert refused.value.got == str(pl.DataFrame({"b": cells}).schema["b"])
 
 
 @pytest.mark.parametrize("text", ["a,a\n1,2\n", "a,\n1,2\n", ""])
