@@ -18,15 +18,16 @@ from lepton_kg.approval import Renewal, renew, require_current
 from lepton_kg.approval import approve as approve_columns
 from lepton_kg.compiler import compile_plan
 from lepton_kg.dialect import detect_dialect
-from lepton_kg.examine import require_one_way
-from lepton_kg.mapping import Column, Mapping, Source, dump_mapping, parse_mapping
+from lepton_kg.examine import require_one_way, require_subjects
+from lepton_kg.formulas import DATE
+from lepton_kg.mapping import Column, DateFormat, Mapping, Source, dump_mapping, parse_mapping
 from lepton_kg.mapping_check import MappingProblem
 from lepton_kg.mapping_check import check_mapping as check_meaning
-from lepton_kg.ontology import Ontology, parse_ontology
+from lepton_kg.ontology import Concept, Ontology, parse_ontology
 from lepton_kg.plan import PlanReport
-from lepton_kg.source import read_batches, source_schema
+from lepton_kg.source import is_mappable, read_batches, source_schema
 from lepton_kg.sssom import from_sssom, to_sssom
-from lepton_kg.suggest import Suggestion, profile_columns, suggest_codes
+from lepton_kg.suggest import ColumnProfile, Suggestion, profile_columns, suggest_codes
 from lepton_kg.suggest import suggest as suggest_concepts
 
 _KINDS = {".csv": "csv", ".tsv": "csv", ".txt": "csv", ".parquet": "parquet", ".sqlite": "sqlite", ".db": "sqlite"}
@@ -87,7 +88,11 @@ def propose(
     source, found = _source_of(shape, file.parent)
     base = file.resolve().parent
     like = Mapping(ontology=ontology.digest, source=source, columns=(Column(column="any", concept="any"),))
-    frame = sample_rows(like, list(source_schema(source, base)), base)
+    schema = source_schema(source, base)
+    left_out = [name for name, kind in schema.items() if not is_mappable(kind)]
+    if left_out:
+        found = (*found, f"no numbers, dates or text, so left out: {', '.join(left_out)}")
+    frame = sample_rows(like, [name for name in schema if name not in left_out], base)
     profiles = {profile.name: profile for profile in profile_columns(frame, source)}
     suggestions = suggest_concepts(ontology, list(profiles.values()), vocabulary)
     columns: list[Column] = []
@@ -105,6 +110,7 @@ def propose(
                 concept=best.concept,
                 unit=(suggestion.unit or concept.unit) if concept.is_numeric else None,
                 codes=codes,
+                date_format=_date_format(concept, profiles[suggestion.column]),
                 justification="; ".join(best.reasons)[:2_000],
                 score=round(min(1.0, max(0.0, best.score)), 3),
             )
@@ -116,6 +122,12 @@ def propose(
     mapping = Mapping(ontology=ontology.digest, source=source, columns=tuple(columns))
     write_public(file, dump_mapping(mapping).encode())
     return Proposal(found, tuple(suggestions))
+
+
+def _date_format(concept: Concept, profile: ColumnProfile) -> DateFormat | None:
+    """The one way in which a date column is written, where it has to be said; a person decides between several."""
+    ways = profile.date_formats if concept.datatype == DATE else ()
+    return ways[0] if len(ways) == 1 and ways[0] != "YYYY-MM-DD" else None
 
 
 def check_mapping(
@@ -137,6 +149,7 @@ def check_mapping(
     approved = sum(column.status == "approved" for column in mapping.columns)
     _require_meaning(mapping, ontology, mapping_file, schema)
     require_one_way(mapping, ontology, base)
+    require_subjects(mapping, base)
     if approved == len(mapping.columns):
         require_current(mapping, Digest(ontology.digest), schema)
     rows = None
@@ -162,6 +175,7 @@ def approve_mapping(
     schema = source_schema(mapping.source, base)
     _require_meaning(mapping, ontology, mapping_file, schema)
     require_one_way(mapping, ontology, base)
+    require_subjects(mapping, base)
     today = dt.datetime.now(dt.UTC).date()
     approved = approve_columns(mapping, approver=approver, date=today, schema=schema, ontology=ontology, key=key)
     write_public(mapping_file, dump_mapping(approved).encode(), replace=True)
@@ -268,17 +282,18 @@ def _require_meaning(mapping: Mapping, ontology: Ontology, file: Path, schema: d
     The first thing that is wrong is told whole, and how many others are.
     """
     problems = check_meaning(mapping, ontology)
+    named = [column.column for column in mapping.columns]
     absent = [
         MappingProblem(
-            column.column,
+            column,
             "MISSING_COLUMN",
             "a mapped column that the source does not have",
             expected=", ".join(schema),
-            got=column.column,
+            got=column,
             hint="correct the mapping, or the file",
         )
-        for column in mapping.columns
-        if column.column not in schema
+        for column in (*named, *((mapping.subject.column,) if mapping.subject is not None else ()))
+        if column not in schema
     ]
     every = [*absent, *problems]
     if not every:

@@ -81,6 +81,13 @@ def days(column: str, dtype: pl.DataType, *, date_format: str | None, missing: S
     return whole.str.to_date(written[1], strict=False).cast(pl.Int32).cast(pl.Float64)
 
 
+def written_in(text: pl.Series, way: str) -> pl.Series:
+    """True where the text is a day of that one of `DATE_FORMATS`; 31/12/2020 is no MM/DD/YYYY."""
+    pattern, code = DATE_FORMATS[way]
+    whole = pl.select(pl.when(text.str.contains(pattern)).then(text)).to_series()
+    return whole.str.to_date(code, strict=False).is_not_null()
+
+
 def _number(column: str, dtype: pl.DataType, *, decimal: str) -> pl.Expr:
     if dtype.is_numeric():
         number = pl.col(column) if dtype == pl.Float64 else pl.col(column).cast(pl.Float64)

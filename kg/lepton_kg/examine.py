@@ -1,6 +1,7 @@
-"""What is wrong with a mapped source that no single row shows: decimal signs or dates written in several ways.
+"""What is wrong with a mapped source that no single row shows: columns in several ways, subjects with several rows.
 
-Such a column would lose the rows of one way without a word, or, worse, read 01/02/2020 as two different days.
+A column of two decimal signs or kinds of dates would lose the rows of one without a word, or, worse, read 01/02/2020
+as two different days.
 """
 
 from __future__ import annotations
@@ -8,14 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 
-from lepton_core.errors import DataError
-from lepton_kg.cells import DATE_FORMATS
+from lepton_core.errors import DataError, MatchRefusal
+from lepton_kg.cells import DATE_FORMATS, written_in
 from lepton_kg.formulas import DATE
 from lepton_kg.mapping import Column, Mapping, Source
 from lepton_kg.ontology import Concept, Ontology
 from lepton_kg.source import read_batches
+from lepton_kg.subjects import SubjectStep
 
 _COMMA, _DOT = r"^\s*[+-]?\d+,\d+\s*$", r"^\s*[+-]?\d+\.\d+\s*$"
 
@@ -33,6 +36,44 @@ def require_one_way(mapping: Mapping, ontology: Ontology, base: Path) -> None:
             _require_dates(column, mapping.source, base)
         elif concept.is_numeric:
             _require_decimals(column, concept, mapping.source, base)
+
+
+def require_subjects(mapping: Mapping, base: Path) -> None:
+    """Nothing, unless the mapping says that each subject has one row and a row has another's subject.
+
+    Raises:
+        DataError: SUBJECT_TWICE, with the column and both rows; or as `read_batches`.
+    """
+    subject = mapping.subject
+    if subject is None or not subject.unique:
+        return
+    step = SubjectStep(subject.column, tuple(sorted({code.strip() for code in subject.missing})), unique=True)
+    batches = read_batches(mapping.source, [subject.column], base)
+    hashes = [step.hashes(batch, step.present(batch.schema)) for batch in batches]
+    try:
+        step.require_unique(np.concatenate(hashes) if hashes else np.empty(0, np.uint64))
+    except MatchRefusal as refusal:
+        first, second = _same_subject(step, mapping.source, base)
+        raise DataError(
+            refusal.message,
+            where=f"{mapping.source.shown}, column {subject.column!r}, row {second}",
+            expected="one row a subject, as subject.unique says",
+            got=f"the subject of row {first} again",
+            hint="correct the source, or take subject.unique out of the mapping",
+            reason=refusal.reason,
+        ) from None
+
+
+def _same_subject(step: SubjectStep, source: Source, base: Path) -> tuple[int, int]:
+    """The first row, from 1, whose subject has come before, after the row in which it came."""
+    seen: dict[str, int] = {}
+    row = 0
+    for batch in read_batches(source, [step.column], base):
+        for text in step.texts(batch):
+            row += 1
+            if text is not None and seen.setdefault(text, row) != row:
+                return seen[text], row
+    return row, row
 
 
 def _require_decimals(column: Column, concept: Concept, source: Source, base: Path) -> None:
@@ -62,13 +103,13 @@ def _require_dates(column: Column, source: Source, base: Path) -> None:
     first = 0
     for start, text in _texts(column, source, base):
         known = text.filter(text.is_not_null() & ~text.is_in(list(column.missing)))
-        left = known.filter(~_written_in(known, wanted))
+        left = known.filter(~written_in(known, wanted))
         if len(left) and not first:
-            bad = ~_written_in(text, wanted) & text.is_not_null() & ~text.is_in(list(column.missing))
+            bad = ~written_in(text, wanted) & text.is_not_null() & ~text.is_in(list(column.missing))
             first = start + int(bad.arg_max() or 0)
         for name in DATE_FORMATS:
             if name != wanted:
-                matched = _written_in(left, name)
+                matched = written_in(left, name)
                 found[name] = found.get(name, 0) + int(matched.sum())
                 left = left.filter(~matched)
         found["another way"] = found.get("another way", 0) + len(left)
@@ -82,13 +123,6 @@ def _require_dates(column: Column, source: Source, base: Path) -> None:
             hint="write the source in one way and name it in date_format, or list placeholders under missing",
             reason="MIXED_DATES",
         )
-
-
-def _written_in(text: pl.Series, name: str) -> pl.Series:
-    """True where the text is a day of that way; 31/12/2020 is no MM/DD/YYYY."""
-    pattern, code = DATE_FORMATS[name]
-    whole = pl.select(pl.when(text.str.contains(pattern)).then(text)).to_series()
-    return whole.str.to_date(code, strict=False).is_not_null()
 
 
 def _texts(column: Column, source: Source, base: Path) -> Iterator[tuple[int, pl.Series]]:

@@ -11,12 +11,15 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 import polars as pl
 from rapidfuzz import fuzz
 
 from lepton_core.errors import UnitError
-from lepton_kg.mapping import Source
+from lepton_kg.cells import written_in
+from lepton_kg.formulas import DATE
+from lepton_kg.mapping import DateFormat, Source
 from lepton_kg.ontology import Concept, Ontology
 from lepton_kg.units import conversion
 
@@ -51,6 +54,8 @@ class ColumnProfile:
     maximum: float | None = None
     #: Stripped texts of a column with few different cells; empty for others.
     distinct_values: tuple[str, ...] = ()
+    #: Ways to write a date in which every cell is a day.
+    date_formats: tuple[DateFormat, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -136,7 +141,16 @@ def _profile(cells: pl.Series, decimal: str) -> ColumnProfile:
         minimum=float(low) if isinstance(low, float) else None,
         maximum=float(high) if isinstance(high, float) else None,
         distinct_values=tuple(distinct) if len(distinct) <= MAX_DISTINCT else (),
+        date_formats=_ways(cells, distinct),
     )
+
+
+def _ways(cells: pl.Series, distinct: pl.Series) -> tuple[DateFormat, ...]:
+    """In which ways all the different cells are days; a column of dates needs none but the first."""
+    ways: tuple[DateFormat, ...] = get_args(DateFormat)
+    if cells.dtype == pl.Date or isinstance(cells.dtype, pl.Datetime):
+        return ways[:1]
+    return tuple(way for way in ways if len(distinct) and bool(written_in(distinct, way).all()))
 
 
 def _suggest_one(column: ColumnProfile, concepts: Sequence[tuple[Concept, tuple[_Name, ...]]]) -> Suggestion:
@@ -212,6 +226,8 @@ def _cut_of(word: str, whole: str) -> bool:
 def _evidence(column: ColumnProfile, unit: str | None, concept: Concept) -> list[tuple[float, str]]:
     if concept.value_set:
         return _coded_evidence(column, concept)
+    if concept.datatype == DATE:
+        return _dated_evidence(column)
     found: list[tuple[float, str]] = []
     if column.dtype == "text" and column.minimum is None:
         found.append((_TYPE_CONTRADICTS, "the concept is numeric, the column is not"))
@@ -235,6 +251,12 @@ def _evidence(column: ColumnProfile, unit: str | None, concept: Concept) -> list
             else (_RANGE_CONTRADICTS, f"values lie outside the plausible range{assumed}")
         )
     return found
+
+
+def _dated_evidence(column: ColumnProfile) -> list[tuple[float, str]]:
+    if not column.date_formats:
+        return [(_TYPE_CONTRADICTS, "the concept is a date, the column is not written in one way as dates")]
+    return [(_RANGE_FITS, f"every cell is a date written {' or '.join(column.date_formats)}")]
 
 
 def _coded_evidence(column: ColumnProfile, concept: Concept) -> list[tuple[float, str]]:

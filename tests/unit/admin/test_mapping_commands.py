@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import datetime as dt
 import json
 
+import polars as pl
 import pytest
 
 from lepton_admin.cli.main import run
@@ -105,3 +107,62 @@ def test_a_source_that_cannot_be_read_is_a_typed_error(data, source, kind, capsy
     assert mapping_command("suggest", *words) == kind.exit_code
     assert json.loads(capsys.readouterr().err)["code"] == kind.code
     assert not (data / "aurora" / "new.yaml").exists()
+
+
+def test_a_subject_with_two_rows_is_told_with_both_where_the_mapping_says_that_each_has_one(data, capsys):
+    source, mapping = data / "aurora" / "data.csv", data / "aurora" / "mapping.yaml"
+    names, *lines = source.read_text("utf-8").splitlines()
+    ids = ["", *(f"p{number}" for number in range(len(lines) - 2)), " p3 "]
+    rows = [f"{one},{line}" for one, line in zip(ids, lines, strict=True)]
+    source.write_text("\n".join([f"patient,{names}", *rows]) + "\n", encoding="utf-8")
+    before = mapping.read_bytes()
+    words = (mapping, "--ontology", data / "ontology.ttl")
+    for verb, more in (("check", ()), ("approve", ("--approver", "Dr. Ada Berg"))):
+        for subject, reason, place in (
+            ("{column: patient, unique: true}", "SUBJECT_TWICE", "data.csv, column 'patient', row 100"),
+            ("{column: patent}", "MISSING_COLUMN", f"{mapping}: column 'patent'"),
+        ):
+            mapping.write_bytes(before + f"subject: {subject}\n".encode())
+            written = mapping.read_bytes()
+            assert mapping_command(verb, *words, *more) in {DataError.exit_code, MappingError.exit_code}
+            told = json.loads(capsys.readouterr().err)
+            assert (told["reason"], told["where"]) == (reason, place)
+            assert told["got"] == ("the subject of row 5 again" if reason == "SUBJECT_TWICE" else "patent")
+            assert mapping.read_bytes() == written
+    mapping.write_bytes(before + b"subject: {column: patient}\n")
+    assert mapping_command("approve", *words, "--approver", "Dr. Ada Berg") == 0
+
+
+def test_dates_are_proposed_in_the_one_way_they_are_written_and_columns_of_no_cells_are_left_out(tmp_path, capsys):
+    ontology, source, file = tmp_path / "o.ttl", tmp_path / "d.parquet", tmp_path / "proposed.yaml"
+    concept = "<urn:{0}> a skos:Concept ; skos:prefLabel '{0}' ; lepton:datatype xsd:date .\n"
+    prefixes = (
+        "@prefix skos: <http://www.w3.org/2004/02/skos/core#> .\n@prefix lepton: <https://w3id.org/lepton/kg#> .\n"
+        "@prefix xsd: <http://www.w3.org/2001/XMLSchema#> .\n"
+    )
+    ontology.write_text(prefixes + "".join(map(concept.format, ("born", "seen", "sent", "paid"))), "utf-8")
+    frame = pl.DataFrame(
+        {
+            "born": ["17.03.1950", None, "01.02.1960"],
+            "seen": [dt.date(2020, 5, 1)] * 3,
+            "sent": ["01/02/2020", "03/04/2020", ""],
+            "paid": ["01.02.2020", "2020-01-01", "x"],
+            "scan": [b"x", b"y", None],
+            "codes": [[1], [2], []],
+        }
+    )
+    frame.write_parquet(source)
+    assert mapping_command("suggest", source, "--ontology", ontology, "--file", file) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert "no numbers, dates or text, so left out: scan, codes" in told["source"]
+    why = {one["column"]: one["candidates"][0]["reasons"] for one in told["suggestions"]}
+    assert "every cell is a date written DD.MM.YYYY" in why["born"]
+    assert "every cell is a date written DD/MM/YYYY or MM/DD/YYYY" in why["sent"]
+    assert "the concept is a date, the column is not written in one way as dates" in why["paid"]
+    proposed = parse_mapping(file.read_text("utf-8"), source="test")
+    assert {one.column: one.date_format for one in proposed.columns} == {
+        "born": "DD.MM.YYYY",
+        "seen": None,
+        "sent": None,
+        "paid": None,
+    }
