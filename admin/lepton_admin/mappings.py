@@ -25,7 +25,8 @@ from lepton_kg.mapping_check import MappingProblem
 from lepton_kg.mapping_check import check_mapping as check_meaning
 from lepton_kg.ontology import Concept, Ontology, parse_ontology
 from lepton_kg.plan import PlanReport
-from lepton_kg.source import is_mappable, read_batches, source_schema
+from lepton_kg.rdf import require_size
+from lepton_kg.source import is_mappable, read_batches, require_cells, source_schema
 from lepton_kg.sssom import from_sssom, to_sssom
 from lepton_kg.suggest import ColumnProfile, Suggestion, profile_columns, suggest_codes
 from lepton_kg.suggest import suggest as suggest_concepts
@@ -147,9 +148,7 @@ def check_mapping(
     base = mapping_file.resolve().parent
     schema = source_schema(mapping.source, base)
     approved = sum(column.status == "approved" for column in mapping.columns)
-    _require_meaning(mapping, ontology, mapping_file, schema)
-    require_one_way(mapping, ontology, base)
-    require_subjects(mapping, base)
+    _require_sound(mapping, ontology, mapping_file, schema)
     if approved == len(mapping.columns):
         require_current(mapping, Digest(ontology.digest), schema)
     rows = None
@@ -173,9 +172,7 @@ def approve_mapping(
     mapping = parse_mapping(read_text(mapping_file, "mapping"), source=str(mapping_file))
     base = mapping_file.resolve().parent
     schema = source_schema(mapping.source, base)
-    _require_meaning(mapping, ontology, mapping_file, schema)
-    require_one_way(mapping, ontology, base)
-    require_subjects(mapping, base)
+    _require_sound(mapping, ontology, mapping_file, schema)
     today = dt.datetime.now(dt.UTC).date()
     approved = approve_columns(mapping, approver=approver, date=today, schema=schema, ontology=ontology, key=key)
     write_public(mapping_file, dump_mapping(approved).encode(), replace=True)
@@ -234,11 +231,13 @@ def load_signing_key(client: Path | None) -> IdentityKey | None:
 
 
 def load_ontology(file: Path, format: str) -> Ontology:
-    """The ontology in a document.
+    """The ontology in a document; nothing is read of one that is too large.
 
     Raises:
         InputError, OntologyError: it is missing, or cannot be read.
     """
+    if file.is_file():
+        require_size(file.stat().st_size, str(file))
     return parse_ontology(read_bytes(file, "ontology"), format=format, source=str(file))
 
 
@@ -274,6 +273,15 @@ def _relative(path: Path, folder: Path) -> str:
         return str(path.resolve().relative_to(folder.resolve()))
     except ValueError:
         return str(path.resolve())
+
+
+def _require_sound(mapping: Mapping, ontology: Ontology, file: Path, schema: dict[str, str]) -> None:
+    """Refuse a mapping that means nothing, or a source that is not written as it says."""
+    base = file.resolve().parent
+    _require_meaning(mapping, ontology, file, schema)
+    require_cells(mapping.source, schema, [column.column for column in mapping.columns])
+    require_one_way(mapping, ontology, base)
+    require_subjects(mapping, base)
 
 
 def _require_meaning(mapping: Mapping, ontology: Ontology, file: Path, schema: dict[str, str]) -> None:

@@ -14,7 +14,7 @@ import polars as pl
 
 from lepton_core.errors import DataError
 from lepton_kg.csv_source import csv_header, read_csv
-from lepton_kg.mapping import Source
+from lepton_kg.mapping import Schema, Source
 from lepton_kg.reading import BATCH_ROWS, readable
 from lepton_kg.sql_source import read_sql, read_sqlite, sql_schema, sqlite_schema
 
@@ -53,16 +53,7 @@ def read_batches(source: Source, columns: Sequence[str], base: Path) -> Iterator
             hint="correct the mapping, or the file; `lepton mapping check` compares them",
             reason="MISSING_COLUMN",
         )
-    strange = [column for column in columns if not is_mappable(schema[column])]
-    if strange and source.kind == "parquet":
-        raise DataError(
-            "a column whose cells cannot be mapped",
-            where=f"{source.shown}, column {strange[0]!r}",
-            expected="numbers, dates, truth values or text",
-            got=schema[strange[0]],
-            hint="leave the column out of the mapping, or write the source with a column of what it tells",
-            reason="UNREADABLE",
-        )
+    require_cells(source, schema, columns)
     if source.kind == "sql":
         yield from read_sql(source, base, columns)
         return
@@ -75,6 +66,24 @@ def read_batches(source: Source, columns: Sequence[str], base: Path) -> Iterator
         with readable(source):
             scanned = pl.scan_parquet(path, glob=False).select(columns)
             yield from scanned.collect_batches(chunk_size=BATCH_ROWS, maintain_order=True)
+
+
+def require_cells(source: Source, schema: Schema, columns: Sequence[str]) -> None:
+    """Nothing, if the types of those columns can be mapped; a database tells with each cell, whatever it declares.
+
+    Raises:
+        DataError: one cannot, by name.
+    """
+    strange = [column for column in columns if not is_mappable(schema[column])] if source.kind == "parquet" else []
+    if strange:
+        raise DataError(
+            "a column whose cells cannot be mapped",
+            where=f"{source.shown}, column {strange[0]!r}",
+            expected="numbers, dates, truth values or text",
+            got=schema[strange[0]],
+            hint="leave the column out of the mapping, or write the source with a column of what it tells",
+            reason="UNREADABLE",
+        )
 
 
 def is_mappable(kind: str) -> bool:

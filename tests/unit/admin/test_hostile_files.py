@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 
 from lepton_admin.cli.main import run
 from lepton_core.errors import InputError, LeptonError, SettingsError
@@ -37,3 +38,19 @@ def test_files_nested_thousands_of_levels_deep_are_refused_by_name(data, tmp_pat
     assert (told["code"], told["where"]) == (SettingsError.code, str(home / "client.toml"))
     (home / "coordinator.toml").write_text(f"a = {DEEP}", "utf-8")
     assert refused(capsys, "coordinator", "serve", home)["code"] == InputError.code
+
+
+def test_an_ontology_of_a_gigabyte_is_refused_before_it_is_read(data, tmp_path, capsys):
+    ontology = tmp_path / "huge.ttl"
+    with ontology.open("wb") as file:
+        file.write(b"<urn:a> <urn:p> '''")
+        file.truncate(2**30)
+    mapping = data / "aurora" / "mapping.yaml"
+    tracemalloc.start()
+    try:
+        for verb in ("check", "quality"):
+            told = refused(capsys, "mapping", verb, mapping, "--ontology", ontology)
+            assert (told["reason"], told["where"]) == ("TOO_LARGE", str(ontology))
+        assert tracemalloc.get_traced_memory()[1] < 2**29
+    finally:
+        tracemalloc.stop()

@@ -166,3 +166,9 @@ def test_dates_are_proposed_in_the_one_way_they_are_written_and_columns_of_no_ce
         "sent": None,
         "paid": None,
     }
+    edit(file, "column: paid", "column: codes")
+    before = file.read_bytes()
+    for words in (("check", file), ("approve", file, "--approver", "Dr. Ada Berg")):
+        assert mapping_command(*words, "--ontology", ontology) == DataError.exit_code
+        assert json.loads(capsys.readouterr().err)["where"] == "d.parquet, column 'codes'"
+    assert file.read_bytes() == before
