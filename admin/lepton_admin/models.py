@@ -184,7 +184,7 @@ def predict_rows(file: Path, source: Path, mapping_file: Path, ontology: Callabl
     mapping = parse_mapping(read_text(mapping_file, "mapping"), source=str(mapping_file))
     plan = compile_plan(task, _with_stand_in(mapping, task), load_canonical(ontology(digest), digest))
     columns = [column for column in plan.columns if column != _STAND_IN]
-    from_file = mapping.source.model_copy(update={"path": source.name})
+    from_file = mapping.source.in_file(source.name)
     frame = _labelled(read_columns(from_file, columns, source.resolve().parent))
     reasons = plan.reasons(frame)
     certain = frame.filter(reasons.is_null())

@@ -189,7 +189,7 @@ def prepare_rows(task: Task, mapping_file: Path, source_file: Path, ontology: On
 
     mapping = parse_mapping(read_text(mapping_file, "mapping"), source=str(mapping_file))
     plan = compile_plan(task.unsplit, mapping, ontology)
-    source = mapping.source.model_copy(update={"path": source_file.name})
+    source = mapping.source.in_file(source_file.name)
     return plan.execute(read_columns(source, plan.columns, source_file.parent))
 
 

@@ -85,6 +85,22 @@ class Source(Settings):
             raise ValueError("csv options are for kind csv only")
         return self
 
+    def in_file(self, name: str) -> Source:
+        """The same kind of source, written in the same way, in a file of that name.
+
+        Raises:
+            MappingError: it is a database, and no file is read in its place.
+        """
+        if self.path is None:
+            raise MappingError(
+                "a mapping of a database, which cannot read a file",
+                where=self.shown,
+                expected="a mapping whose source.kind is csv, parquet or sqlite",
+                got=self.kind,
+                hint=f"export the rows and map the file, as {name} would have to be",
+            )
+        return self.model_copy(update={"path": name})
+
     @property
     def decimal(self) -> str:
         """The decimal sign of numbers written as text."""

@@ -30,9 +30,16 @@ def parse_strict(text: str, *, source: str) -> dict[Any, Any]:
             got=str(error.problem)[:300],
         ) from None
     except yaml.YAMLError as error:
-        raise MappingError("a mapping that is not YAML", where=source, got=str(error)[:300]) from None
+        raise MappingError(
+            "a mapping that is not YAML", where=source, expected="YAML of printable text", got=str(error)[:300]
+        ) from None
     if not isinstance(document, dict):
-        raise MappingError("a mapping without keys", where=source, expected="format, ontology, source, columns")
+        raise MappingError(
+            "a mapping without keys",
+            where=f"{source}, line 1",
+            expected="format, ontology, source, columns",
+            got="nothing" if document is None else f"a {type(document).__name__}",
+        )
     return document
 
 

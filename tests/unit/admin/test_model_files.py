@@ -9,7 +9,7 @@ from safetensors.numpy import load
 from lepton_admin.cli.main import run
 from lepton_admin.models import Sidecar, predict_rows, recall_job, remember_job, sidecar_of
 from lepton_admin.submission import prepare_rows
-from lepton_core.errors import InputError, NotFoundError
+from lepton_core.errors import InputError, MappingError, NotFoundError
 from lepton_core.ids import digest_of
 from lepton_core.job import Job
 from lepton_core.task import Split, Target
@@ -127,6 +127,17 @@ def test_all_rows_of_the_researchers_own_set_are_evaluated_on_whatever_the_split
     with (data / "holdout.yaml").open("a", encoding="utf-8") as mapping:
         mapping.write("subject: {column: diagnosis}\n")
     assert len(prepare_rows(split, data / "holdout.yaml", data / "holdout.csv", ontology).target) == rows
+
+
+def test_rows_in_a_file_are_never_taken_from_the_database_of_the_mapping(data, model_file):
+    mapping = data / "holdout.yaml"
+    text = mapping.read_text("utf-8").replace("kind: csv", "kind: sql").replace("path: holdout.csv", "table: rows")
+    mapping.write_text(text.replace("table: rows", f"table: rows\n  url: sqlite:///{data}/other.db"), "utf-8")
+    with pytest.raises(MappingError, match="mapping of a database"):
+        predict_rows(model_file, data / "holdout.csv", mapping, canonical_of(data))
+    ontology = parse_ontology((data / "ontology.ttl").read_bytes(), format="turtle", source="t")
+    with pytest.raises(MappingError, match="mapping of a database"):
+        prepare_rows(resolved(data).task, mapping, data / "holdout.csv", ontology)
 
 
 def test_the_command_answers_with_a_probability_a_row(data, model_file, capsys):
