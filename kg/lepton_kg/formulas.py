@@ -15,13 +15,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-
-import polars as pl
+from typing import TYPE_CHECKING
 
 from lepton_core.errors import JobError, LeptonError, OntologyError
 from lepton_kg.ontology import Ontology
 from lepton_kg.rdf import parse_quads
 from lepton_kg.units import conversion
+
+if TYPE_CHECKING:
+    import polars as pl
 
 #: Namespace of the terms that say how a concept is computed.
 DERIVE = "https://w3id.org/lepton/derive#"

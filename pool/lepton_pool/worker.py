@@ -7,10 +7,12 @@ from collections.abc import Mapping
 
 from lepton_pool.child import Handler, serve
 from lepton_pool.kinds import KINDS
+from lepton_pool.memory import importing
 
 
 def _load() -> Mapping[str, Handler]:
-    import torch
+    with importing():
+        import torch
 
     torch.set_num_threads(int(sys.argv[1]) if len(sys.argv) > 1 else 1)
     return KINDS

@@ -26,7 +26,6 @@ from lepton_server.api.guard import Guard, Servicer
 from lepton_server.api.health_servicer import HealthService, StandardHealthService
 from lepton_server.api.jobs_servicer import JobsService
 from lepton_server.api.knowledge_embedded_link import EmbeddedKnowledge
-from lepton_server.api.knowledge_http import by_certificate, serving_sparql, tls_context
 from lepton_server.api.knowledge_link import KnowledgeSource
 from lepton_server.api.knowledge_remote_link import RemoteKnowledge
 from lepton_server.api.knowledge_servicer import KnowledgeService
@@ -212,6 +211,8 @@ async def _answering_queries(
     if not settings.sparql or not isinstance(knowledge, EmbeddedKnowledge):  # settings allow it nowhere else
         yield
         return
+    from lepton_server.api.knowledge_http import by_certificate, serving_sparql, tls_context
+
     ca_certificate = read_file(home / settings.ca_certificate)
     tls = tls_context(home / settings.certificate, home / settings.key, ca_certificate=ca_certificate)
     identify = by_certificate(principals, SystemClock())

@@ -1,4 +1,4 @@
-"""The command line starts without what it does not need."""
+"""The command line and the servers start without what they do not need."""
 
 from __future__ import annotations
 
@@ -57,3 +57,16 @@ def test_version_prints_the_distributions_version() -> None:
     printed, _, _ = run_command("--version")
 
     assert lepton_core.__version__ in printed
+
+
+@pytest.mark.parametrize(
+    ("module", "heavy"),
+    [
+        ("lepton_server.app", ["aiohttp", "alembic", "opacus", "polars", "scipy", "torch"]),
+        ("lepton_client.daemon", ["aiohttp", "opacus", "polars", "pyoxigraph", "scipy", "sqlalchemy", "torch"]),
+    ],
+)
+def test_a_server_starts_without_what_only_some_of_its_work_needs(module: str, heavy: list[str]) -> None:
+    code = f"import sys, {module}; print([name for name in {heavy} if name in sys.modules])"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout == "[]\n"

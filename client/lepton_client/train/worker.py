@@ -25,7 +25,7 @@ from lepton_core.errors import ConflictError, InputError
 from lepton_core.job import Job, parse_job
 from lepton_pool.child import Handler, serve
 from lepton_pool.frames import Frame
-from lepton_pool.memory import cap_memory
+from lepton_pool.memory import cap_memory, importing
 
 if TYPE_CHECKING:
     from lepton_client.train.learner import Learner, SummingLearner
@@ -144,12 +144,13 @@ def _job_of(request: Frame) -> Job:
 def _load_handlers() -> Mapping[str, Handler]:
     if len(sys.argv) > 2:
         cap_memory(int(sys.argv[2]))
-    import torch
+    with importing():
+        import torch
 
-    from lepton_client.train.opacus_parts import load_parts
+        from lepton_client.train.opacus_parts import load_parts
 
+        load_parts()
     torch.set_num_threads(int(sys.argv[1]) if len(sys.argv) > 1 else 1)
-    load_parts()
     return TrainingWorker().handlers()
 
 

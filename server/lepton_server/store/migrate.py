@@ -4,10 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from alembic import command
-from alembic.config import Config
-from alembic.util.exc import CommandError
-
 from lepton_core.errors import InputError
 from lepton_server.store.database import become_writer, describe, open_engine, typed_errors
 from lepton_server.store.tables import REVISION
@@ -36,6 +32,11 @@ def downgrade(url: str, revision: str) -> None:
 
 
 def _run(url: str, revision: str, *, up: bool) -> None:
+    # Here, as a coordinator that serves has been migrated already, and alembic takes a quarter of a second to import.
+    from alembic import command
+    from alembic.config import Config
+    from alembic.util.exc import CommandError
+
     engine = open_engine(url)
     place = describe(engine.url)
     config = Config()
