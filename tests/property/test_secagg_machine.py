@@ -187,5 +187,5 @@ class RoundMachine(RuleBasedStateMachine):
             assert [refused.member for refused in refusals] == [sender_of(message)]
 
 
-RoundMachine.TestCase.settings = settings(max_examples=examples(120, 2_000), stateful_step_count=50)
+RoundMachine.TestCase.settings = settings(max_examples=examples(60, 2_000), stateful_step_count=50)
 test_whatever_happens_the_sum_is_exact_or_the_round_ends_with_its_reason = RoundMachine.TestCase

@@ -23,9 +23,10 @@ from lepton_server.presence import RETURN_S
 from tests.simulation.federation import Faults, Federation, Member
 
 HOSTILE = Faults(lost=0.03, doubled=0.05, late=0.02, coordinator_crash=0.02, member_crash=0.004, disconnect=0.01)
-#: Worlds of a chunk; the first two chunks, one for each way that inputs travel, are run by day, all by night.
-CHUNK = 25
-BY_DAY, BY_NIGHT = 2, 40
+#: Worlds of a chunk, and of the first two chunks, one for each way that inputs travel, those that are run by day.
+CHUNK, BY_DAY = 25, 10
+#: Chunks that are run by night.
+CHUNKS = 40
 
 
 def require_invariants(world: Federation, view: JobView) -> None:
@@ -121,15 +122,16 @@ def test_a_job_in_the_plain_ends_with_the_mean_of_everybodys_updates(mode: str) 
     require_invariants(world, view)
 
 
-def test_a_hostile_world_breaks_no_invariant_of_a_job_in_the_plain() -> None:
+@pytest.mark.parametrize("worlds", [BY_DAY, pytest.param(CHUNK, marks=pytest.mark.nightly)])
+def test_a_hostile_world_breaks_no_invariant_of_a_job_in_the_plain(worlds: int) -> None:
     finished = 0
-    for seed in range(CHUNK):
+    for seed in range(worlds):
         world = Federation(seed=seed, members=4 + seed % 3, rounds=2 + seed % 2, faults=HOSTILE, secure=False)
         view = world.run()
         require_ended_well(view)
         require_invariants(world, view)
         finished += view.state is JobState.FINISHED
-    assert finished >= CHUNK * 0.8, f"only {finished} of {CHUNK} jobs survived a world that turns quiet"
+    assert finished >= worlds * 0.8, f"only {finished} of {worlds} jobs survived a world that turns quiet"
 
 
 def test_an_owner_that_was_away_at_the_end_is_told_when_it_is_back_even_by_a_new_coordinator() -> None:
@@ -144,15 +146,18 @@ def test_an_owner_that_was_away_at_the_end_is_told_when_it_is_back_even_by_a_new
 
 
 @pytest.mark.parametrize(
-    "first",
-    [pytest.param(n * CHUNK, marks=[] if n < BY_DAY else pytest.mark.nightly) for n in range(BY_NIGHT)],
+    ("first", "worlds"),
+    [
+        *((n * CHUNK, BY_DAY) for n in range(2)),
+        *(pytest.param(n * CHUNK, CHUNK, marks=pytest.mark.nightly) for n in range(CHUNKS)),
+    ],
 )
-def test_a_hostile_world_never_breaks_an_invariant(first: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hostile_world_never_breaks_an_invariant(first: int, worlds: int, monkeypatch: pytest.MonkeyPatch) -> None:
     if first // CHUNK % 2:  # masked words that do not fit in a message are uploaded before their trailer
         monkeypatch.setattr(participant, "INLINE_BYTES", 0)
     finished = 0
     crashes = 0
-    for seed in range(first, first + CHUNK):
+    for seed in range(first, first + worlds):
         world = Federation(seed=seed, members=4 + seed % 3, rounds=2 + seed % 2, faults=HOSTILE)
         view = world.run()
         require_ended_well(view)
@@ -161,7 +166,7 @@ def test_a_hostile_world_never_breaks_an_invariant(first: int, monkeypatch: pyte
         finished += view.state is JobState.FINISHED
         crashes += world.coordinator_crashes + world.member_crashes
     assert crashes > 0, "the world was not hostile"
-    assert finished >= CHUNK * 0.8, f"only {finished} of {CHUNK} jobs survived a world that turns quiet"
+    assert finished >= worlds * 0.8, f"only {finished} of {worlds} jobs survived a world that turns quiet"
 
 
 @pytest.mark.parametrize("inline_bytes", [0, participant.INLINE_BYTES])
