@@ -7,14 +7,12 @@ roles, and no bytes reach a servicer unparsed.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NoReturn, Protocol
+from typing import Any, Protocol
 
 import grpc
-import grpc.aio
 import structlog
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import DecodeError, Message
@@ -95,7 +93,7 @@ class Guard:
         if method.client_streaming and method.server_streaming:
 
             async def both(requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[Reply]:
-                async with self._answered(name, context):
+                async with _Answered(name, context):
                     call = self._admit(name, context)
                     async for reply in self._while_enrolled(
                         implementation(self._parsed(kind, requests, call), call), call
@@ -106,7 +104,7 @@ class Guard:
         if method.server_streaming:
 
             async def out(request: bytes, context: Any) -> AsyncIterator[Reply]:
-                async with self._answered(name, context):
+                async with _Answered(name, context):
                     call = self._admit(name, context)
                     async for reply in self._while_enrolled(implementation(_parse(kind, request), call), call):
                         yield reply
@@ -114,17 +112,19 @@ class Guard:
             return grpc.unary_stream_rpc_method_handler(out, None, _serialize)
         if method.client_streaming:
 
-            async def into(requests: AsyncIterator[bytes], context: Any) -> Message:
-                async with self._answered(name, context):
+            async def into(requests: AsyncIterator[bytes], context: Any) -> Message | None:
+                async with _Answered(name, context):
                     call = self._admit(name, context)
                     return await _reply(implementation(self._parsed(kind, requests, call), call))
+                return None
 
             return grpc.stream_unary_rpc_method_handler(into, None, _serialize)
 
-        async def single(request: bytes, context: Any) -> Message:
-            async with self._answered(name, context):
+        async def single(request: bytes, context: Any) -> Message | None:
+            async with _Answered(name, context):
                 call = self._admit(name, context)
                 return await _reply(implementation(_parse(kind, request), call))
+            return None
 
         return grpc.unary_unary_rpc_method_handler(single, None, _serialize)
 
@@ -144,9 +144,15 @@ class Guard:
     async def _parsed(self, kind: type[Message], requests: AsyncIterator[bytes], call: Call) -> AsyncIterator[Any]:
         """The stream's messages, each taken only while the caller's certificate is good; a chunk's bytes beside it."""
         parse: Callable[[type[Message], bytes], Any] = _split if kind is transfer_pb2.UploadChunk else _parse
-        async for request in requests:
-            self._principals.require_current(call.principal, now=self._clock.now())
-            yield parse(kind, request)
+        messages = aiter(requests)
+        try:
+            async for request in messages:
+                self._principals.require_current(call.principal, now=self._clock.now())
+                yield parse(kind, request)
+        finally:
+            # gRPC's own reader refers to itself: one that is left in the middle would keep the call open, as `_refuse`.
+            if hasattr(messages, "aclose"):
+                await messages.aclose()
 
     async def _while_enrolled(self, replies: AsyncIterator[Reply], call: Call) -> AsyncIterator[Reply]:
         """The replies, until the caller is revoked."""
@@ -163,23 +169,32 @@ class Guard:
             if hasattr(replies, "aclose"):
                 await replies.aclose()
 
-    @contextlib.asynccontextmanager
-    async def _answered(self, method: str, context: Any) -> AsyncIterator[None]:
-        """Turn what is raised inside into a status; nothing of a stack trace goes outward."""
-        try:
-            yield
-        except LeptonError as error:
-            if not isinstance(error, (FaultError, IdentityError)):
-                _log.info("call refused", method=method, **error.as_dict())
-            else:
-                _log.warning("call refused", method=method, **error.as_dict())
-            await _abort(context, error)
-        except (asyncio.CancelledError, GeneratorExit, grpc.aio.AbortError):
-            raise
-        except Exception:  # noqa: BLE001 - the boundary of a request; logged with an id
+
+class _Answered:
+    """Turns what is raised inside into the call's status and its end; nothing of a stack trace goes outward."""
+
+    def __init__(self, method: str, context: Any) -> None:
+        self._method = method
+        self._context = context
+
+    async def __aenter__(self) -> None:
+        """Nothing to do."""
+
+    async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+        """True if the error has become the call's status."""
+        if isinstance(error, LeptonError):
+            tell = _log.warning if isinstance(error, (FaultError, IdentityError)) else _log.info
+            tell("call refused", method=self._method, **error.as_dict())
+            _refuse(self._context, error)
+        elif isinstance(error, Exception):  # the boundary of a request; logged with an id
             incident = uuid.uuid4().hex[:12]
-            _log.exception("call failed", method=method, incident=incident)
-            await _abort(context, LeptonError("the coordinator failed", where=method, got=f"incident {incident}"))
+            _log.error("call failed", method=self._method, incident=incident, exc_info=error)
+            _refuse(
+                self._context, LeptonError("the coordinator failed", where=self._method, got=f"incident {incident}")
+            )
+        else:  # none, or the call was cancelled
+            return False
+        return True
 
 
 class _Stream:
@@ -227,10 +242,16 @@ async def _reply(answer: Awaitable[Message]) -> Message:
     return await answer
 
 
-async def _abort(context: Any, error: LeptonError) -> NoReturn:
+def _refuse(context: Any, error: LeptonError) -> None:
+    """End the call with this status.
+
+    Not by `context.abort`: gRPC keeps the exception that it raises at the call, whose frames it refers to, so that the
+    call stays open at the connection, which may have only so many, until Python searches for cycles.
+    """
     code, details, metadata = to_status(_shortened(error))
-    await context.abort(code, details, metadata)
-    raise AssertionError  # pragma: no cover - abort always raises
+    context.set_code(code)
+    context.set_details(details)
+    context.set_trailing_metadata(metadata)
 
 
 def _shortened(error: LeptonError) -> LeptonError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -128,6 +129,19 @@ async def test_bytes_that_are_no_request_give_a_typed_error_or_an_answer_and_har
                 assert told == "ok" or told.split("/")[0] not in {"error", "fault"}, f"{method}: {told}"
         health = await identity_pb2_grpc.HealthStub(channel).Report(identity_pb2.HealthRequest(), timeout=DEADLINE_S)
     assert health.ready
+
+
+@pytest.mark.parametrize("method", ["Jobs/Show", "Jobs/Watch", "Control/Session", "Transfer/Upload"])
+async def test_a_refused_call_is_off_its_connection_at_once(home: Path, method: str) -> None:
+    """A connection carries 64 calls; one that were there until Python searches for cycles would fill it."""
+    party = await enrol(home, "somebody", "researcher")
+    gc.disable()
+    try:
+        async with calling(party) as channel:
+            told = {await outcome(channel, f"/lepton.v1.{method}", b"\xff" * 64) for _ in range(80)}
+    finally:
+        gc.enable()
+    assert told in ({"input/"}, {"identity/ROLE"})
 
 
 async def test_a_method_that_nobody_made_is_unimplemented(home: Path) -> None:
