@@ -20,8 +20,9 @@ from lepton_kg.sql_source import read_sql, read_sqlite, sql_schema, sqlite_schem
 
 #: Type name of every CSV column in a schema.
 TEXT = "text"
+_BLOBS = ("blob", "tinyblob", "mediumblob", "longblob")
 #: How the names of types begin whose cells are no numbers, dates, truth values or text.
-_NO_CELLS = ("list", "array", "struct", "object", "duration", "binary", "varbinary", "blob", "bytea", "longblob")
+_NO_CELLS = ("list", "array", "struct", "object", "duration", "binary", "varbinary", "bytea", *_BLOBS)
 
 
 def read_columns(source: Source, columns: Sequence[str], base: Path) -> pl.DataFrame:
