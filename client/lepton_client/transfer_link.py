@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import grpc
 import grpc.aio
 
+from lepton_client.patience import QUIET_S, Patience, SilenceError
 from lepton_client.upload_link import Sending
 from lepton_core.errors import FaultError, LeptonError, PeerViolation
 from lepton_core.ids import Digest, JobId, ModelVersion, RoundNumber, require_digest
@@ -31,7 +32,7 @@ from lepton_protos.v1 import (
     transfer_pb2_grpc,
 )
 
-#: Longest a call without bulk may take, and longest between two chunks.
+#: Longest a call without bulk may take.
 CALL_DEADLINE_S = 30.0
 #: Largest ontology version that is taken into memory; none that is larger can be published.
 MAX_ONTOLOGY_BYTES = 64 * 2**20
@@ -50,9 +51,15 @@ def _silent(what: str) -> Progress:
 class Transfers:
     """Uploads and downloads over one channel; every one has a deadline, within which it is retried."""
 
-    def __init__(self, channel: grpc.aio.Channel, progress: Callable[[str], Progress] = _silent) -> None:
-        """`progress` of a transfer's name gives what is told of its progress, on the event loop."""
+    def __init__(
+        self, channel: grpc.aio.Channel, progress: Callable[[str], Progress] = _silent, *, quiet_s: float = QUIET_S
+    ) -> None:
+        """`progress` of a transfer's name gives what is told of its progress, on the event loop.
+
+        A transfer of which nothing is heard for `quiet_s` is tried again, and may then be silent for twice as long.
+        """
         self._progress = progress
+        self._quiet_s = quiet_s
         transfer: Any = transfer_pb2_grpc.TransferStub  # generated without annotations
         knowledge: Any = kg_pb2_grpc.KnowledgeServiceStub
         control: Any = control_pb2_grpc.ControlStub
@@ -132,13 +139,19 @@ class Transfers:
     async def _upload(
         self, header: transfer_pb2.UploadHeader, read: Callable[[int], Awaitable[Piece]], what: str, deadline_s: float
     ) -> None:
-        progress = self._progress(what)
+        progress, patience = self._progress(what), Patience(self._quiet_s)
 
         async def once() -> None:
             status, round_trip_s = await self._status(header)
             if not status.complete:
                 window = SendWindow(status.received, round_trip_s)
-                await Sending(self._put(timeout=deadline_s), header, read, window, progress).run()
+                async with patience.waiting() as heard:
+
+                    def acknowledged(done: int, size: int) -> None:
+                        heard()
+                        progress(done, size)
+
+                    await Sending(self._put(timeout=deadline_s), header, read, window, acknowledged).run()
 
         await self._retry(once, what, deadline_s)
 
@@ -159,19 +172,21 @@ class Transfers:
         self, incoming: IncomingBytes | IncomingFile, sync: Callable[[], None] | None, deadline_s: float
     ) -> None:
         what = f"download of {incoming.digest[:16]}"
-        progress = self._progress(what)
+        progress, patience = self._progress(what), Patience(self._quiet_s)
 
         async def once() -> None:
             spooling = Spooling(incoming.write, sync, incoming.length)
             request = transfer_pb2.DownloadRequest(digest=incoming.digest, offset=incoming.length)
             stream = self._download(request, timeout=deadline_s)
             try:
-                async for raw in stream:
-                    chunk, data = read_chunk(raw, incoming.digest)
-                    incoming.require_next(chunk, len(data), at=spooling.end)
-                    await spooling.take(data)
-                    progress(spooling.end, chunk.size)
-            except LeptonError:
+                async with patience.waiting() as heard:
+                    async for raw in stream:
+                        chunk, data = read_chunk(raw, incoming.digest)
+                        incoming.require_next(chunk, len(data), at=spooling.end)
+                        await spooling.take(data)
+                        progress(spooling.end, chunk.size)
+                        heard()
+            except (LeptonError, SilenceError):
                 stream.cancel()
                 raise
             finally:
@@ -231,6 +246,8 @@ class Transfers:
                         last = error_from_rpc(failure)
                         if not last.retryable:
                             raise last from None
+                    except SilenceError as silence:
+                        last = FaultError(str(silence), where="coordinator")
                     await asyncio.sleep(self._jitter.uniform(0, pause_s))
                     pause_s = min(_MOST_PAUSE_S, 2 * pause_s)
         except TimeoutError:

@@ -46,9 +46,9 @@ async def coordinator(*, control=None, transfer=None):
 
 
 class Sends(transfer_pb2_grpc.TransferServicer):
-    """Sends these chunks of (offset, size, data), from one list a call."""
+    """Sends these chunks of (offset, size, data), from one list a call; falls silent at None."""
 
-    def __init__(self, *calls: list[tuple[int, int, bytes] | grpc.StatusCode]) -> None:
+    def __init__(self, *calls: list[tuple[int, int, bytes] | grpc.StatusCode | None]) -> None:
         self.calls, self.offsets = list(calls), []
 
     async def Download(self, request, context):  # noqa: N802 - its name on the wire
@@ -56,6 +56,8 @@ class Sends(transfer_pb2_grpc.TransferServicer):
         for chunk in self.calls.pop(0):
             if isinstance(chunk, grpc.StatusCode):
                 await context.abort(chunk, "lost")
+            if chunk is None:
+                await asyncio.Event().wait()
             offset, size, data = chunk
             yield transfer_pb2.DownloadChunk(offset=offset, size=size, data=data)
 
@@ -78,6 +80,19 @@ async def test_an_interrupted_download_goes_on_where_it_stopped() -> None:
     servicer = Sends([chunks(CONTENT)[0], grpc.StatusCode.UNAVAILABLE], chunks(CONTENT, CHUNK_BYTES))
     assert await download(servicer) == CONTENT
     assert servicer.offsets == [0, CHUNK_BYTES]
+
+
+async def test_a_download_that_falls_silent_goes_on_where_it_stopped() -> None:
+    silent = [[chunks(CONTENT)[0], None], [None]]
+    servicer = Sends(*silent, chunks(CONTENT, CHUNK_BYTES))
+    async with coordinator(transfer=servicer) as channel:
+        transfers = Transfers(channel, quiet_s=0.3)
+        assert await transfers.download(DIGEST, largest=2 * CHUNK_BYTES, deadline_s=20.0) == CONTENT
+    assert servicer.offsets == [0, CHUNK_BYTES, CHUNK_BYTES]
+    async with coordinator(transfer=Sends(*[[None]] * 20)) as channel:
+        with pytest.raises(FaultError) as late:
+            await Transfers(channel, quiet_s=0.1).download(DIGEST, largest=10, deadline_s=1.0)
+    assert (late.value.reason, late.value.got) == ("DEADLINE", "nothing for 0.4 s")
 
 
 @pytest.mark.parametrize(
@@ -106,10 +121,10 @@ async def test_a_transfer_that_never_succeeds_ends_with_its_deadline() -> None:
 
 
 class Takes(transfer_pb2_grpc.TransferServicer):
-    """Takes uploads in, and breaks the first one off after a chunk."""
+    """Takes uploads in, and breaks the first one off after a chunk, or falls silent there."""
 
-    def __init__(self, *, breaks: bool = False, refuses: LeptonError | None = None) -> None:
-        self.held, self.breaks, self.refuses, self.sent = b"", breaks, refuses, 0
+    def __init__(self, *, breaks: bool = False, silent: bool = False, refuses: LeptonError | None = None) -> None:
+        self.held, self.breaks, self.silent, self.refuses, self.sent = b"", breaks, silent, refuses, 0
 
     async def Status(self, request, context):  # noqa: N802 - its name on the wire
         complete = hashlib.sha256(self.held).hexdigest() == request.header.digest
@@ -128,6 +143,9 @@ class Takes(transfer_pb2_grpc.TransferServicer):
             if self.breaks:
                 self.breaks = False
                 await context.abort(grpc.StatusCode.UNAVAILABLE, "lost")
+            if self.silent:
+                self.silent = False
+                await asyncio.Event().wait()
         yield transfer_pb2.UploadStatus(received=len(self.held), complete=True)
 
 
@@ -140,6 +158,14 @@ async def upload(servicer: Takes, times: int = 1) -> None:
 async def test_an_interrupted_upload_resends_nothing_that_arrived() -> None:
     servicer = Takes(breaks=True)
     await upload(servicer, times=2)
+    assert servicer.held == CONTENT
+    assert servicer.sent == 2
+
+
+async def test_an_upload_that_falls_silent_resends_nothing_that_arrived() -> None:
+    servicer = Takes(silent=True)
+    async with coordinator(transfer=servicer) as channel:
+        await Transfers(channel, quiet_s=0.3).upload(JOB, ROUND, CONTENT, DIGEST, deadline_s=20.0)
     assert servicer.held == CONTENT
     assert servicer.sent == 2
 
