@@ -40,9 +40,13 @@ class Source:
         """The file's syntax tree, parsed once; not to be changed."""
         return _parsed(self.path, self.shown)
 
+    def nodes(self) -> tuple[ast.AST, ...]:
+        """All nodes of that tree, found once."""
+        return _nodes(self.path, self.shown)
+
     def imports(self) -> Iterator[tuple[int, str]]:
         """Line and full dotted name of everything imported anywhere in the file, also inside functions."""
-        for node in ast.walk(self.tree()):
+        for node in self.nodes():
             if isinstance(node, ast.Import):
                 for alias in node.names:
                     yield node.lineno, alias.name
@@ -61,6 +65,11 @@ class Source:
 @functools.cache
 def _parsed(path: Path, shown: str) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"), filename=shown)
+
+
+@functools.cache
+def _nodes(path: Path, shown: str) -> tuple[ast.AST, ...]:
+    return tuple(ast.walk(_parsed(path, shown)))
 
 
 def is_generated(path: Path) -> bool:

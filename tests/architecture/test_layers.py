@@ -12,6 +12,8 @@ import pytest
 
 from tests.architecture.sources import PACKAGES, ROOT, Source, package_sources
 
+# On one worker, which parses the sources once.
+pytestmark = pytest.mark.xdist_group("sources")
 #: Third-party packages core may import, and the modules that may; an empty tuple allows all.
 CORE_MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "numpy": (),
@@ -84,7 +86,7 @@ def test_core_calls_nothing_that_touches_the_world() -> None:
         f"{source.shown}:{node.lineno} calls {node.func.id}"
         for source in package_sources()
         if source.module.startswith("lepton_core")
-        for node in ast.walk(source.tree())
+        for node in source.nodes()
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in EFFECT_CALLS
     ]
     assert found == []
