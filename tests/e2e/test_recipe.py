@@ -89,6 +89,7 @@ def test_a_job_of_one_byte_a_parameter_tells_what_it_cost_and_learns_as_well(sit
         assert 0 < told.squared_error < 0.01  # of updates whose norms are 0.2 to 0.73
 
 
+@pytest.mark.nightly  # by day whole worlds of such jobs are simulated
 def test_a_job_in_the_plain_may_send_four_bits_a_parameter(site):
     running, digits = site
     fixed = Fixed(MEMBERS, ROUNDS, (HIDDEN,), accuracy=0.0)
@@ -101,7 +102,11 @@ def test_a_job_in_the_plain_may_send_four_bits_a_parameter(site):
 
 @pytest.mark.parametrize(
     ("codec", "most_bytes", "within"),
-    [({"codec": "topk", "fraction": 0.1}, 0.65, 0.1), ({"codec": "sign"}, 0.25, 0.15)],
+    [
+        ({"codec": "topk", "fraction": 0.1}, 0.65, 0.1),
+        pytest.param({"codec": "sign"}, 0.25, 0.15, marks=pytest.mark.nightly),
+    ],
+    ids=["topk", "sign"],
 )
 def test_a_job_in_the_plain_may_feed_back_what_it_leaves_out_and_learns_nearly_as_well(site, codec, most_bytes, within):
     running, digits = site
@@ -129,10 +134,17 @@ def test_a_job_in_the_plain_may_send_its_models_down_as_differences(site):
     assert all(0.9 < down < 1.2 for down in downs)
 
 
-def test_a_job_of_a_fifth_of_a_byte_keeps_rows_or_coordinates_and_runs_to_its_end(site):
+@pytest.mark.parametrize(
+    ("encoding", "most"),
+    [
+        pytest.param({"bytes_per_parameter": 0.2}, 0.2, marks=pytest.mark.nightly),
+        ({"kept_fraction": 0.2, "mask": "rows"}, 0.6),
+    ],
+    ids=["coordinates", "rows"],
+)
+def test_a_job_of_a_fifth_of_a_byte_keeps_rows_or_coordinates_and_runs_to_its_end(site, encoding, most):
     running, digits = site
     fixed = Fixed(MEMBERS, ROUNDS, (HIDDEN,), accuracy=0.0)
-    for encoding, most in (({"bytes_per_parameter": 0.2}, 0.2), ({"kept_fraction": 0.2, "mask": "rows"}, 0.6)):
-        view = run_job(running, fixed, digits, secure=True, aggregation=encoding)
-        assert [done.state for done in view.rounds] == ["completed"] * ROUNDS
-        assert view.bytes_per_parameter <= most
+    view = run_job(running, fixed, digits, secure=True, aggregation=encoding)
+    assert [done.state for done in view.rounds] == ["completed"] * ROUNDS
+    assert view.bytes_per_parameter <= most
