@@ -10,7 +10,6 @@ import os
 import re
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,7 @@ from lepton_admin.federations import SIGNED_FILE, add_members, create_federation
 from lepton_admin.link import CoordinatorLink
 from lepton_admin.submission import load_job_file, resolve_job, submit_job
 from lepton_admin.watching import Watcher, follow
-from lepton_client.enrol import enrol
+from lepton_client.enrol import enrol, enrol_owner
 from lepton_client.home import Home
 from lepton_client.membership import accept
 from lepton_client.status import status
@@ -116,7 +115,7 @@ def stack(tmp_path: Path, repository: Path, postgres_url: str):
     (tmp_path / "secrets").mkdir()
     database = make_url(postgres_url).set(database="stack").render_as_string(hide_password=False)
     (tmp_path / "secrets" / "database_url").write_text(f"{database}\n", "utf-8")
-    names = ["coordinator", "knowledge", *OWNERS, *(f"to-{owner}" for owner in OWNERS)]
+    names = ["coordinator", "knowledge", *OWNERS, f"to-{OWNERS[0]}"]
     for name in names:
         (tmp_path / "volumes" / name).mkdir(parents=True)
     services = yaml.safe_load((repository / "docker-compose.yml").read_text("utf-8"))["services"]
@@ -124,15 +123,15 @@ def stack(tmp_path: Path, repository: Path, postgres_url: str):
         yield Stack(services, tmp_path, processes, free_port(), free_port())
 
 
-def enrol_owners(stack: Stack) -> None:
-    """Invite and enrol the owners, two at a time; the first twice, as by a second `docker compose up`."""
-
-    def enrol_one(owner: str) -> None:
-        for step in ("invite-a", "enrol-a") * (2 if owner == OWNERS[0] else 1):
-            stack.once(step, owner)
-
-    with ThreadPoolExecutor(2) as pool:
-        list(pool.map(enrol_one, OWNERS))
+def enrol_owners(stack: Stack, operator: CoordinatorLink) -> None:
+    """The first owner by the steps of the file, twice, as by a second `docker compose up`; the others as these do."""
+    first, *others = OWNERS
+    for step in ("invite-a", "enrol-a") * 2:
+        stack.once(step, first)
+    for owner in others:
+        policy = stack.root / "data" / owner / "policy.toml"
+        (stack.volume(owner) / "client.toml").write_text(f'owner = "{owner}"\npolicy = "{policy}"\n', "utf-8")
+        enrol_owner(operator.invite(owner, "owner", 600.0), stack.volume(owner))
 
 
 def found_federation(stack: Stack, researcher: CoordinatorLink) -> None:
@@ -170,8 +169,8 @@ def test_a_job_on_the_stack_outlives_its_coordinator(stack: Stack) -> None:
         stack.wait_until_ready(service)
         assert stack.is_healthy(service)
     # 2. Owners, each by an invitation of its own; the federation; the daemons.
-    enrol_owners(stack)
     with CoordinatorLink.of_profile(home / "operator") as operator:
+        enrol_owners(stack, operator)
         assert operator.health().database.startswith("postgresql")
         enrol(operator.invite("rosa", "researcher", 600.0), stack.root / "rosa", None)
     stack.processes.finish("data", 60.0)
