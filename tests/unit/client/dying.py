@@ -192,19 +192,29 @@ def warm_up(folder: Path) -> None:
             live(folder, DyingDisk(), nowhere.fileno(), life=life, first=life)
 
 
-def main(folder: Path) -> None:
-    """Every place where the first life can die."""
-    warm_up(folder / "warm")
-    whole = folder / "undisturbed"
-    whole.mkdir()
-    ended, seen, kinds = forked(whole, DyingDisk(), life=1, first=1)
-    places = [
+def places_of(kinds: list[str]) -> list[DyingDisk]:
+    """Every place where a life with these changes of the disk can die, and both ways in which the disk can be left."""
+    return [
         DyingDisk(at, when, power)
         for power in (False, True)
         for at, kind in enumerate(kinds, 1)
         for when in ("before", "within", "after")
         if (when != "within" or kind == "write") and not (power and when == "within")
     ]
+
+
+def by_day(place: DyingDisk) -> bool:
+    """Whether the place is among those of the day: each stands for one of the two ways, which take turns."""
+    return place.when == "within" or (place.at // 2 + (place.when == "after")) % 2 == place.power
+
+
+def main(folder: Path, *, both_ways: bool) -> None:
+    """Every place where the first life can die, by day in one way each."""
+    warm_up(folder / "warm")
+    whole = folder / "undisturbed"
+    whole.mkdir()
+    ended, seen, kinds = forked(whole, DyingDisk(), life=1, first=1)
+    places = [place for place in places_of(kinds) if both_ways or by_day(place)]
     deaths = [die_and_restart(folder / f"death-{index}", disk) for index, disk in enumerate(places)]
     used = sum(sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     record = {
@@ -217,4 +227,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), both_ways="night" in sys.argv[2:])
