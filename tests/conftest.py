@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 from collections import Counter
+from collections.abc import Generator
 
 # Before numpy or torch is imported: the tests run in as many processes as there are cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -13,10 +14,6 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
-
-# A suite's modules and tests are hundreds of thousands of objects that stay; looking through them for cycles after
-# every 700 new ones, as Python does, took 5 s of 60.
-gc.set_threshold(50_000, 20, 100)
 
 # The same examples in every run, so that a failure is a change's own; a loaded machine is no reason to fail.
 settings.register_profile(
@@ -46,6 +43,17 @@ def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
         shares = any(made[-1].scope == "module" for made in fixtures)
         if (shares or tests_in[item.path] >= DEALT_WHOLE) and item.get_closest_marker("xdist_group") is None:
             item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Do not search for cycles among what is imported and collected, which stays: neither meanwhile nor later."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.fixture(scope="session")
