@@ -26,6 +26,7 @@ from lepton_kg.reading import readable
 _BLOCK = 4 * 2**20
 #: Longest run of bytes without a line end outside quotes; longer, a quote has been left open.
 _LONGEST = 16 * _BLOCK
+_OPEN_QUOTE, _UNEVEN = "a quote that is opened and not closed", "a line with another number of cells than the header"
 _QUOTE, _LINE_END, _RETURN = b'"'[0], b"\n"[0], b"\r"[0]
 
 
@@ -40,7 +41,7 @@ def csv_header(path: Path, source: Source) -> list[str]:
         try:
             return next(csv.reader(lines, delimiter=options.delimiter), [])
         except csv.Error as error:
-            raise _uneven(source, 1, "a header", type(error).__name__) from None
+            raise _unreadable(_UNEVEN, source, 1, "a header", type(error).__name__) from None
 
 
 def read_csv(path: Path, source: Source, columns: Sequence[str], names: Sequence[str]) -> Iterator[pl.DataFrame]:
@@ -92,11 +93,11 @@ def _blocks(path: Path, source: Source, options: CsvOptions) -> Iterator[bytes]:
                 line += rest.count(b"\n", 0, end)
                 rest = rest[end:]
             elif len(rest) > _LONGEST:
-                raise _open_quote(source, line, "a line end", f"none in {_LONGEST} bytes")
+                raise _unreadable(_OPEN_QUOTE, source, line, "a line end", f"none in {_LONGEST} bytes")
     if rest.strip(b"\r\n"):
         if rest.count(b'"') % 2:
             opened = line + rest.count(b"\n", 0, _last_line_end(rest))
-            raise _open_quote(source, opened, "a closing quote", "the end of the file")
+            raise _unreadable(_OPEN_QUOTE, source, opened, "a closing quote", "the end of the file")
         yield rest
 
 
@@ -135,7 +136,7 @@ def _require_even(block: bytes, delimiter: str, width: int, line: int, source: S
     line_ends = np.flatnonzero(cells == _LINE_END)
     if len(wrong):
         at = line + int(np.searchsorted(line_ends, ends[wrong[0]]))
-        raise _uneven(source, at, f"{width} cells", f"{int(counts[wrong[0]])} cells")
+        raise _unreadable(_UNEVEN, source, at, f"{width} cells", f"{int(counts[wrong[0]])} cells")
     return line + len(line_ends)
 
 
@@ -172,23 +173,12 @@ def _first_undecodable(path: Path, options: CsvOptions) -> tuple[int, int]:
                 return line, file.tell()
 
 
-def _open_quote(source: Source, line: int, expected: str, got: str) -> DataError:
+def _unreadable(message: str, source: Source, line: int, expected: str, got: str) -> DataError:
     return DataError(
-        "a quote that is opened and not closed",
+        message,
         where=f"{source.shown}, line {line}",
         expected=expected,
         got=got,
-        hint="check source.csv.delimiter, or double the quotes within cells",
-        reason="UNREADABLE",
-    )
-
-
-def _uneven(source: Source, line: int, expected: str, got: str) -> DataError:
-    return DataError(
-        "a line with another number of cells than the header",
-        where=f"{source.shown}, line {line}",
-        expected=expected,
-        got=got,
-        hint="check source.csv.delimiter and decimal, or quote cells that hold the delimiter",
+        hint="check source.csv.delimiter and decimal; quote cells that hold the delimiter, and double quotes in them",
         reason="UNREADABLE",
     )

@@ -41,7 +41,6 @@ from lepton_core.secagg.answers import Answers
 from lepton_core.secagg.graph import choose_parameters, draw_graph
 from lepton_core.secagg.messages import (
     KEY_BYTES,
-    Certificate,
     Leaf,
     Roster,
     ServerMessage,
@@ -461,7 +460,7 @@ def _certify(phase: AwaitingSignatures, *, over: bool = False) -> Outcome:
         return _too_few(Step.CONSISTENCY, cohort.opening.setup, gone, len(phase.signatures), cohort.threshold)
     signers, quorum = sorted(phase.signatures), cohort.graph.quorum
     # In a sparse graph a signer with too few signers around it would not answer, and its seed could not be rebuilt.
-    alone = [member for member in signers if len({*signers_for(cohort, phase.signatures, member)} - {member}) < quorum]
+    alone = [member for member in signers if len(signers_for(cohort, phase.signatures, member)) < quorum]
     paired = {member: phase.trailers[member].paired for member in survivors}
     lost_for_good = {*alone, *unrecoverable(signers, survivors, paired, cohort.threshold)}
     if lost_for_good:
@@ -474,7 +473,6 @@ def _certify(phase: AwaitingSignatures, *, over: bool = False) -> Outcome:
         phase.survivors,
         phase.alive,
         phase.signatures,
-        Certificate(tuple(phase.signatures[member] for member in signers)),
         Answers(),
     )
     return _next(waiting, gone, Step.UNMASK, signers)
@@ -554,7 +552,7 @@ def _recover(phase: AwaitingUnmaskings, *, over: bool = False) -> Outcome:
         model_version=cohort.model.version,
         model_digest=cohort.model.digest,
         survivors=phase.survivors.survivors,
-        signatures=phase.certificate.signatures,
+        signatures=tuple(phase.signatures[member] for member in sorted(phase.signatures)),
     )
     digests = {member: phase.trailers[member].payload_digest for member in phase.survivors.survivors}
     result = RoundResult(transcript, absent.dropped, plan, digests)

@@ -12,7 +12,6 @@ from lepton_core.secagg.graph import Graph
 from lepton_core.secagg.messages import (
     KEY_BYTES,
     Advert,
-    Certificate,
     ConsistencySignature,
     InputTrailer,
     Roster,
@@ -170,8 +169,6 @@ class AwaitingUnmaskings:
     survivors: SurvivorSet
     alive: frozenset[MemberId] = field(repr=False)
     signatures: Answers[MemberId, ConsistencySignature]
-    #: All signatures; a member is shown those of its neighbours.
-    certificate: Certificate
     unmaskings: Answers[MemberId, Unmasking]
 
 

@@ -21,6 +21,7 @@ from lepton_client.ledger import FileLedger
 from lepton_client.records import FileRecords
 from lepton_core.ids import Digest, digest_of
 from lepton_core.session import JobClosed, Published, RoundClosed, RoundOutcome, RoundReport
+from tests.lives import forked, tell
 from tests.unit.client.owners import JOB_ID, PLAN, Federation, Round, make_job, make_updates
 
 #: Of three planned rounds the first life runs two, so that there is something to give back.
@@ -106,7 +107,7 @@ class Watched(Round):
         super().perform(member, effect)
 
     def saw(self, kind: str, what: str) -> None:
-        os.write(self.pipe, json.dumps([kind, int(self.number), what]).encode() + b"\n")
+        tell(self.pipe, [kind, int(self.number), what])
 
 
 def live(folder: Path, disk: DyingDisk, pipe: int, *, life: int, first: int) -> None:
@@ -142,24 +143,14 @@ def live(folder: Path, disk: DyingDisk, pipe: int, *, life: int, first: int) -> 
     owner.records.close()
 
 
-def forked(folder: Path, disk: DyingDisk, **options: int) -> tuple[int, list[Any], list[str]]:
+def died(folder: Path, disk: DyingDisk, **options: int) -> tuple[int, list[Any], list[str]]:
     """How a life in a process of its own ended, what its coordinator saw, and the changes of its disk if it lived."""
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.close(reading)
-        code = 1
-        try:
-            live(folder, disk, writing, **options)
-            os.write(writing, json.dumps(disk.kinds).encode() + b"\n")
-            code = 0
-        finally:
-            os._exit(code)
-    os.close(writing)
-    with os.fdopen(reading, "rb") as stream:
-        lines = [json.loads(line) for line in stream]
-    _, status = os.waitpid(child, 0)
-    ended = os.waitstatus_to_exitcode(status)
+
+    def life(pipe: int) -> None:
+        live(folder, disk, pipe, **options)
+        tell(pipe, disk.kinds)
+
+    ended, lines = forked(life)
     kinds = lines.pop() if ended == 0 else []
     return ended, lines, kinds
 
@@ -167,10 +158,10 @@ def forked(folder: Path, disk: DyingDisk, **options: int) -> tuple[int, list[Any
 def die_and_restart(folder: Path, disk: DyingDisk) -> dict[str, Any]:
     """Both lives over one folder, and the ledger's bytes between and after them."""
     folder.mkdir()
-    ended, seen, _ = forked(folder, disk, life=1, first=1)
+    ended, seen, _ = died(folder, disk, life=1, first=1)
     between = _content(folder)
     newest = max((number for _, number, _ in seen), default=0)
-    again, more, _ = forked(folder, DyingDisk(), life=2, first=max(1, newest))
+    again, more, _ = died(folder, DyingDisk(), life=2, first=max(1, newest))
     return {
         "place": f"{disk.when} change {disk.at}" + (", power" if disk.power else ""),
         "ended": [ended, again],
@@ -213,7 +204,7 @@ def main(folder: Path, *, both_ways: bool) -> None:
     warm_up(folder / "warm")
     whole = folder / "undisturbed"
     whole.mkdir()
-    ended, seen, kinds = forked(whole, DyingDisk(), life=1, first=1)
+    ended, seen, kinds = died(whole, DyingDisk(), life=1, first=1)
     places = [place for place in places_of(kinds) if both_ways or by_day(place)]
     deaths = [die_and_restart(folder / f"death-{index}", disk) for index, disk in enumerate(places)]
     used = sum(sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))

@@ -7,17 +7,13 @@ these take turns from place to place.
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from collections import defaultdict
-from pathlib import Path
 
 import pytest
 
 from lepton_client.ledger import derive_run
 from lepton_core.privacy.ledger import ChargeState, LedgerEntry, accounts_of, parse_line, verify
+from tests.lives import told_by
 from tests.protocol.seeded import make_identities
 from tests.unit.client.dying import JOB, ROUNDS
 from tests.unit.client.owners import JOB_ID
@@ -34,16 +30,8 @@ MOST_PROCESSOR_S = 60.0
 def record(request, tmp_path_factory) -> dict:
     """Every life and death, in a process of its own that nobody else has threads in."""
     folder = tmp_path_factory.mktemp("dying")
-    ran = subprocess.run(
-        [sys.executable, "-m", "tests.unit.client.dying", str(folder), request.param],
-        cwd=Path(__file__).parents[3],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        timeout=500,
-        check=False,
-    )
-    assert ran.returncode == 0, ran.stderr.decode()[-2_000:]
-    return json.loads(ran.stdout) | {"ways": 2 if request.param == "night" else 1}
+    told = told_by("tests.unit.client.dying", str(folder), request.param, timeout_s=500)
+    return told | {"ways": 2 if request.param == "night" else 1}
 
 
 def whole_lines(content: str) -> list[LedgerEntry]:

@@ -26,6 +26,7 @@ from lepton_kg.store import FolderOntologyStore
 from lepton_server.api.knowledge_catalogue import StoreCatalogue
 from lepton_server.store.migrate import migrate
 from lepton_server.store.sql import SqlStore
+from tests.lives import forked, tell
 
 #: Names under which libraries and the system change files or a database.
 CHANGING = frozenset(
@@ -117,23 +118,10 @@ def second_life(folder: Path, earlier: Digest, new: Digest) -> dict[str, Any]:
     }
 
 
-def forked(live: Callable[[], dict[str, Any]]) -> tuple[int, dict[str, Any]]:
+def in_process(live: Callable[[], dict[str, Any]]) -> tuple[int, dict[str, Any]]:
     """How a life in a process of its own ended, and what it told."""
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.close(reading)
-        code = 1
-        try:
-            os.write(writing, json.dumps(live()).encode())
-            code = 0
-        finally:
-            os._exit(code)
-    os.close(writing)
-    with os.fdopen(reading, "rb") as stream:
-        told = stream.read()
-    _, status = os.waitpid(child, 0)
-    return os.waitstatus_to_exitcode(status), json.loads(told or b"{}")
+    ended, lines = forked(lambda pipe: tell(pipe, live()))
+    return ended, lines[0] if lines else {}
 
 
 def main(root: Path) -> None:
@@ -149,15 +137,15 @@ def main(root: Path) -> None:
         opened.records.close()
         return {"digest": digest}
 
-    _, told = forked(earlier_life)
+    _, told = in_process(earlier_life)
     earlier = Digest(told["digest"])
     whole = shutil.copytree(start, root / "whole")
-    ended, undisturbed = forked(lambda: first_life(whole, 0))
+    ended, undisturbed = in_process(lambda: first_life(whole, 0))
     deaths = []
     for at in range(1, len(undisturbed["kinds"]) + 2):
         folder = shutil.copytree(start, root / f"death-{at}")
-        died, _ = forked(lambda folder=folder, at=at: first_life(folder, at))
-        lived, record = forked(lambda folder=folder: second_life(folder, earlier, Digest(undisturbed["digest"])))
+        died, _ = in_process(lambda folder=folder, at=at: first_life(folder, at))
+        lived, record = in_process(lambda folder=folder: second_life(folder, earlier, Digest(undisturbed["digest"])))
         deaths.append({"at": at, "ended": [died, lived], **record})
     sys.stdout.write(json.dumps({"ended": ended, "undisturbed": undisturbed, "earlier": earlier, "deaths": deaths}))
 

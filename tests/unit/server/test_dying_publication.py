@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
+
+from tests.lives import told_by
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("dying-publication")]
 UNKNOWN = {
@@ -35,16 +31,7 @@ def whole(digest: str, concept: str, label: str, approved: list[str]) -> dict:
 @pytest.fixture(scope="module")
 def told(tmp_path_factory) -> dict:
     """Every death and what came after it, in a process of its own that nobody else has threads in."""
-    ran = subprocess.run(
-        [sys.executable, "-m", "tests.unit.server.dying_publication", str(tmp_path_factory.mktemp("dying"))],
-        cwd=Path(__file__).parents[3],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        timeout=300,
-        check=False,
-    )
-    assert ran.returncode == 0, ran.stderr.decode()[-2_000:]
-    return json.loads(ran.stdout)
+    return told_by("tests.unit.server.dying_publication", str(tmp_path_factory.mktemp("dying")), timeout_s=300)
 
 
 def test_every_change_that_a_publication_makes_is_a_place_where_one_died(told) -> None:
