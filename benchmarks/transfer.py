@@ -68,8 +68,9 @@ def run(args: argparse.Namespace) -> dict[str, object]:
 
 
 async def _measure(folder: Path, args: argparse.Namespace) -> dict[str, object]:
-    channel = open_aio_channel(load_endpoint(folder / "client"))
-    transfers = Transfers(channel)
+    endpoint = load_endpoint(folder / "client")
+    channel = open_aio_channel(endpoint)
+    transfers = Transfers(channel, bulk=endpoint)
     size = args.mb * CHUNK_BYTES
     best: dict[str, float] = {}
     least_s: dict[str, float] = {}

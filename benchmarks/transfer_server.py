@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import resource
+import ssl
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
@@ -21,6 +22,7 @@ import grpc
 import grpc.aio
 
 from lepton_core.ids import Digest, JobId, MemberId, OwnerName, RoundNumber, digest_of
+from lepton_core.ports import SystemClock
 from lepton_pool.memory import keep_freed_memory
 from lepton_protos.channel import (
     CHUNK_BYTES,
@@ -32,9 +34,11 @@ from lepton_protos.channel import (
 )
 from lepton_protos.chunks import split_chunk
 from lepton_protos.v1 import transfer_pb2 as pb
+from lepton_server.api.bulk_port import BulkPort
 from lepton_server.api.guard import Call
+from lepton_server.api.tls import tls_context
 from lepton_server.api.transfer_servicer import Chunk, TransferService
-from lepton_server.identity.ca import KeyPair, Subject, make_ca
+from lepton_server.identity.ca import KeyPair, Subject, fingerprint_of, make_ca
 from lepton_server.identity.principals import Principal
 from lepton_server.identity.roles import Role
 from lepton_server.rounds.sums import RunningSums
@@ -54,6 +58,9 @@ class _Everybody:
     def may_download(self, *whose: object) -> None:
         """Yes."""
 
+    def require_current(self, principal: Principal, *, now: float) -> None:
+        """Yes."""
+
 
 class _Here:
     """Calls functions at once."""
@@ -70,7 +77,9 @@ class Bench:
         self.artifacts = FolderArtifacts(folder / "artifacts")
         everybody: Any = _Everybody()
         here: Any = _Here()
-        self.service = TransferService(everybody, here, self.artifacts)
+        self.principal = _principal(folder)
+        self.bulk = BulkPort("127.0.0.1:0", _tls(folder), self.artifacts, everybody, SystemClock())
+        self.service = TransferService(everybody, here, self.artifacts, self.bulk)
         self.sums = RunningSums(self.artifacts)
         self.setup: Any = None
 
@@ -85,6 +94,12 @@ class Bench:
                         self._put, lambda raw: split_chunk(pb.UploadChunk, raw), pb.UploadStatus.SerializeToString
                     ),
                     "Download": grpc.unary_stream_rpc_method_handler(self._download, pb.DownloadRequest.FromString),
+                    "UploadTicket": grpc.unary_unary_rpc_method_handler(
+                        self._upload_ticket, pb.UploadStatusRequest.FromString, pb.BulkTicket.SerializeToString
+                    ),
+                    "DownloadTicket": grpc.unary_unary_rpc_method_handler(
+                        self._download_ticket, pb.DownloadRequest.FromString, pb.BulkTicket.SerializeToString
+                    ),
                     "Status": grpc.unary_unary_rpc_method_handler(
                         self._status, pb.UploadStatusRequest.FromString, pb.UploadStatus.SerializeToString
                     ),
@@ -104,15 +119,24 @@ class Bench:
         ]
 
     async def _put(self, chunks: AsyncIterator[Chunk], _: Any) -> AsyncIterator[pb.UploadStatus]:
-        async for status in self.service.put(chunks, _call()):
+        async for status in self.service.put(chunks, self._call()):
             yield status
 
     async def _status(self, request: pb.UploadStatusRequest, _: Any) -> pb.UploadStatus:
-        return await self.service.status(request, _call())
+        return await self.service.status(request, self._call())
 
     async def _download(self, request: pb.DownloadRequest, _: Any) -> AsyncIterator[bytes]:
-        async for chunk in self.service.download(request, _call()):
+        async for chunk in self.service.download(request, self._call()):
             yield chunk
+
+    async def _upload_ticket(self, request: pb.UploadStatusRequest, _: Any) -> pb.BulkTicket:
+        return await self.service.upload_ticket(request, self._call())
+
+    async def _download_ticket(self, request: pb.DownloadRequest, _: Any) -> pb.BulkTicket:
+        return await self.service.download_ticket(request, self._call())
+
+    def _call(self) -> Call:
+        return Call(self.principal, "/lepton.v1.Transfer/Put")
 
     async def _bare_up(self, chunks: AsyncIterator[bytes], _: Any) -> bytes:
         total = 0
@@ -148,17 +172,22 @@ async def _processor(request: bytes, _: Any) -> bytes:
     return str(time.process_time()).encode()
 
 
-def _call() -> Call:
-    principal = Principal(
+def _principal(folder: Path) -> Principal:
+    return Principal(
         name=OwnerName("bench"),
         role=Role.OWNER,
         member=MemberId(bytes(16)),
-        fingerprint="",
+        fingerprint=fingerprint_of(load_endpoint(folder / "client").certificate),
         serial="",
         issued=0.0,
         expires=0.0,
     )
-    return Call(principal, "/lepton.v1.Transfer/Put")
+
+
+def _tls(folder: Path) -> ssl.SSLContext:
+    mine = load_endpoint(folder / "server")
+    certificate, key = folder / "server" / "cert.pem", folder / "server" / "key.pem"
+    return tls_context(certificate, key, ca_certificate=mine.ca_certificate, least=ssl.TLSVersion.TLSv1_3)
 
 
 def _make_credentials(folder: Path) -> None:
@@ -181,15 +210,18 @@ async def serve(folder: Path) -> None:
         _make_credentials(folder)
     mine = load_endpoint(folder / "server")
     server = grpc.aio.server(options=SERVER_OPTIONS)
-    server.add_generic_rpc_handlers(Bench(folder).handlers())
+    bench = Bench(folder)
+    server.add_generic_rpc_handlers(bench.handlers())
     credentials = server_credentials(certificate=mine.certificate, key=mine.key, ca_certificate=mine.ca_certificate)
     port = server.add_secure_port(mine.address, credentials)
     await server.start()
+    bench.bulk.start()
     address = f"127.0.0.1:{port}"
     save_endpoint(folder / "server", replace(mine, address=address))
     save_endpoint(folder / "client", replace(load_endpoint(folder / "client"), address=address))
     (folder / "ready").touch()
     await asyncio.to_thread(sys.stdin.read)
+    bench.bulk.stop()
     await server.stop(None)
 
 

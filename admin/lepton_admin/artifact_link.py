@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +15,15 @@ import grpc
 from lepton_core.errors import FaultError, LeptonError
 from lepton_core.ids import Digest
 from lepton_core.send_window import SendWindow
+from lepton_protos.bulk import (
+    BulkCall,
+    BulkConnection,
+    BulkDialer,
+    BulkRefusedError,
+    error_of,
+    receive_over,
+    send_over,
+)
 from lepton_protos.channel import CHUNK_BYTES
 from lepton_protos.chunks import encode_chunk
 from lepton_protos.incoming import IncomingBytes, IncomingFile, Progress, read_chunk
@@ -28,14 +38,18 @@ _CALL_TIMEOUT_S = 30.0
 _LEAST_TIMEOUT_S, _SLOWEST_BYTES_S = 600.0, 2**20
 #: Connections in a row that break within this time; then a transfer is given up, and what has come is kept.
 _MOST_BREAKS, _BREAK_S = 5, 30.0
+#: Longest time in which nothing moves over a connection of its own.
+_QUIET_S = 60.0
 
 
 class ArtifactTransfers:
     """Uploads and downloads, each going on where it broke; `connect` opens a new channel after a transport failure."""
 
-    def __init__(self, connect: Callable[[], grpc.Channel], progress: Progress) -> None:
+    def __init__(self, connect: Callable[[], grpc.Channel], progress: Progress, bulk: BulkDialer) -> None:
+        """`bulk` opens connections of their own for large transfers, where the coordinator offers any."""
         self._connect = connect
         self._progress = progress
+        self._bulk = bulk
 
     def upload(self, data: bytes, digest: Digest) -> None:
         """Store these bytes under their digest; what is there already is not sent again."""
@@ -83,22 +97,85 @@ class ArtifactTransfers:
         request = transfer_pb2.UploadStatusRequest(header=header)
 
         def once(channel: grpc.Channel) -> None:
-            stub: Any = transfer_pb2_grpc.TransferStub  # generated without annotations
-            stub(channel).Status(request, timeout=_CALL_TIMEOUT_S)  # a connection stands now
+            stub: Any = _stub(channel)
+            status = stub.Status(request, timeout=_CALL_TIMEOUT_S)  # a connection stands now
             started_s = time.monotonic()
-            status = stub(channel).Status(request, timeout=_CALL_TIMEOUT_S)
+            if self._bulk.is_worth(size - status.received):
+                ticket = self._ticket(stub.UploadTicket, request)
+                if ticket.status.complete:
+                    return
+                if ticket.port:
+                    window = SendWindow(ticket.status.received, time.monotonic() - started_s)
+                    self._carry(
+                        ticket,
+                        window.acknowledged,
+                        lambda connection, told: send_over(connection, read, window, size, told),
+                        size,
+                    )
+                    return
+                started_s = time.monotonic()
+            status = stub.Status(request, timeout=_CALL_TIMEOUT_S)
             if not status.complete:
                 window = SendWindow(status.received, time.monotonic() - started_s)
                 _Sending(header, read, window, self._progress).over(channel, timeout_s=_timeout_s(size))
 
         self._again(once)
 
+    def _ticket(self, method: Any, request: Any) -> transfer_pb2.BulkTicket:
+        """A ticket; without a port where the coordinator has none, which is not asked again soon."""
+        try:
+            ticket: transfer_pb2.BulkTicket = method(request, timeout=_CALL_TIMEOUT_S)
+        except grpc.RpcError as failure:
+            if failure.code() is not grpc.StatusCode.UNIMPLEMENTED:
+                raise
+            ticket = transfer_pb2.BulkTicket()
+        if not ticket.port and not ticket.status.complete:
+            self._bulk.shut()
+        return ticket
+
+    def _carry(
+        self,
+        ticket: transfer_pb2.BulkTicket,
+        offset: int,
+        work: Callable[[BulkConnection, Progress], None],
+        size: int,
+    ) -> None:
+        """Do the work over a connection of its own; after one that brought nothing, gRPC has to do."""
+        moved = False
+
+        def told(done: int, of: int) -> None:
+            nonlocal moved
+            moved = True
+            self._progress(done, of)
+
+        call = BulkCall(self._bulk, port=ticket.port, ticket=ticket.ticket, offset=offset, quiet_s=_QUIET_S)
+        deadline = threading.Timer(_timeout_s(size), call.abort)
+        deadline.daemon = True
+        deadline.start()
+        try:
+            call.run(lambda connection: work(connection, told))
+        finally:
+            deadline.cancel()
+            if not moved:
+                self._bulk.shut()
+
     def _receive(self, incoming: IncomingBytes | IncomingFile, sync: Callable[[], None], largest: int) -> None:
         def once(channel: grpc.Channel) -> None:
+            request = transfer_pb2.DownloadRequest(digest=incoming.digest, offset=incoming.length)
+            if self._bulk.is_worth(incoming.most_left):
+                stub: Any = _stub(channel)
+                ticket = self._ticket(stub.DownloadTicket, request)
+                if self._bulk.is_worth(ticket.size - incoming.length):
+                    self._carry(
+                        ticket,
+                        incoming.length,
+                        lambda connection, told: receive_over(connection, incoming, sync, told),
+                        ticket.size,
+                    )
+                    return
             method: Any = channel.unary_stream(
                 "/lepton.v1.Transfer/Download", transfer_pb2.DownloadRequest.SerializeToString, None
             )
-            request = transfer_pb2.DownloadRequest(digest=incoming.digest, offset=incoming.length)
             stream, synced = method(request, timeout=_timeout_s(largest)), incoming.length
             try:
                 for raw in stream:
@@ -121,8 +198,8 @@ class ArtifactTransfers:
         while True:
             try:
                 once(channel)
-            except grpc.RpcError as failure:
-                error = error_from_rpc(failure)
+            except (grpc.RpcError, OSError, BulkRefusedError) as failure:
+                error = error_from_rpc(failure) if isinstance(failure, grpc.RpcError) else error_of(failure)
                 breaks = breaks + 1 if time.monotonic() - began_s < _BREAK_S else 1
                 if not error.retryable or breaks >= _MOST_BREAKS:
                     raise error from None
@@ -192,3 +269,8 @@ class _Sending:
 
 def _timeout_s(size: int) -> float:
     return _LEAST_TIMEOUT_S + size / _SLOWEST_BYTES_S
+
+
+def _stub(channel: grpc.Channel) -> Any:
+    made: Any = transfer_pb2_grpc.TransferStub  # generated without annotations
+    return made(channel)

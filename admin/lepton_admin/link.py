@@ -16,6 +16,7 @@ from lepton_core.errors import FaultError
 from lepton_core.ids import Digest, JobId, digest_of, require_digest
 from lepton_core.views import HealthView, Invitation, JobEvent, JobView, ModelView, OwnerView, RoundView
 from lepton_protos import convert
+from lepton_protos.bulk import BulkDialer
 from lepton_protos.channel import Endpoint, load_endpoint, open_channel
 from lepton_protos.incoming import Progress, tell_nobody
 from lepton_protos.status import error_from_rpc
@@ -47,6 +48,7 @@ class CoordinatorLink:
         #: Is told of transfers: bytes done, bytes in all.
         self.progress: Progress = tell_nobody
         self._endpoint = endpoint
+        self._bulk = BulkDialer(endpoint)
         self._connect()
 
     @classmethod
@@ -214,7 +216,7 @@ class CoordinatorLink:
         self._transfers().download_to(path, require_digest(digest, "artifact digest"), largest=LARGEST_ARTIFACT)
 
     def _transfers(self) -> ArtifactTransfers:
-        return ArtifactTransfers(self._reconnected, self.progress)
+        return ArtifactTransfers(self._reconnected, self.progress, self._bulk)
 
     def _reconnected(self) -> grpc.Channel:
         """A channel that has not failed."""

@@ -85,7 +85,7 @@ async def run(
         # 4. Dial out.
         channel = await stack.enter_async_context(open_aio_channel(endpoint))
         session = ControlSession(channel, identity.member, log, Anchoring(ledger, home.anchor, log))
-        transfers = Transfers(channel, progress_log(log))
+        transfers = Transfers(channel, progress_log(log), bulk=endpoint)
 
         # 5. The owner's part in every job, and the pump that runs it.
         participant = Participant(

@@ -18,7 +18,13 @@ class Patience:
     """Of one transfer; what it allows doubles with each silence, so that a line of any speed gets a chunk through."""
 
     def __init__(self, quiet_s: float = QUIET_S) -> None:
-        self._quiet_s = quiet_s
+        #: What the next try allows, in seconds.
+        self.quiet_s = quiet_s
+
+    def lost(self) -> SilenceError:
+        """What a silence is: the next try may be silent for twice as long."""
+        silent_s, self.quiet_s = self.quiet_s, 2.0 * self.quiet_s
+        return SilenceError(f"nothing for {silent_s:g} s")
 
     @asynccontextmanager
     async def waiting(self) -> AsyncIterator[Callable[[], None]]:
@@ -27,7 +33,7 @@ class Patience:
         Raises:
             SilenceError: nothing did for too long.
         """
-        quiet_s, now = self._quiet_s, asyncio.get_running_loop().time
+        quiet_s, now = self.quiet_s, asyncio.get_running_loop().time
         silence = asyncio.timeout(quiet_s)
 
         def heard() -> None:
@@ -39,5 +45,4 @@ class Patience:
         except TimeoutError:
             if not silence.expired():
                 raise
-            self._quiet_s = 2.0 * quiet_s
-            raise SilenceError(f"nothing for {quiet_s:g} s") from None
+            raise self.lost() from None

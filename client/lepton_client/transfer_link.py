@@ -12,13 +12,15 @@ from typing import Any, TypeVar
 import grpc
 import grpc.aio
 
+from lepton_client.bulk_link import BulkRoute
 from lepton_client.patience import QUIET_S, Patience, SilenceError
 from lepton_client.upload_link import Sending
 from lepton_core.errors import FaultError, LeptonError, PeerViolation
 from lepton_core.ids import Digest, JobId, ModelVersion, RoundNumber, require_digest
 from lepton_core.send_window import SendWindow
 from lepton_core.session import Lineage
-from lepton_protos.channel import CHUNK_BYTES
+from lepton_protos.bulk import BulkDialer, BulkRefusedError, error_of, receive_over, send_over
+from lepton_protos.channel import CHUNK_BYTES, Endpoint
 from lepton_protos.incoming import IncomingBytes, IncomingFile, Progress, read_chunk, tell_nobody
 from lepton_protos.outgoing import open_outgoing
 from lepton_protos.spooling import Piece, Spooling
@@ -52,14 +54,22 @@ class Transfers:
     """Uploads and downloads over one channel; every one has a deadline, within which it is retried."""
 
     def __init__(
-        self, channel: grpc.aio.Channel, progress: Callable[[str], Progress] = _silent, *, quiet_s: float = QUIET_S
+        self,
+        channel: grpc.aio.Channel,
+        progress: Callable[[str], Progress] = _silent,
+        *,
+        bulk: Endpoint | None = None,
+        quiet_s: float = QUIET_S,
     ) -> None:
         """`progress` of a transfer's name gives what is told of its progress, on the event loop.
 
-        A transfer of which nothing is heard for `quiet_s` is tried again, and may then be silent for twice as long.
+        With `bulk`, the channel's endpoint, large transfers go over connections of their own where the coordinator
+        offers any and they can be made. A transfer of which nothing is heard for `quiet_s` is tried again, and may then
+        be silent for twice as long.
         """
         self._progress = progress
         self._quiet_s = quiet_s
+        self._dialer = BulkDialer(bulk) if bulk is not None else None
         transfer: Any = transfer_pb2_grpc.TransferStub  # generated without annotations
         knowledge: Any = kg_pb2_grpc.KnowledgeServiceStub
         control: Any = control_pb2_grpc.ControlStub
@@ -85,12 +95,10 @@ class Transfers:
             FaultError: not done within the deadline.
         """
         view = memoryview(payload)
-
-        async def read(offset: int) -> memoryview:
-            return view[offset : offset + CHUNK_BYTES]
-
         header = transfer_pb2.UploadHeader(digest=digest, size=len(payload), job=job, round=number)
-        await self._upload(header, read, f"upload of round {number}", deadline_s)
+        await self._upload(
+            header, lambda offset: view[offset : offset + CHUNK_BYTES], f"upload of round {number}", deadline_s
+        )
 
     async def upload_from(
         self, path: Path, digest: Digest, *, job: JobId, number: RoundNumber, deadline_s: float
@@ -102,11 +110,7 @@ class Transfers:
         """
         with open_outgoing(path) as outgoing:
             header = transfer_pb2.UploadHeader(digest=digest, size=outgoing.size, job=job, round=number)
-
-            async def read(offset: int) -> bytes:
-                return await asyncio.to_thread(outgoing.read, offset)
-
-            await self._upload(header, read, f"upload of {path.name}", deadline_s)
+            await self._upload(header, outgoing.read, f"upload of {path.name}", deadline_s)
 
     async def download(self, digest: Digest, *, largest: int, deadline_s: float) -> bytes:
         """The bytes of this digest, at most `largest` of them; their size is checked before memory is taken.
@@ -137,31 +141,68 @@ class Transfers:
             incoming.close()
 
     async def _upload(
-        self, header: transfer_pb2.UploadHeader, read: Callable[[int], Awaitable[Piece]], what: str, deadline_s: float
+        self, header: transfer_pb2.UploadHeader, read: Callable[[int], Piece], what: str, deadline_s: float
     ) -> None:
+        """`read` gives the chunk at an offset; it may wait for a disk."""
         progress, patience = self._progress(what), Patience(self._quiet_s)
+        route = BulkRoute(self._dialer, patience, progress)
+
+        async def read_in_thread(offset: int) -> Piece:
+            return await asyncio.to_thread(read, offset)
 
         async def once() -> None:
-            status, round_trip_s = await self._status(header)
-            if not status.complete:
-                window = SendWindow(status.received, round_trip_s)
-                async with patience.waiting() as heard:
+            status, round_trip_s = await self._timed_status(header)
+            if status.complete or await self._upload_over(route, header, read, status, round_trip_s):
+                return
+            if header.size - status.received > CHUNK_BYTES:  # the first question may have had to connect
+                status, again_s = await self._timed_status(header)
+                round_trip_s = min(round_trip_s, again_s)
+            window = SendWindow(status.received, round_trip_s)
+            async with patience.waiting() as heard:
 
-                    def acknowledged(done: int, size: int) -> None:
-                        heard()
-                        progress(done, size)
+                def acknowledged(done: int, size: int) -> None:
+                    heard()
+                    progress(done, size)
 
-                    await Sending(self._put(timeout=deadline_s), header, read, window, acknowledged).run()
+                await Sending(self._put(timeout=deadline_s), header, read_in_thread, window, acknowledged).run()
 
         await self._retry(once, what, deadline_s)
 
-    async def _status(self, header: transfer_pb2.UploadHeader) -> tuple[transfer_pb2.UploadStatus, float]:
-        """How far an upload is, and how long a round trip takes: the shorter of two, as the first one may connect."""
-        status, first_s = await self._timed_status(header)
-        if status.complete or header.size - status.received <= CHUNK_BYTES:
-            return status, first_s
-        status, second_s = await self._timed_status(header)
-        return status, min(first_s, second_s)
+    async def _upload_over(
+        self,
+        route: BulkRoute,
+        header: transfer_pb2.UploadHeader,
+        read: Callable[[int], Piece],
+        status: transfer_pb2.UploadStatus,
+        round_trip_s: float,
+    ) -> bool:
+        """True if the upload is done, over a connection of its own; False if it has to go through gRPC."""
+        if not route.is_worth(header.size - status.received):
+            return False
+        began_s = time.monotonic()
+        ticket = await self._ticket(self._transfer.UploadTicket, transfer_pb2.UploadStatusRequest(header=header))
+        if ticket.status.complete:
+            return True
+        if not ticket.port:
+            route.shut()
+            return False
+        window = SendWindow(ticket.status.received, min(round_trip_s, time.monotonic() - began_s))
+        await route.carry(
+            ticket,
+            window.acknowledged,
+            lambda connection, told: send_over(connection, read, window, header.size, told),
+        )
+        return True
+
+    async def _ticket(self, method: Any, request: Any) -> transfer_pb2.BulkTicket:
+        """A ticket; one without a port from a coordinator that knows none."""
+        try:
+            ticket: transfer_pb2.BulkTicket = await method(request, timeout=CALL_DEADLINE_S)
+        except grpc.RpcError as failure:
+            if failure.code() is grpc.StatusCode.UNIMPLEMENTED:
+                return transfer_pb2.BulkTicket()
+            raise
+        return ticket
 
     async def _timed_status(self, header: transfer_pb2.UploadHeader) -> tuple[transfer_pb2.UploadStatus, float]:
         began_s = time.monotonic()
@@ -173,8 +214,11 @@ class Transfers:
     ) -> None:
         what = f"download of {incoming.digest[:16]}"
         progress, patience = self._progress(what), Patience(self._quiet_s)
+        route = BulkRoute(self._dialer, patience, progress)
 
         async def once() -> None:
+            if await self._receive_over(route, incoming, sync):
+                return
             spooling = Spooling(incoming.write, sync, incoming.length)
             request = transfer_pb2.DownloadRequest(digest=incoming.digest, offset=incoming.length)
             stream = self._download(request, timeout=deadline_s)
@@ -194,6 +238,26 @@ class Transfers:
             spooling.require_written()
 
         await self._retry(once, what, deadline_s)
+
+    async def _receive_over(
+        self, route: BulkRoute, incoming: IncomingBytes | IncomingFile, sync: Callable[[], None] | None
+    ) -> bool:
+        """True if the download is done, over a connection of its own; False if it has to go through gRPC."""
+        if not route.is_worth(incoming.most_left):
+            return False
+        request = transfer_pb2.DownloadRequest(digest=incoming.digest, offset=incoming.length)
+        ticket = await self._ticket(self._transfer.DownloadTicket, request)
+        if not ticket.port:
+            route.shut()
+            return False
+        if not route.is_worth(ticket.size - incoming.length):
+            return False
+        await route.carry(
+            ticket,
+            incoming.length,
+            lambda connection, told: receive_over(connection, incoming, sync, told),
+        )
+        return True
 
     async def lineage(self, job: JobId, after: ModelVersion) -> Lineage:
         """What made the model versions of a job after this one, oldest first.
@@ -244,6 +308,10 @@ class Transfers:
                         return await once()
                     except grpc.RpcError as failure:
                         last = error_from_rpc(failure)
+                        if not last.retryable:
+                            raise last from None
+                    except (OSError, BulkRefusedError) as failure:
+                        last = error_of(failure)
                         if not last.retryable:
                             raise last from None
                     except SilenceError as silence:

@@ -53,12 +53,27 @@ class Incoming:
         Raises:
             PeerViolation: larger than allowed, or out of order.
         """
-        if self.size is None:
-            self.size = chunk.size
-        if self.size > self._largest or chunk.size != self.size or at + length > self.size:
-            raise bad_download("a download larger than allowed", f"at most {self._largest} bytes", self.digest)
+        self.require_size(chunk.size)
+        if at + length > chunk.size:
+            raise bad_download("a download larger than allowed", f"at most {chunk.size} bytes", self.digest)
         if chunk.offset != at:
             raise bad_download("a download out of order", f"offset {at}", self.digest)
+
+    @property
+    def most_left(self) -> int:
+        """Bytes that may still come, as far as is known."""
+        return (self._largest if self.size is None else self.size) - self.length
+
+    def require_size(self, size: int) -> None:
+        """Return if the download may have so many bytes in all.
+
+        Raises:
+            PeerViolation: more than allowed, or another size than stated before.
+        """
+        if self.size is None:
+            self.size = size
+        if size != self.size or not self.length <= size <= self._largest:
+            raise bad_download("a download larger than allowed", f"at most {self._largest} bytes", self.digest)
 
     def _count(self, piece: Piece) -> None:
         self._hasher.update(piece)

@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import queue
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Self
 
 Piece = bytes | memoryview
 
@@ -19,6 +21,44 @@ _IN_ONE_GO = 8
 _AT_ONCE = 4
 #: So long a thread waits for the next chunk: on a fast line, less than what handing it to another costs.
 _LINGER_S = 0.005
+
+
+class BackgroundSync:
+    """Has a transfer synced now and then by a thread of its own, while the caller's thread takes in more.
+
+    Leaving the block waits for what is under way.
+
+    Raises:
+        FaultError: the disk refused, told at the next piece or at the end.
+    """
+
+    def __init__(self, sync: Callable[[], None] | None, start: int) -> None:
+        self._sync = sync
+        self._synced = start
+        self._thread: ThreadPoolExecutor | None = None
+        self._syncing: Future[None] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._thread is not None:
+            self._thread.shutdown(wait=True)
+        if kind is None and self._syncing is not None:
+            self._syncing.result()
+
+    def came(self, end: int) -> None:
+        """The transfer is written up to here."""
+        if self._sync is None or end - self._synced < SYNC_BYTES:
+            return
+        if self._syncing is not None:
+            if not self._syncing.done():
+                return
+            self._syncing.result()
+        if self._thread is None:
+            self._thread = ThreadPoolExecutor(1, thread_name_prefix="sync")
+        self._synced = end
+        self._syncing = self._thread.submit(self._sync)
 
 
 class Spooling:

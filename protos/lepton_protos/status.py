@@ -62,6 +62,11 @@ def error_from_rpc(failure: grpc.RpcError) -> errors.LeptonError:
     return errors.LeptonError("the call failed", got=f"{code}: {details[:200]}")
 
 
+def error_from_json(value: bytes) -> errors.LeptonError:
+    """The typed error that a peer sent; one that cannot be read is an error too."""
+    return _carried(value) or errors.LeptonError("the coordinator refused, and does not say why")
+
+
 def _carried(value: str | bytes) -> errors.LeptonError | None:
     """The error in the metadata, without characters that could steer a terminal; None if it is none."""
     try:

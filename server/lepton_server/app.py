@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import fcntl
 import os
+import ssl
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from lepton_core.views import HealthView, JobEvent
 from lepton_pool.local import LocalEngine
 from lepton_pool.memory import keep_freed_memory
 from lepton_protos.channel import Endpoint, load_endpoint, save_endpoint, server_credentials
+from lepton_server.api.bulk_port import BulkPort
 from lepton_server.api.control_servicer import ControlService
 from lepton_server.api.guard import Guard, Servicer
 from lepton_server.api.health_servicer import HealthService, StandardHealthService
@@ -31,6 +33,7 @@ from lepton_server.api.knowledge_remote_link import RemoteKnowledge
 from lepton_server.api.knowledge_servicer import KnowledgeService
 from lepton_server.api.people_servicer import EnrolmentService, FederationsService, OwnersService
 from lepton_server.api.sessions import Sessions
+from lepton_server.api.tls import tls_context
 from lepton_server.api.transfer_servicer import TransferService
 from lepton_server.api.watchers import Watchers
 from lepton_server.coordinator import Coordinator
@@ -95,8 +98,7 @@ async def serve(
             if settings.knowledge
             else EmbeddedKnowledge(home / settings.ontologies, store, clock)
         )
-        engine = LocalEngine()
-        sums = RunningSums(artifacts)
+        engine, sums = LocalEngine(), RunningSums(artifacts)
         workshop = Workshop(artifacts, engine, sums)
         coordinator = Coordinator(
             store, artifacts, sums, clock=clock, randomness=randomness, check_task=knowledge.check_task
@@ -106,6 +108,7 @@ async def serve(
         pump = Pump(coordinator, _Outlets(sessions, watchers, workshop, artifacts, clock), clock)
         # 4. The services, each behind the guard.
         principals = Principals(store)
+        bulk = _bulk_port(home, settings, artifacts, principals)
         guard = Guard(principals, clock)
         enrolment = Enrolment(store, authority, clock)
         invitations = Invitations(store, authority, clock, randomness)
@@ -113,7 +116,7 @@ async def serve(
         condition = _Condition(store, coordinator, pump, sessions, started=clock.now())
         servicers: tuple[Servicer, ...] = (
             ControlService(coordinator, pump, sessions, anchors, heartbeat_s=settings.heartbeat_s),
-            TransferService(coordinator, pump, artifacts),
+            TransferService(coordinator, pump, artifacts, bulk),
             EnrolmentService(enrolment, principals, pump),
             OwnersService(invitations, enrolment, principals, sessions, guard, pump, anchors, address),
             FederationsService(store, clock, pump),
@@ -126,7 +129,11 @@ async def serve(
         try:
             # 5. Jobs that ran go on; then members and people may come.
             await pump.start()
-            async with serving(server, handlers), _answering_queries(knowledge, home, settings, principals):
+            async with (
+                serving(server, handlers),
+                _carrying(bulk),
+                _answering_queries(knowledge, home, settings, principals),
+            ):
                 _tell_address(home, address)
                 _log.info("ready", address=address, database=store.description)
                 if ready is not None:
@@ -203,6 +210,35 @@ class _Condition:
         )
 
 
+def _bulk_port(
+    home: Path, settings: CoordinatorSettings, artifacts: FolderArtifacts, principals: Principals
+) -> BulkPort | None:
+    """The port for bulk bytes; None if the settings have none."""
+    if not settings.bulk:
+        return None
+    tls = tls_context(
+        home / settings.certificate,
+        home / settings.key,
+        ca_certificate=read_file(home / settings.ca_certificate),
+        least=ssl.TLSVersion.TLSv1_3,
+    )
+    return BulkPort(settings.bulk, tls, artifacts, principals, SystemClock())
+
+
+@contextlib.asynccontextmanager
+async def _carrying(bulk: BulkPort | None) -> AsyncIterator[None]:
+    """Serve the port for bulk bytes, if there is one, while the block runs."""
+    if bulk is None:
+        yield
+        return
+    bulk.start()
+    _log.info("bulk bytes", port=bulk.port)
+    try:
+        yield
+    finally:
+        await asyncio.to_thread(bulk.stop)
+
+
 @contextlib.asynccontextmanager
 async def _answering_queries(
     knowledge: KnowledgeSource, home: Path, settings: CoordinatorSettings, principals: Principals
@@ -211,7 +247,7 @@ async def _answering_queries(
     if not settings.sparql or not isinstance(knowledge, EmbeddedKnowledge):  # settings allow it nowhere else
         yield
         return
-    from lepton_server.api.knowledge_http import by_certificate, serving_sparql, tls_context
+    from lepton_server.api.knowledge_http import by_certificate, serving_sparql
 
     ca_certificate = read_file(home / settings.ca_certificate)
     tls = tls_context(home / settings.certificate, home / settings.key, ca_certificate=ca_certificate)

@@ -21,6 +21,9 @@ class CoordinatorSettings(Settings):
     listen: str = "127.0.0.1:8443"
     #: host:port that invitations name; port 0 stands for the port listened on. Empty: the same as `listen`.
     advertise: str = ""
+    #: host:port for bulk bytes over TLS connections of their own, reached by the host that clients know; port 0 takes a
+    #: free one. Empty, or where it cannot be reached: they go through `listen`, at about half the speed.
+    bulk: str = ""
     #: SQLAlchemy URL; empty keeps an SQLite file in the folder.
     database: str = ""
     #: File that holds the database URL, for URLs with a password; takes the place of `database`.
@@ -44,7 +47,7 @@ class CoordinatorSettings(Settings):
     #: How long a daemon whose stream broke may take to come back before its round goes on without it, in seconds.
     member_grace_s: float = Field(default=2.0, ge=0.0, le=300.0)
 
-    @field_validator("listen", "advertise", "knowledge", "sparql")
+    @field_validator("listen", "advertise", "bulk", "knowledge", "sparql")
     @classmethod
     def _check_address(cls, value: str) -> str:
         if value:

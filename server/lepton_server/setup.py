@@ -39,15 +39,17 @@ def init_home(
     *,
     listen: str,
     hosts: Sequence[str],
+    bulk: str = "",
     database: str | None = None,
     database_file: Path | None = None,
     knowledge: str = "",
 ) -> CoordinatorSettings:
     """A coordinator's folder. `hosts` are the names and addresses that clients reach it by; the first is advertised.
 
-    `database` is a URL, `database_file` a file that holds one; `knowledge` is the address of a knowledge service of
-    its own. Private keys are readable by their owner only. An SQLite database is made at once; a PostgreSQL one by
-    `migrate_home`. Settings are written last: a folder with settings is a whole one.
+    `bulk` is the address for large transfers over connections of their own; empty takes the port before `listen`'s,
+    `off` has none. `database` is a URL, `database_file` a file that holds one; `knowledge` is the address of a
+    knowledge service of its own. Private keys are readable by their owner only. An SQLite database is made at once; a
+    PostgreSQL one by `migrate_home`. Settings are written last: a folder with settings is a whole one.
 
     Raises:
         ConflictError: there is a coordinator, or a part of one, in the folder already.
@@ -59,6 +61,7 @@ def init_home(
     document = {
         "listen": listen,
         "advertise": _advertise(listen, hosts[0]),
+        "bulk": "" if bulk == "off" else bulk or _port_before(listen),
         "database": database or "",
         "database_file": str(database_file.resolve()) if database_file else "",
         "knowledge": knowledge,
@@ -234,6 +237,14 @@ def _advertise(listen: str, host: str) -> str:
         return join_address(host, split_address(listen)[1])
     except ValueError:
         return ""  # `listen` is refused by the settings, which name it
+
+
+def _port_before(listen: str) -> str:
+    try:
+        host, port = split_address(listen)
+    except ValueError:
+        return ""
+    return join_address(host, max(0, port - 1))
 
 
 def _require_free(home: Path, settings: CoordinatorSettings) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
+from threading import Event
 
 import pytest
 
 from lepton_core.errors import FaultError, InputError, NotFoundError
 from lepton_core.ids import Digest, digest_of
 from lepton_core.ports import SystemClock
+from lepton_server.store import growing
 from lepton_server.store.artifacts import FolderArtifacts, MemoryArtifacts, Spool
 
 DATA = bytes(range(256)) * 17
@@ -225,3 +228,28 @@ def test_a_sweep_takes_old_artifacts_that_are_not_named_and_not_claimed(tmp_path
     assert not artifacts.claim(digest_of(unnamed))
     assert all(artifacts.has(digest_of(kept)) for kept in (named, claimed, put, uploaded, DATA))
     assert foreign.exists()
+
+
+def test_of_two_threads_that_write_one_slot_one_waits_so_that_what_is_hashed_is_what_lies_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    artifacts = FolderArtifacts(tmp_path / "artifacts")
+    inside, go_on, write_all = Event(), Event(), growing.write_all
+
+    def slow(descriptor: int, data: bytes, offset: int) -> None:
+        if data == b"x" * 10:
+            inside.set()
+            assert go_on.wait(10.0)
+        write_all(descriptor, data, offset)
+
+    monkeypatch.setattr(growing, "write_all", slow)
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(artifacts.write_at, SLOT, 0, b"x" * 10)
+        assert inside.wait(10.0)
+        second = threads.submit(artifacts.write_at, SLOT, 0, DATA)
+        assert wait([second], timeout=0.1).not_done
+        go_on.set()
+        first.result()
+        second.result()
+    artifacts.finish(SLOT, DIGEST, len(DATA))
+    assert artifacts.get(DIGEST) == DATA

@@ -86,6 +86,7 @@ class Stack:
         command = _MOUNT.sub(lambda found: str(mounts[found[1]]), command)
         for there, here in (
             ("0.0.0.0:8443", f"127.0.0.1:{self.port}"),
+            ("0.0.0.0:8442", "127.0.0.1:0"),
             ("0.0.0.0:8444", f"127.0.0.1:{self.knowledge_port}"),
             ("localhost:8444", f"localhost:{self.knowledge_port}"),
             ("knowledge:8444", f"localhost:{self.knowledge_port}"),

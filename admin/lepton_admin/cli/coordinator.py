@@ -30,6 +30,14 @@ def init(
     host: Annotated[
         list[str] | None, typer.Option("--host", help="Name or address that clients use; repeat for more.")
     ] = None,
+    bulk: Annotated[
+        str,
+        typer.Option(
+            "--bulk",
+            help="host:port for large transfers over connections of their own; `off` for none. "
+            "The port before --listen's by default.",
+        ),
+    ] = "",
     database: Annotated[
         str | None, typer.Option("--database", help="SQLAlchemy URL; an SQLite file in HOME by default.")
     ] = None,
@@ -41,7 +49,15 @@ def init(
     from lepton_server.setup import init_home
 
     hosts = host or ["localhost", "127.0.0.1"]
-    init_home(home, listen=listen, hosts=hosts, database=database, database_file=database_file, knowledge=knowledge)
+    init_home(
+        home,
+        listen=listen,
+        hosts=hosts,
+        bulk=bulk,
+        database=database,
+        database_file=database_file,
+        knowledge=knowledge,
+    )
     answer_record(
         output,
         {"home": str(home), "operator": str(home / "operator")},

@@ -56,7 +56,8 @@ def start_coordinator(folder: DemoFolder, processes: Processes) -> None:
     """Make the coordinator's home and serve it, in one process; returns at once."""
     listen = f"127.0.0.1:{free_port()}"
     home = str(folder.coordinator)
-    init = ("coordinator", "init", home, "--listen", listen, "--host", "127.0.0.1", "--host", "localhost")
+    addresses = ("--listen", listen, "--bulk", "127.0.0.1:0", "--host", "127.0.0.1", "--host", "localhost")
+    init = ("coordinator", "init", home, *addresses)
     processes.lepton("coordinator", *init, THEN, "coordinator", "serve", home)
 
 

@@ -66,3 +66,15 @@ class DownloadChunk(_message.Message):
     size: int
     data: bytes
     def __init__(self, offset: _Optional[int] = ..., size: _Optional[int] = ..., data: _Optional[bytes] = ...) -> None: ...
+
+class BulkTicket(_message.Message):
+    __slots__ = ("port", "ticket", "status", "size")
+    PORT_FIELD_NUMBER: _ClassVar[int]
+    TICKET_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    SIZE_FIELD_NUMBER: _ClassVar[int]
+    port: int
+    ticket: bytes
+    status: UploadStatus
+    size: int
+    def __init__(self, port: _Optional[int] = ..., ticket: _Optional[bytes] = ..., status: _Optional[_Union[UploadStatus, _Mapping]] = ..., size: _Optional[int] = ...) -> None: ...

@@ -54,6 +54,16 @@ class TransferStub(object):
                 request_serializer=lepton_dot_v1_dot_transfer__pb2.UploadStatusRequest.SerializeToString,
                 response_deserializer=lepton_dot_v1_dot_transfer__pb2.UploadStatus.FromString,
                 _registered_method=True)
+        self.UploadTicket = channel.unary_unary(
+                '/lepton.v1.Transfer/UploadTicket',
+                request_serializer=lepton_dot_v1_dot_transfer__pb2.UploadStatusRequest.SerializeToString,
+                response_deserializer=lepton_dot_v1_dot_transfer__pb2.BulkTicket.FromString,
+                _registered_method=True)
+        self.DownloadTicket = channel.unary_unary(
+                '/lepton.v1.Transfer/DownloadTicket',
+                request_serializer=lepton_dot_v1_dot_transfer__pb2.DownloadRequest.SerializeToString,
+                response_deserializer=lepton_dot_v1_dot_transfer__pb2.BulkTicket.FromString,
+                _registered_method=True)
 
 
 class TransferServicer(object):
@@ -86,6 +96,19 @@ class TransferServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def UploadTicket(self, request, context):
+        """Tickets for the bytes of one large transfer over a TLS connection of its own; see docs/transfers.md.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DownloadTicket(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_TransferServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -108,6 +131,16 @@ def add_TransferServicer_to_server(servicer, server):
                     servicer.Status,
                     request_deserializer=lepton_dot_v1_dot_transfer__pb2.UploadStatusRequest.FromString,
                     response_serializer=lepton_dot_v1_dot_transfer__pb2.UploadStatus.SerializeToString,
+            ),
+            'UploadTicket': grpc.unary_unary_rpc_method_handler(
+                    servicer.UploadTicket,
+                    request_deserializer=lepton_dot_v1_dot_transfer__pb2.UploadStatusRequest.FromString,
+                    response_serializer=lepton_dot_v1_dot_transfer__pb2.BulkTicket.SerializeToString,
+            ),
+            'DownloadTicket': grpc.unary_unary_rpc_method_handler(
+                    servicer.DownloadTicket,
+                    request_deserializer=lepton_dot_v1_dot_transfer__pb2.DownloadRequest.FromString,
+                    response_serializer=lepton_dot_v1_dot_transfer__pb2.BulkTicket.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -218,6 +251,60 @@ class Transfer(object):
             '/lepton.v1.Transfer/Status',
             lepton_dot_v1_dot_transfer__pb2.UploadStatusRequest.SerializeToString,
             lepton_dot_v1_dot_transfer__pb2.UploadStatus.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UploadTicket(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lepton.v1.Transfer/UploadTicket',
+            lepton_dot_v1_dot_transfer__pb2.UploadStatusRequest.SerializeToString,
+            lepton_dot_v1_dot_transfer__pb2.BulkTicket.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DownloadTicket(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lepton.v1.Transfer/DownloadTicket',
+            lepton_dot_v1_dot_transfer__pb2.DownloadRequest.SerializeToString,
+            lepton_dot_v1_dot_transfer__pb2.BulkTicket.FromString,
             options,
             channel_credentials,
             insecure,

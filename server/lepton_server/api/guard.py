@@ -248,13 +248,13 @@ def _refuse(context: Any, error: LeptonError) -> None:
     Not by `context.abort`: gRPC keeps the exception that it raises at the call, whose frames it refers to, so that the
     call stays open at the connection, which may have only so many, until Python searches for cycles.
     """
-    code, details, metadata = to_status(_shortened(error))
+    code, details, metadata = to_status(shortened(error))
     context.set_code(code)
     context.set_details(details)
     context.set_trailing_metadata(metadata)
 
 
-def _shortened(error: LeptonError) -> LeptonError:
+def shortened(error: LeptonError) -> LeptonError:
     """The error, cut until its JSON, in which a letter can take six bytes, fits the metadata."""
     length = _LONGEST_FIELD
     short = error

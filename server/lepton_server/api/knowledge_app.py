@@ -23,9 +23,9 @@ from lepton_server.api.knowledge_http import (
     by_certificate,
     require_allowed,
     serving_sparql,
-    tls_context,
 )
 from lepton_server.api.knowledge_servicer import KnowledgeService
+from lepton_server.api.tls import tls_context
 from lepton_server.identity.principals import Principals
 from lepton_server.identity.roles import Role
 from lepton_server.listening import open_server, serving, stopped_by_signals

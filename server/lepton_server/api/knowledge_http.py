@@ -7,13 +7,12 @@ import ipaddress
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from enum import StrEnum
-from pathlib import Path
 from types import MappingProxyType
 
 import structlog
 from aiohttp import web
 
-from lepton_core.errors import FaultError, IdentityError, InputError, SettingsError
+from lepton_core.errors import FaultError, IdentityError, SettingsError
 from lepton_core.ports import Clock
 from lepton_kg.sparql.workers import QueryLimits, QueryWorkers
 from lepton_server.api.knowledge_callers import CallerLimits, Callers
@@ -60,23 +59,6 @@ def require_allowed(listen: str, clear: Clear) -> None:
             hint="listen on 127.0.0.1, or leave --sparql-clear out to use TLS; "
             "`--sparql-clear anywhere` lets everybody read along",
         )
-
-
-def tls_context(certificate: Path, key: Path, *, ca_certificate: bytes) -> ssl.SSLContext:
-    """Server side of mutual TLS: nobody without a certificate of this CA gets as far as a request.
-
-    Raises:
-        InputError: certificate or key cannot be read.
-    """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.verify_mode = ssl.CERT_REQUIRED
-    try:
-        context.load_cert_chain(certificate, key)
-        context.load_verify_locations(cadata=ca_certificate.decode("ascii"))
-    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
-        raise InputError("credentials that cannot be read", where=str(certificate), got=type(error).__name__) from None
-    return context
 
 
 def by_certificate(principals: Principals, clock: Clock) -> Identify:

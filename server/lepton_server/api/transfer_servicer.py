@@ -14,6 +14,7 @@ from lepton_protos.channel import CHUNK_BYTES
 from lepton_protos.chunks import encode_chunk
 from lepton_protos.spooling import Spooling
 from lepton_protos.v1 import transfer_pb2 as pb
+from lepton_server.api.bulk_port import BulkDownload, BulkPort, BulkUpload
 from lepton_server.api.guard import Call
 from lepton_server.coordinator import Coordinator
 from lepton_server.identity.roles import Role
@@ -58,12 +59,14 @@ class TransferService:
 
     service = pb.DESCRIPTOR.services_by_name["Transfer"]
 
-    def __init__(self, coordinator: Coordinator, pump: Pump, artifacts: Spool) -> None:
+    def __init__(self, coordinator: Coordinator, pump: Pump, artifacts: Spool, bulk: BulkPort | None = None) -> None:
+        """`bulk` is the port for transfers over connections of their own, where there is one."""
         self._coordinator = coordinator
         self._pump = pump
         self._artifacts = artifacts
+        self._bulk = bulk
         #: The stream that now writes a slot; an older one that still hangs in the network loses it.
-        self._writers: dict[Digest, object] = {}
+        self._writers: dict[Digest, object] = bulk.writers if bulk is not None else {}
         #: One masked input a member and round, so that nobody can fill the disk; the newest rounds only.
         self._inputs: OrderedDict[tuple[MemberId, JobId], _Input] = OrderedDict()
 
@@ -111,16 +114,30 @@ class TransferService:
             return pb.UploadStatus(received=upload.size, complete=True)
         return pb.UploadStatus(received=await asyncio.to_thread(self._artifacts.received, upload.slot), complete=False)
 
+    async def upload_ticket(self, request: pb.UploadStatusRequest, call: Call) -> pb.BulkTicket:
+        """A ticket for an upload over a connection of its own, admitted as `put` admits it; none if it is there."""
+        if self._bulk is None:
+            return pb.BulkTicket()
+        upload = await self._admit(request.header, call)
+        await self._require_first(upload)
+        if await asyncio.to_thread(self._artifacts.claim, upload.digest):
+            return pb.BulkTicket(status=pb.UploadStatus(received=upload.size, complete=True))
+        received = await asyncio.to_thread(self._artifacts.received, upload.slot)
+        ticket = self._bulk.ticket(call.principal, BulkUpload(upload.digest, upload.size, upload.slot))
+        status = pb.UploadStatus(received=received, complete=False)
+        return pb.BulkTicket(port=self._bulk.port, ticket=ticket, status=status)
+
+    async def download_ticket(self, request: pb.DownloadRequest, call: Call) -> pb.BulkTicket:
+        """A ticket for a download over a connection of its own, admitted as `download` admits it."""
+        if self._bulk is None:
+            return pb.BulkTicket()
+        digest, size = await self._admit_download(request, call)
+        ticket = self._bulk.ticket(call.principal, BulkDownload(digest, size))
+        return pb.BulkTicket(port=self._bulk.port, ticket=ticket, size=size)
+
     async def download(self, request: pb.DownloadRequest, call: Call) -> AsyncIterator[bytes]:
         """The bytes from the offset on, at least one chunk, serialized; the next is read while one is on its way."""
-        digest = require_digest(request.digest, "digest")
-        principal = call.principal
-        await self._pump.call(self._coordinator.may_download, principal.role, principal.name, principal.member, digest)
-        size = await asyncio.to_thread(self._artifacts.size, digest)
-        if request.offset > size:
-            raise InputError(
-                "an offset behind the end", where="offset", expected=f"at most {size}", got=str(request.offset)
-            )
+        digest, size = await self._admit_download(request, call)
         offset = request.offset
         reading = asyncio.create_task(asyncio.to_thread(self._chunks, digest, offset, size))
         try:
@@ -144,6 +161,23 @@ class TransferService:
             head = pb.DownloadChunk(offset=offset + start, size=size)
             chunks.append(encode_chunk(head, data[start : start + CHUNK_BYTES]))
         return chunks, offset + len(data) if data else size
+
+    async def _admit_download(self, request: pb.DownloadRequest, call: Call) -> tuple[Digest, int]:
+        """What is asked for and its size, if this party may have it.
+
+        Raises:
+            InputError: no digest, or an offset behind the end.
+            NotFoundError, IdentityError: it is not there, or not theirs.
+        """
+        digest = require_digest(request.digest, "digest")
+        principal = call.principal
+        await self._pump.call(self._coordinator.may_download, principal.role, principal.name, principal.member, digest)
+        size = await asyncio.to_thread(self._artifacts.size, digest)
+        if request.offset > size:
+            raise InputError(
+                "an offset behind the end", where="offset", expected=f"at most {size}", got=str(request.offset)
+            )
+        return digest, size
 
     async def _admit(self, header: pb.UploadHeader, call: Call) -> _Upload:
         """The upload, if this party may make it now.

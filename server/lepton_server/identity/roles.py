@@ -43,6 +43,8 @@ ALLOWED: Mapping[str, frozenset[Role]] = MappingProxyType(
         "/lepton.v1.Transfer/Put": _OWNER | _RESEARCHER,
         "/lepton.v1.Transfer/Status": _OWNER | _RESEARCHER,
         "/lepton.v1.Transfer/Download": _OWNER | _LOOKERS,
+        "/lepton.v1.Transfer/UploadTicket": _OWNER | _RESEARCHER,
+        "/lepton.v1.Transfer/DownloadTicket": _OWNER | _LOOKERS,
         "/lepton.v1.Enrolment/Enrol": frozenset({Role.ENROL}),
         "/lepton.v1.Enrolment/Renew": _ENROLLED,
         "/lepton.v1.Owners/Invite": _OPERATOR,

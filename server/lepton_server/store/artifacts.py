@@ -224,31 +224,25 @@ class FolderArtifacts:
 
     def write_at(self, slot: Digest, offset: int, data: Piece) -> None:
         """Put a piece at `offset`; what lay behind it is forgotten. InputError if it would leave a gap."""
-        growing = self._growing.take(slot) or Growing(self._slot(slot))
-        with _typed_errors(self._root):
-            try:
-                growing.write_at(offset, data)
-            except BaseException:
-                growing.close()
-                raise
-        self._growing.keep(slot, growing)
+        path = self._slot(slot)
+        with _typed_errors(self._root), self._growing.holding(slot) as held:
+            held.growing = held.growing or Growing(path)
+            held.growing.write_at(offset, data)
 
     def rest(self, slot: Digest) -> None:
         """Let go of the file of an unfinished upload, to which nobody writes for now; its hash is kept."""
-        if (growing := self._growing.take(slot)) is not None:
-            growing.close()
-            self._growing.keep(slot, growing)
+        with self._growing.holding(slot) as held:
+            if held.growing is not None:
+                held.growing.close()
 
     def finish(self, slot: Digest, digest: Digest, size: int) -> None:
         """Make the upload an artifact. InputError, and the upload forgotten, if size or hash is another."""
         path = self._slot(slot)
-        with _typed_errors(self._root):
-            if not path.exists():
-                self.write_at(slot, 0, b"")
-            growing = self._growing.take(slot)
+        with _typed_errors(self._root), self._growing.holding(slot) as held:
+            growing, held.growing = held.growing, None
             if growing is not None:
                 growing.close()
-            with path.open("rb") as file:
+            with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "rb") as file:
                 received = os.fstat(file.fileno()).st_size
                 hasher = growing.hasher if growing is not None and growing.length == received else None
                 if hasher is None:  # begun by an earlier process
@@ -274,10 +268,12 @@ class FolderArtifacts:
 
     def discard(self, slot: Digest) -> None:
         """Forget an unfinished upload; nothing happens if there is none."""
-        if (growing := self._growing.take(slot)) is not None:
-            growing.close()
-        with _typed_errors(self._root):
-            self._slot(slot).unlink(missing_ok=True)
+        path = self._slot(slot)
+        with _typed_errors(self._root), self._growing.holding(slot) as held:
+            if held.growing is not None:
+                held.growing.close()
+            held.growing = None
+            path.unlink(missing_ok=True)
 
     def sweep(self, clock: Clock, *, older_than_s: float) -> int:
         """Forget unfinished uploads nobody has added to for so long; how many there were."""

@@ -5,17 +5,22 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock
+from threading import Condition
 from typing import Any
 
-from lepton_core.errors import InputError
+from lepton_core.errors import ConflictError, InputError
 from lepton_core.ids import Digest
 from lepton_protos.durable import write_all
 from lepton_protos.spooling import Piece
 
 #: Unfinished uploads whose hash is kept; of any other it is worked out from the disk at its end.
 _MOST_KEPT = 1_024
+#: Longest that a slot is waited for: a piece, or a whole upload at its end, is written, synced or hashed meanwhile.
+_LONGEST_HOLD_S = 120.0
 
 
 class Growing:
@@ -57,28 +62,55 @@ class Growing:
             os.close(descriptor)
 
 
+@dataclass
+class Held:
+    """A slot that the caller has to itself, and what grows there; None if nothing does, or it is to be let go of."""
+
+    growing: Growing | None
+
+
 class GrowingUploads:
-    """The uploads at hand; what a thread has taken, no other reaches until it is kept again."""
+    """The uploads at hand. One thread at a time holds a slot, so that what is hashed is what is written."""
 
     def __init__(self) -> None:
-        self._lock = Lock()
+        self._changed = Condition()
         self._kept: OrderedDict[Digest, Growing] = OrderedDict()
+        self._held: set[Digest] = set()
 
-    def take(self, slot: Digest) -> Growing | None:
-        """The upload that was kept, which is not kept any more."""
-        with self._lock:
-            return self._kept.pop(slot, None)
+    @contextmanager
+    def holding(self, slot: Digest) -> Iterator[Held]:
+        """Have the slot to oneself; what `growing` is at the end is kept, and closed where an error ended it.
 
-    def keep(self, slot: Digest, growing: Growing) -> None:
-        """Keep the upload; of too many, the one that has stood still longest is let go of."""
-        with self._lock:
-            gone = [self._kept.pop(slot, None)]
-            self._kept[slot] = growing
-            if len(self._kept) > _MOST_KEPT:
-                gone.append(self._kept.popitem(last=False)[1])
-        for other in gone:
-            if other is not None:
-                other.close()
+        Raises:
+            ConflictError: another holds it for longer than any disk takes for a piece.
+        """
+        with self._changed:
+            if not self._changed.wait_for(lambda: slot not in self._held, timeout=_LONGEST_HOLD_S):
+                raise ConflictError("another stream goes on with this upload", where=slot, reason="NEWER_UPLOAD")
+            self._held.add(slot)
+            held = Held(self._kept.pop(slot, None))
+        try:
+            yield held
+        except BaseException:
+            if held.growing is not None:
+                held.growing.close()
+            held.growing = None
+            raise
+        finally:
+            self._keep(slot, held.growing)
+
+    def _keep(self, slot: Digest, growing: Growing | None) -> None:
+        """Let others hold the slot; of too many that are kept, the one that has stood still longest is let go of."""
+        gone: Growing | None = None
+        with self._changed:
+            self._held.discard(slot)
+            if growing is not None:
+                self._kept[slot] = growing
+                if len(self._kept) > _MOST_KEPT:
+                    gone = self._kept.popitem(last=False)[1]
+            self._changed.notify_all()
+        if gone is not None:
+            gone.close()
 
 
 def require_no_gap(offset: int, received: int) -> None:

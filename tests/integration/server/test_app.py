@@ -77,7 +77,7 @@ def test_private_keys_are_readable_by_their_owner_only(tmp_path: Path) -> None:
 def test_init_writes_settings_and_certificates_that_fit_them(tmp_path: Path) -> None:
     init_home(tmp_path, listen="0.0.0.0:7443", hosts=["lepton.example.org", "10.0.0.7"])
     document = tomllib.loads((tmp_path / "coordinator.toml").read_text(encoding="utf-8"))
-    assert document == {"listen": "0.0.0.0:7443", "advertise": "lepton.example.org:7443"}
+    assert document == {"listen": "0.0.0.0:7443", "advertise": "lepton.example.org:7443", "bulk": "0.0.0.0:7442"}
     assert load_endpoint(tmp_path / "operator").address == "lepton.example.org:7443"
     certificate = x509.load_pem_x509_certificate((tmp_path / "tls" / "cert.pem").read_bytes())
     names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value

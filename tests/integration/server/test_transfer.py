@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 from collections.abc import AsyncIterator, Iterator
@@ -13,11 +14,13 @@ import pytest
 from lepton_core.errors import IdentityError, InputError, NotFoundError, PeerViolation
 from lepton_core.ids import Digest, digest_of
 from lepton_core.session import MatchAnswer, MatchRequest, RoundInvite
+from lepton_protos.bulk import SIZE
 from lepton_protos.channel import CHUNK_BYTES
 from lepton_protos.status import error_from_rpc
 from lepton_protos.v1 import job_pb2, job_pb2_grpc, transfer_pb2_grpc
 from lepton_protos.v1 import transfer_pb2 as pb
 from lepton_server.store.artifacts import FolderArtifacts
+from tests.integration.server.bulk import connected, ticket_down
 from tests.integration.server.running import (
     DEADLINE_S,
     IdentityKey,
@@ -84,6 +87,15 @@ async def download(party: Party, digest: str, offset: int = 0) -> bytes:
             received += chunk.data
             assert chunk.size >= offset + len(received)
     return bytes(received)
+
+
+def over_bulk(party: Party, ticket: pb.BulkTicket, offset: int) -> bytes:
+    """What a bulk connection gives from this offset on."""
+    with connected(party, ticket, offset) as connection:
+        assert connection.hear(SIZE) == (SIZE, ticket.size)
+        rest = bytearray(ticket.size - offset)
+        connection.read_into(memoryview(rest))
+        return bytes(rest)
 
 
 def kept(home: Path, digest: Digest) -> bool:
@@ -237,6 +249,9 @@ async def test_a_round_takes_its_members_inputs_of_its_length_and_its_model_goes
         assert digest_of(data) == model.digest
         assert await download(ada, model.digest, offset=5) == data[5:]
         assert await download(operator(home), model.digest) == data
+        assert await asyncio.to_thread(over_bulk, ada, await ticket_down(ada, model.digest), 5) == data[5:]
+        with refused(NotFoundError):
+            await ticket_down(bob, model.digest)
         with refused(InputError, match="behind the end"):
             await download(ada, model.digest, offset=len(data) + 1)
         for stranger in (owners[3], bob):
