@@ -14,6 +14,7 @@ import ssl
 import threading
 import uuid
 from dataclasses import dataclass
+from typing import Self
 
 import structlog
 
@@ -38,6 +39,8 @@ _MOST_CONNECTIONS, _MOST_OF_ONE = 64, 16
 _GRACE_S = 3.0
 #: How often connections that show no ticket, and tickets that nobody has shown, are looked for.
 _LOOK_S = 1.0
+#: How long to wait after a connection that could not be taken.
+_PAUSE_S = 0.1
 _log = structlog.get_logger("lepton.bulk")
 
 
@@ -101,7 +104,7 @@ class BulkPort:
         self._lock = threading.Lock()
         self._tickets: dict[bytes, _Ticket] = {}
         self._open: set[_Open] = set()
-        self._ending = False
+        self._ending = threading.Event()
         #: The stream or connection that now writes a slot; an older one that still hangs in the network loses it.
         self.writers: dict[Digest, object] = {}
         host, port = split_address(listen)
@@ -131,7 +134,7 @@ class BulkPort:
 
     def stop(self) -> None:
         """Take no more connections and end those that stand; what has come of uploads is kept."""
-        self._ending = True
+        self._ending.set()
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)  # which wakes the thread that waits for connections
         with self._lock:
@@ -156,23 +159,33 @@ class BulkPort:
     # ---- the accepting thread --------------------------------------------------------------------------------------
 
     def _accept(self) -> None:
-        while not self._ending:
-            with contextlib.suppress(TimeoutError, OSError):  # nobody came, or has gone again
+        while not self._ending.is_set():
+            try:
                 plain, _ = self._listener.accept()
+            except TimeoutError:  # nobody came
+                pass
+            except OSError:  # whoever came has gone again, or this process has too many files open
+                self._ending.wait(_PAUSE_S)
+            else:
                 self._admit(plain)
             self._look()
 
     def _admit(self, plain: socket.socket) -> None:
         connection = _Open(plain, self._clock.now())
         with self._lock:
-            full = len(self._open) >= _MOST_CONNECTIONS or self._ending
+            full = len(self._open) >= _MOST_CONNECTIONS or self._ending.is_set()
             if not full:
                 self._open.add(connection)
         if full:
             plain.close()
             return
         connection.thread = threading.Thread(target=self._serve, args=(connection,), name="bulk", daemon=True)
-        connection.thread.start()
+        try:
+            connection.thread.start()
+        except RuntimeError:  # the system gives no more threads
+            plain.close()
+            with self._lock:
+                self._open.discard(connection)
 
     def _look(self) -> None:
         """End the connections that took too long to show a ticket; forget the tickets that nobody has shown."""
@@ -194,13 +207,14 @@ class BulkPort:
             opened.plain = secured  # which can be aborted from now on
             secured.do_handshake()
             connection = BulkConnection(secured)
-            with _Told(connection):
+            with _Told(connection) as told:
                 token, offset = connection.opening()
                 ticket = self._redeem(token, connection.certificate, opened)
                 connection.allow_silence(_QUIET_S)
                 if isinstance(ticket.transfer, BulkUpload):
                     self._take_in(ticket.transfer, ticket.principal, connection, offset)
                 else:
+                    told.is_raw = self._begin_to_hand_out(ticket.transfer, connection, offset)
                     self._hand_out(ticket.transfer, ticket.principal, connection, offset)
         except OSError:  # ssl.SSLError is one: the other end is gone, or nobody we know
             pass
@@ -258,13 +272,17 @@ class BulkPort:
                 del self.writers[upload.slot]
                 self._artifacts.rest(upload.slot)
 
-    def _hand_out(self, download: BulkDownload, principal: Principal, connection: BulkConnection, offset: int) -> None:
-        """Send an artifact's bytes from the offset on."""
+    def _begin_to_hand_out(self, download: BulkDownload, connection: BulkConnection, offset: int) -> bool:
+        """Tell how large a download is. True: from now on nothing but its bytes is sent."""
         if offset > download.size:
             raise InputError(
                 "an offset behind the end", where="offset", expected=f"at most {download.size}", got=str(offset)
             )
         connection.tell(SIZE, download.size)
+        return True
+
+    def _hand_out(self, download: BulkDownload, principal: Principal, connection: BulkConnection, offset: int) -> None:
+        """Send an artifact's bytes from the offset on."""
         while offset < download.size:
             data = self._artifacts.read_at(download.digest, offset, CHUNK_BYTES)
             if not data:
@@ -279,25 +297,27 @@ class _Told:
 
     def __init__(self, connection: BulkConnection) -> None:
         self._connection = connection
+        #: True while a frame would be taken for bytes of a download: then the connection ends, and the next call tells.
+        self.is_raw = False
 
-    def __enter__(self) -> None:
-        """Nothing to do."""
+    def __enter__(self) -> Self:
+        return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
         """True if the error was told."""
         if isinstance(error, LeptonError):
             tell = _log.warning if isinstance(error, (FaultError, IdentityError)) else _log.info
             tell("transfer refused", **error.as_dict())
-            _refuse(self._connection, error)
+            self._refuse(error)
         elif isinstance(error, Exception) and not isinstance(error, OSError):  # the boundary; logged with an id
             incident = uuid.uuid4().hex[:12]
             _log.error("transfer failed", incident=incident, exc_info=error)
-            _refuse(self._connection, LeptonError("the coordinator failed", where="bulk", got=f"incident {incident}"))
+            self._refuse(LeptonError("the coordinator failed", where="bulk", got=f"incident {incident}"))
         else:  # none, or the connection broke
             return False
         return True
 
-
-def _refuse(connection: BulkConnection, error: LeptonError) -> None:
-    told = shortened(error).to_json().encode()
-    connection.tell(REFUSED, len(told), told)
+    def _refuse(self, error: LeptonError) -> None:
+        if not self.is_raw:
+            told = shortened(error).to_json().encode()
+            self._connection.tell(REFUSED, len(told), told)

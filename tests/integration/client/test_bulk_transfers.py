@@ -21,6 +21,7 @@ from lepton_core.ids import Digest, JobId, RoundNumber, digest_of
 from lepton_protos import bulk
 from lepton_protos.bulk import DURABLE, REFUSED, SIZE, TICKET_BYTES, WRITTEN, BulkConnection, BulkDialer
 from lepton_protos.channel import CHUNK_BYTES, load_endpoint, open_aio_channel
+from lepton_protos.v1 import transfer_pb2, transfer_pb2_grpc
 from lepton_server.store.artifacts import FolderArtifacts
 from tests.integration.client.cable import Cable, serving
 
@@ -75,8 +76,6 @@ async def transfers_of(folder: Path, *, quiet_s: float = 15.0) -> AsyncIterator[
 
 async def bulk_port(folder: Path) -> int:
     """Where the serving process takes bulk connections."""
-    from lepton_protos.v1 import transfer_pb2, transfer_pb2_grpc
-
     async with open_aio_channel(load_endpoint(folder / "client")) as channel:
         header = transfer_pb2.UploadHeader(digest="f" * 64, size=1, job="port", round=1)
         request = transfer_pb2.UploadStatusRequest(header=header)
@@ -288,6 +287,32 @@ async def test_a_download_that_is_not_what_was_asked_for_is_a_violation(
         async with transfers_of(folder) as transfers:
             with pytest.raises(PeerViolation):
                 await transfers.download(digest, largest=BYTES, deadline_s=DEADLINE_S)
+
+
+async def test_a_download_whose_artifact_goes_away_ends_without_a_byte_that_is_not_its_own(folder: Path) -> None:
+    payload = random.Random(607).randbytes(64 * CHUNK_BYTES)
+    artifacts = FolderArtifacts(folder / "artifacts")
+    digest = artifacts.put(payload)
+    endpoint = load_endpoint(folder / "client")
+    async with open_aio_channel(endpoint) as channel:
+        stub = transfer_pb2_grpc.TransferStub(channel)
+        ticket = await stub.DownloadTicket(transfer_pb2.DownloadRequest(digest=digest), timeout=DEADLINE_S)
+
+    def take() -> bytes:
+        received = bytearray()
+        with contextlib.closing(BulkDialer(endpoint).dial(ticket.port)) as connection:
+            connection.allow_silence(DEADLINE_S)
+            connection.open_with(ticket.ticket, 0)
+            assert connection.hear(SIZE) == (SIZE, len(payload))
+            artifacts.delete(digest)
+            with contextlib.suppress(ConnectionError):
+                while len(received) < len(payload):
+                    received += connection._some(CHUNK_BYTES)
+        return bytes(received)
+
+    received = await asyncio.to_thread(take)
+    assert len(received) < len(payload)
+    assert payload.startswith(received)
 
 
 async def test_a_refusal_is_told_as_it_was_meant(folder: Path, dialled: Callable[[int], list[int]]) -> None:

@@ -14,13 +14,13 @@ import pytest
 from lepton_core.errors import IdentityError, InputError, NotFoundError, PeerViolation
 from lepton_core.ids import Digest, digest_of
 from lepton_core.session import MatchAnswer, MatchRequest, RoundInvite
-from lepton_protos.bulk import SIZE
+from lepton_protos.bulk import DURABLE, SIZE, WRITTEN
 from lepton_protos.channel import CHUNK_BYTES
 from lepton_protos.status import error_from_rpc
 from lepton_protos.v1 import job_pb2, job_pb2_grpc, transfer_pb2_grpc
 from lepton_protos.v1 import transfer_pb2 as pb
 from lepton_server.store.artifacts import FolderArtifacts
-from tests.integration.server.bulk import connected, ticket_down
+from tests.integration.server.bulk import connected, ticket_down, ticket_up
 from tests.integration.server.running import (
     DEADLINE_S,
     IdentityKey,
@@ -96,6 +96,14 @@ def over_bulk(party: Party, ticket: pb.BulkTicket, offset: int) -> bytes:
         rest = bytearray(ticket.size - offset)
         connection.read_into(memoryview(rest))
         return bytes(rest)
+
+
+def up_by_bulk(party: Party, ticket: pb.BulkTicket, data: bytes) -> None:
+    """Upload over a bulk connection, to its end."""
+    with connected(party, ticket) as connection:
+        connection.send(data)
+        while connection.hear(WRITTEN, DURABLE)[0] != DURABLE:
+            pass
 
 
 def kept(home: Path, digest: Digest) -> bool:
@@ -227,7 +235,17 @@ async def test_a_round_takes_its_members_inputs_of_its_length_and_its_model_goes
         await upload(owners[0], chunks_of(payload, header_of(payload, **here)))
         assert kept(home, digest_of(payload))
         await upload(owners[0], chunks_of(payload, header_of(payload, **here)))  # the same again costs nothing
+        other = os.urandom(len(payload))
+        ticket = await ticket_up(owners[1], digest_of(other), len(other), **here)
+        await asyncio.to_thread(up_by_bulk, owners[1], ticket, other)
+        assert kept(home, digest_of(other))
         flood = os.urandom(len(payload))
+        with refused(PeerViolation, reason="SECOND_INPUT"):
+            await ticket_up(owners[1], digest_of(flood), len(flood), **here)
+        with refused(PeerViolation, reason="WRONG_LENGTH"):
+            await ticket_up(owners[2], digest_of(flood), len(flood) + 8, **here)
+        with refused(PeerViolation, reason="NOT_IN_ROUND"):
+            await ticket_up(owners[3], digest_of(flood), len(flood), **here)
         with refused(PeerViolation, reason="SECOND_INPUT"):
             await upload(owners[0], chunks_of(flood, header_of(flood, **here)))
         assert not kept(home, digest_of(flood))
