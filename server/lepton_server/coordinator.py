@@ -7,7 +7,6 @@ gives again what must be under way, and `outstanding` what a member should do ne
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
@@ -16,14 +15,15 @@ from lepton_core.ids import Digest, JobId, MemberId, ModelVersion, OwnerName, Ro
 from lepton_core.job import parse_job
 from lepton_core.ports import Clock, Randomness
 from lepton_core.secagg.messages import InputTrailer
-from lepton_core.session import JobClosed, Lineage, MatchAnswer, RoundRefusal, RoundReport, ServerCommand
+from lepton_core.session import Lineage, MatchAnswer, RoundRefusal, RoundReport, ServerCommand
 from lepton_core.task import Task
 from lepton_core.views import JobEvent, JobState, JobView, ModelView, RoundView
 from lepton_protos.convert import report_to_bytes
+from lepton_server.ends import Ends
 from lepton_server.jobs import events as ev
 from lepton_server.jobs import machine
 from lepton_server.jobs.intake import draw_facts
-from lepton_server.jobs.live import Live, Steps, artifacts_in_use, artifacts_named, rebuild
+from lepton_server.jobs.live import Live, Steps, artifacts_in_use, artifacts_named, artifacts_published, rebuild
 from lepton_server.jobs.phases import Ended, Phase, Rounding, Waiting
 from lepton_server.jobs.rounding import inputs_of, inputs_to_keep, oldest_round, opens_ahead
 from lepton_server.jobs.show import running_round
@@ -34,9 +34,6 @@ from lepton_server.rounds.uploads import Input, require_upload, took_payload
 from lepton_server.store.port import Artifacts, Store
 
 TaskCheck = Callable[[Task], None]
-
-#: Ended jobs whose end is told again to a member that reconnects; an owner that missed an end holds budget back for it.
-ENDS_KEPT = 1_000
 
 
 class Coordinator:
@@ -63,9 +60,10 @@ class Coordinator:
         #: Raises OntologyError or JobError if the task's ontology or concepts are not known.
         self._check_task = check_task
         self._live: dict[JobId, Live] = {}
+        #: Models and links of all jobs: 64 letters each, of as many as there are rounds.
+        self._published: set[str] = set()
         self._presence = Presence()
-        #: The newest ended jobs, with the owners that had taken part.
-        self._ends: deque[tuple[JobClosed, frozenset[str]]] = deque(maxlen=ENDS_KEPT)
+        self._ends = Ends(store)
 
     # ---- what people ask -------------------------------------------------------------------------------------------
 
@@ -173,12 +171,13 @@ class Coordinator:
                     rejects.append(ev.Reject(item.member, error))
         effects = self._apply(events)
         returned = [item.member for item in inputs if isinstance(item, ev.MemberConnected)]
-        return (*rejects, *effects, *(tell for member in returned for tell in self._ends_for(member)))
+        return (*rejects, *effects, *(tell for member in returned for tell in self._ends.missed_by(member)))
 
     def recover(self) -> tuple[ev.Effect, ...]:
         """Rebuild every running job from the store; gives what must be under way."""
         effects: list[ev.Effect] = []
         with self._store.transaction() as tx:
+            self._published = artifacts_published(tx)
             for record in tx.jobs([JobState.MATCHING, JobState.RUNNING]):
                 live = rebuild(tx, record.job)
                 self._live[record.job] = live
@@ -186,9 +185,7 @@ class Coordinator:
                 for member in live.phase.roll.eligible:
                     self._presence.lost(member, self._clock.now())
                 effects.extend(machine.resume(live.facts, live.phase, self._clock.now()))
-            ended = tx.jobs([JobState.FINISHED, JobState.FAILED, JobState.ABORTED])
-            for record in sorted(ended, key=lambda one: one.view.ended)[-ENDS_KEPT:]:
-                self._keep_end(record.view)
+            self._ends.recover(tx)
         return tuple(effects)
 
     def outstanding(self, member: MemberId) -> tuple[ServerCommand, ...]:
@@ -312,7 +309,7 @@ class Coordinator:
                     Input(number, message, payload),
                     sums=self._sums,
                     artifacts=self._artifacts,
-                    kept=lambda: artifacts_in_use(self._live.values()),
+                    kept=lambda digest: digest in self._published or digest in artifacts_in_use(self._live.values()),
                 )
                 encoded = report_to_bytes(replace(report, payload=b""))
                 return job, ev.RoundMessage(member, number, message, len(encoded), inline, encoded)
@@ -333,8 +330,9 @@ class Coordinator:
                 for taken in written.values():
                     taken.write(tx, self._clock.now())
         for job, taken in steps.items():
+            self._published |= taken.published
             if isinstance(taken.live.phase, Ended):
-                self._keep_end(taken.live.view)
+                self._ends.keep(taken.live.view)
                 self._sums.forget(job)
                 del self._live[job]
                 self._presence.forget(job)
@@ -380,18 +378,6 @@ class Coordinator:
             cohort = self._presence.cohort(live.facts, phase.roll, phase.roll.willing)
             if cohort:
                 self._step(steps, job, ev.RoundOpened(cohort))
-
-    def _keep_end(self, view: JobView) -> None:
-        willing = frozenset(match.owner for match in view.owners if match.state == "can")
-        self._ends.append((JobClosed(JobId(view.job), view.state.value, view.reason), willing))
-
-    def _ends_for(self, member: MemberId) -> tuple[ev.Effect, ...]:
-        """Ends the member may have missed; one it knows already changes nothing."""
-        with self._store.transaction() as tx:
-            party = tx.party_of_member(member)
-        if party is None:
-            return ()
-        return tuple(ev.Tell(member, end) for end, owners in self._ends if party.name in owners)
 
 
 def _return_key(job: JobId) -> str:

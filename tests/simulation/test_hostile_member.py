@@ -59,8 +59,9 @@ def test_a_masked_input_cannot_be_exchanged_once_it_was_accepted(when: type, inl
     require_invariants(world, view)
 
 
-def test_a_trailer_that_names_the_running_model_does_not_have_it_deleted() -> None:
-    world = Federation(seed=12, members=4, rounds=2)
+@pytest.mark.parametrize("which", ["the running model", "an earlier one", "an earlier link"])
+def test_a_trailer_that_names_what_a_job_has_published_does_not_have_it_deleted(which: str) -> None:
+    world = Federation(seed=12, members=4, rounds=3)
     liar = next(iter(world.people))
     tell = world._reported
     named: list[Digest] = []
@@ -69,25 +70,34 @@ def test_a_trailer_that_names_the_running_model_does_not_have_it_deleted() -> No
         report = convert.report_from_bytes(wire)
         if member == liar and isinstance(report, RoundReport) and isinstance(report.message, InputTrailer):
             live = world.coordinator._live[report.job]
-            model = live.phase.roll.model
-            assert model is not None
-            named.append(Digest(model.digest))
+            with world.store.transaction() as tx:
+                models = tx.models(report.job)
+            published = models[-1].digest if which == "the running model" else models[0].digest
+            if which == "an earlier link" and len(models) > 1:
+                published = models[1].link
+            digest = Digest(published)
+            named.append(digest)
             # The liar signs what it says; only the kind of artifact is wrong.
-            lie = replace(report.message, payload_digest=bytes.fromhex(model.digest), signature=b"")
+            lie = replace(report.message, payload_digest=bytes.fromhex(digest), signature=b"")
             sid = live.phase.protocol.cohort.sid  # type: ignore[union-attr]
             lie = replace(lie, signature=world.people[liar].key.sign(lie.signed_bytes(sid)))
-            # As if the model's file were as long as a masked input, which a small model's can be.
-            whole = world.artifacts.get(Digest(model.digest))
-            world.artifacts._whole[Digest(model.digest)] = whole.ljust(lie.payload_bytes)[: lie.payload_bytes]
+            # As if the file were as long as a masked input, which a small model's can be.
+            whole = world.artifacts.get(digest)
+            world.artifacts._whole[digest] = whole.ljust(lie.payload_bytes)[: lie.payload_bytes]
             wire = convert.report_to_bytes(RoundReport(report.job, report.round, lie))
             tell(member, wire)
-            world.artifacts._whole[Digest(model.digest)] = whole
+            world.artifacts._whole[digest] = whole
             return
         tell(member, wire)
 
     world._reported = reported  # type: ignore[method-assign]
     view = world.run()
     assert view.state is JobState.FINISHED
-    assert len(set(named)) == 2
+    assert len(named) >= 3
     assert all(world.artifacts.has(digest) for digest in named)
     assert all("owner-0" not in row.survivors for row in view.rounds)
+    # A coordinator that begins anew knows of what ended jobs have published.
+    again = world._make_coordinator()
+    again.recover()
+    assert again._published == world.coordinator._published
+    assert again._published >= {digest for model in view.models for digest in (model.digest, model.link)}

@@ -106,6 +106,12 @@ class Steps:
         self.live = replace(live, view=view, unwritten=())
 
     @property
+    def published(self) -> set[str]:
+        """The models and links among the effects."""
+        views = (effect.view for effect in self._effects if isinstance(effect, ev.RecordModel))
+        return {digest for view in views for digest in (view.digest, view.link)}
+
+    @property
     def outward(self) -> tuple[ev.Effect, ...]:
         """The effects that are still to be performed: rows are written already."""
         return tuple(
@@ -148,9 +154,13 @@ def artifacts_named(tx: Transaction, running: Sequence[Live]) -> frozenset[str]:
             named.update(live.phase.record.payloads.values())
     for record in tx.jobs():
         named.update(_DIGEST.findall(record.canonical.decode()))
-        for view in tx.models(record.job):
-            named |= {view.digest, view.link}
-    return frozenset(named)
+    return frozenset(named | artifacts_published(tx))
+
+
+def artifacts_published(tx: Transaction) -> set[str]:
+    """Every model and link that a job has recorded, running or ended."""
+    views = (view for record in tx.jobs() for view in tx.models(record.job))
+    return {digest for view in views for digest in (view.digest, view.link)}
 
 
 def artifacts_in_use(running: Iterable[Live]) -> frozenset[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 from lepton_core.errors import CodecError, InputError, PeerViolation
@@ -15,6 +14,9 @@ from lepton_server.jobs.phases import Facts, Phase, Rounding
 from lepton_server.jobs.relay import may_speak
 from lepton_server.rounds.sums import RunningSums
 from lepton_server.store.port import Artifacts
+
+#: True of an artifact that jobs live on or have published: as a masked input, it would be deleted with its round.
+Kept = Callable[[Digest], bool]
 
 
 def require_upload(facts: Facts | None, phase: Phase | None, member: MemberId, number: RoundNumber, size: int) -> None:
@@ -38,15 +40,15 @@ def require_upload(facts: Facts | None, phase: Phase | None, member: MemberId, n
         )
 
 
-def require_payload(facts: Facts, artifacts: Artifacts, trailer: InputTrailer, kept: AbstractSet[str]) -> None:
-    """Return if the trailer's payload was uploaded, whole, and is none of the `kept` artifacts that jobs live on.
+def require_payload(facts: Facts, artifacts: Artifacts, trailer: InputTrailer, kept: Kept) -> None:
+    """Return if the trailer's payload was uploaded, whole, and is no artifact that is `kept` for jobs.
 
     Raises:
         InputError: it was not.
         PeerViolation: it has another length, or is somebody else's artifact.
     """
     digest = Digest(trailer.payload_digest.hex())
-    if digest in kept:
+    if kept(digest):
         raise PeerViolation(
             "an artifact that is no masked input",
             where=f"member {trailer.member.hex()}",
@@ -82,7 +84,7 @@ def took_payload(
     *,
     sums: RunningSums,
     artifacts: Artifacts,
-    kept: Callable[[], AbstractSet[str]],
+    kept: Kept,
 ) -> bool:
     """True if the input's words came with it and wait in memory; False if they are in the artifact store or the sum.
 
@@ -98,7 +100,7 @@ def took_payload(
             _take_update(facts, came, artifacts, kept)
         return False
     if not came.payload:
-        require_payload(facts, artifacts, trailer, kept())
+        require_payload(facts, artifacts, trailer, kept)
         return False
     require_inline(facts, trailer, came.payload)
     setup = facts.setup(came.round)
@@ -142,7 +144,7 @@ def _takes_update(phase: Phase, came: Input) -> bool:
     )
 
 
-def _take_update(facts: Facts, came: Input, artifacts: Artifacts, kept: Callable[[], AbstractSet[str]]) -> None:
+def _take_update(facts: Facts, came: Input, artifacts: Artifacts, kept: Kept) -> None:
     """Put an update in the plain into the store, or find it there; its content is looked at, as nothing hides it.
 
     Raises:
@@ -152,7 +154,7 @@ def _take_update(facts: Facts, came: Input, artifacts: Artifacts, kept: Callable
     if came.payload:
         require_inline(facts, trailer, came.payload)
     else:
-        require_payload(facts, artifacts, trailer, kept())
+        require_payload(facts, artifacts, trailer, kept)
     try:
         parse_plain(facts.job, came.payload or artifacts.get(Digest(trailer.payload_digest.hex())))
     except CodecError as error:
