@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Condition
-from typing import Any
+from typing import Any, Self
 
 import grpc
 
@@ -38,7 +38,7 @@ _CALL_TIMEOUT_S = 30.0
 _LEAST_TIMEOUT_S, _SLOWEST_BYTES_S = 600.0, 2**20
 #: Connections in a row that break within this time; then a transfer is given up, and what has come is kept.
 _MOST_BREAKS, _BREAK_S = 5, 30.0
-#: Longest time in which nothing moves over a connection of its own.
+#: Longest time in which nothing moves: a connection can die without a word to its reader.
 _QUIET_S = 60.0
 
 
@@ -177,8 +177,9 @@ class ArtifactTransfers:
                 "/lepton.v1.Transfer/Download", transfer_pb2.DownloadRequest.SerializeToString, None
             )
             stream, synced = method(request, timeout=_timeout_s(largest)), incoming.length
-            try:
+            with _Silence(stream.cancel) as silence:
                 for raw in stream:
+                    silence.heard()
                     chunk, data = read_chunk(raw, incoming.digest)
                     incoming.require_next(chunk, len(data), at=incoming.length)
                     incoming.write(incoming.length, data)
@@ -186,8 +187,6 @@ class ArtifactTransfers:
                         synced = incoming.length
                         sync()
                     self._progress(incoming.length, chunk.size)
-            finally:
-                stream.cancel()
 
         self._again(once)
 
@@ -233,13 +232,16 @@ class _Sending:
             "/lepton.v1.Transfer/Put", None, response_deserializer=transfer_pb2.UploadStatus.FromString
         )
         complete = False
+        call = method(self._chunks(), timeout=timeout_s)
         try:
-            for status in method(self._chunks(), timeout=timeout_s):
-                with self._moved:
-                    self._window.acknowledge(status.received, time.monotonic())
-                    self._moved.notify()
-                self._progress(status.received, self._header.size)
-                complete = status.complete
+            with _Silence(call.cancel) as silence:
+                for status in call:
+                    silence.heard()
+                    with self._moved:
+                        self._window.acknowledge(status.received, time.monotonic())
+                        self._moved.notify()
+                    self._progress(status.received, self._header.size)
+                    complete = status.complete
         except grpc.RpcError:
             if self._unreadable is not None:
                 raise self._unreadable from None
@@ -265,6 +267,36 @@ class _Sending:
                 self._window.sent(offset + len(data), time.monotonic())
             head = transfer_pb2.UploadChunk(header=self._header if offset == start else None, offset=offset)
             yield encode_chunk(head, data)
+
+
+class _Silence:
+    """Gives a call up where nothing was heard of it for too long, and at the end of the block."""
+
+    def __init__(self, give_up: Callable[[], object]) -> None:
+        self._give_up = give_up
+        self._heard = threading.Event()
+        self._is_over = False
+        self._watching = threading.Thread(target=self._watch, name="silence", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._watching.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._is_over = True
+        self._heard.set()
+        self._give_up()
+
+    def heard(self) -> None:
+        """Something came."""
+        self._heard.set()
+
+    def _watch(self) -> None:
+        while self._heard.wait(_QUIET_S):
+            if self._is_over:
+                return
+            self._heard.clear()
+        self._give_up()
 
 
 def _timeout_s(size: int) -> float:

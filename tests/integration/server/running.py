@@ -51,8 +51,8 @@ class Party:
 
 
 def make_home(home: Path) -> None:
-    """A coordinator's folder with an authority of its own."""
-    init_home(home, listen="127.0.0.1:0", hosts=["localhost", "127.0.0.1"])
+    """A coordinator's folder with an authority of its own; without a port for bulk bytes, which `running` may add."""
+    init_home(home, listen="127.0.0.1:0", hosts=["localhost", "127.0.0.1"], bulk="off")
 
 
 @functools.cache

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from lepton_admin import artifact_link
 from lepton_admin.link import CoordinatorLink
 from lepton_core.errors import InputError, NotFoundError, PeerViolation
 from lepton_core.ids import Digest, digest_of
@@ -42,6 +43,18 @@ async def home(tmp_path: Path) -> AsyncIterator[Path]:
     """The folder of a coordinator that runs."""
     async with running(tmp_path / "home"):
         yield tmp_path / "home"
+
+
+class Stalling(Cable):
+    """A cable that carries nothing more on the connection over which so many bytes have gone, and tells nobody."""
+
+    stalls = 0
+
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, upward: bool) -> None:
+        await super()._carry(reader, writer, upward=upward)
+        if self.cuts and not self.stalls:
+            self.stalls += 1
+            await asyncio.Event().wait()
 
 
 def link_of(party: Party) -> CoordinatorLink:
@@ -91,6 +104,17 @@ async def test_an_upload_whose_cable_is_cut_goes_on_by_itself(home: Path, tmp_pa
         with link_of(cut) as link:
             assert await asyncio.to_thread(link.upload, DATA) == digest_of(DATA)
     assert cable.cuts == 1
+    assert FolderArtifacts(home / "artifacts").get(digest_of(DATA)) == DATA
+
+
+async def test_a_transfer_whose_line_falls_silent_is_tried_again(home: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(artifact_link, "_QUIET_S", 0.5)
+    ada = await enrol(home, "ada", "researcher")
+    async with Stalling(ada.endpoint.address, 2 * CHUNK_BYTES + 9, upward=True) as cable:
+        slow = Party("ada", replace(ada.endpoint, address=cable.address))
+        with link_of(slow) as link:
+            assert await asyncio.to_thread(link.upload, DATA) == digest_of(DATA)
+    assert cable.stalls == 1
     assert FolderArtifacts(home / "artifacts").get(digest_of(DATA)) == DATA
 
 

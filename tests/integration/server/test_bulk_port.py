@@ -20,7 +20,6 @@ from lepton_protos.channel import CHUNK_BYTES
 from lepton_protos.v1 import identity_pb2, identity_pb2_grpc
 from lepton_protos.v1 import transfer_pb2 as pb
 from lepton_server.api import bulk_port
-from lepton_server.setup import init_home
 from lepton_server.store.artifacts import FolderArtifacts
 from tests.integration.server.bulk import connected, ticket_down, ticket_up
 from tests.integration.server.running import (
@@ -282,7 +281,6 @@ async def test_too_many_connections_of_one_party_are_refused_and_those_that_stan
 async def test_a_coordinator_without_the_port_gives_no_tickets_and_one_that_stops_ends_connections(
     tmp_path: Path,
 ) -> None:
-    init_home(tmp_path / "home", listen="127.0.0.1:0", hosts=["localhost"], bulk="off")
     async with running(tmp_path / "home") as address:
         ada = await enrol(tmp_path / "home", "ada", "researcher")
         assert await ticket_up(ada, DIGEST, len(DATA)) == pb.BulkTicket()

@@ -44,7 +44,7 @@ DATA = bytes(range(256)) * 8_193  # two chunks and a bit
 @pytest.fixture
 async def home(tmp_path: Path) -> AsyncIterator[Path]:
     """The folder of a coordinator that runs."""
-    async with running(tmp_path / "home"):
+    async with running(tmp_path / "home", bulk="127.0.0.1:0"):
         yield tmp_path / "home"
 
 
