@@ -15,7 +15,7 @@ from lepton_core.identity import IdentityKey
 from lepton_kg.approval import approve
 from lepton_kg.mapping import Column, Mapping, dump_mapping, parse_mapping
 from lepton_kg.ontology import Ontology
-from lepton_kg.source import read_batches, source_schema
+from lepton_kg.source import in_one, read_batches, source_schema
 from lepton_kg.suggest import ColumnProfile, Suggestion, profile_columns, suggest, suggest_codes
 
 #: Rows that the statistics are of.
@@ -106,7 +106,7 @@ def sample_rows(mapping: Mapping, columns: list[str], base: Path) -> pl.DataFram
         height += batch.height
         if height >= SAMPLE_ROWS:
             break
-    return pl.concat(taken, how="vertical_relaxed") if taken else pl.DataFrame(schema=dict.fromkeys(columns, pl.String))
+    return in_one(taken, columns)
 
 
 def _show(line: _Line, place: str, mapping: Mapping, ontology: Ontology, say: Say) -> None:

@@ -3,7 +3,7 @@
 | cell | as a number | as a code |
 |---|---|---|
 | null, empty or blank text, NaN of a float column | missing | missing |
-| a missing code, by text or by value (`-9` in text meets `-9,0`) | missing | by text |
+| a missing code, by text or by value (`-9` in text meets `-9,0`; a day is the text `1900-01-01`) | missing | by text |
 | text with blanks around it | stripped | stripped |
 | a float without fraction, such as 1.0 | 1.0 | `1` |
 """
@@ -50,6 +50,9 @@ def unreadable(column: str, dtype: pl.DataType, *, decimal: str, missing: Sequen
 
 def is_missing(column: str, dtype: pl.DataType, *, decimal: str, missing: Sequence[str]) -> pl.Expr:
     """True where the cell has no value: empty, or one of the missing codes."""
+    if dtype == pl.Date or isinstance(dtype, pl.Datetime):
+        written = pl.col(column).cast(pl.Date).cast(pl.String)
+        return written.is_in([code.strip() for code in missing]).fill_null(value=True)
     if dtype.is_temporal():
         return pl.col(column).is_null()
     number = _number(column, dtype, decimal=decimal)
@@ -72,7 +75,8 @@ def coded(column: str, dtype: pl.DataType) -> pl.Expr:
 def days(column: str, dtype: pl.DataType, *, date_format: str | None, missing: Sequence[str]) -> pl.Expr:
     """The column as days since 1970, Float64; null where it is missing or no day written in that way."""
     if dtype == pl.Date or isinstance(dtype, pl.Datetime):
-        return pl.col(column).cast(pl.Date).cast(pl.Int32).cast(pl.Float64)
+        day = pl.when(~is_missing(column, dtype, decimal=".", missing=missing)).then(pl.col(column).cast(pl.Date))
+        return day.cast(pl.Int32).cast(pl.Float64)
     written = DATE_FORMATS[date_format or "YYYY-MM-DD"]
     text = _text(column)
     known = pl.when(~text.is_in([code.strip() for code in missing]).fill_null(value=False)).then(text)

@@ -47,7 +47,8 @@ def readable(source: Source) -> Iterator[None]:
 def series_of(name: str, cells: Sequence[Any], source: Source) -> pl.Series:
     """A database's cells as numbers where all are, as dates where all are, or else as text.
 
-    A number among texts is written as it is among numbers, so that a batch of rows reads alike whatever else is in it.
+    A number or a day among texts is written as it is among its like, so that a batch of rows reads alike whatever else
+    is in it. Whole numbers beyond what a float holds are text.
 
     Raises:
         DataError: a binary cell.
@@ -61,11 +62,11 @@ def series_of(name: str, cells: Sequence[Any], source: Source) -> pl.Series:
             got="binary",
             reason="UNREADABLE",
         )
-    if kinds == {int}:
+    if kinds == {int} and max(abs(cell) for cell in cells if cell is not None) < 2**63:
         return pl.Series(name, cells, dtype=pl.Int64)
     if kinds == {bool}:
         return pl.Series(name, cells, dtype=pl.Boolean)
-    if kinds and kinds <= {int, float, Decimal}:
+    if kinds and kinds <= {int, float, Decimal} and not any(_is_long(cell) for cell in cells):
         return pl.Series(name, [None if cell is None else float(cell) for cell in cells], dtype=pl.Float64)
     if kinds and kinds <= {dt.date, dt.datetime}:
         return pl.Series(name, [None if cell is None else _day(cell) for cell in cells], dtype=pl.Date)
@@ -76,9 +77,18 @@ def _day(cell: dt.date) -> dt.date:
     return cell.date() if isinstance(cell, dt.datetime) else cell
 
 
+def _is_long(cell: Any) -> bool:
+    """True for a whole number that a float would round; as text it stays what it is, such as somebody's number."""
+    if not isinstance(cell, int | Decimal) or abs(cell) <= 2**53 or not math.isfinite(cell):
+        return False
+    return cell == int(cell)
+
+
 def _written(cell: Any) -> str:
     if isinstance(cell, bool):
         return str(cell).lower()
-    if isinstance(cell, float | Decimal) and math.isfinite(cell) and cell == int(cell):
-        return str(int(cell))
+    if isinstance(cell, dt.date):
+        return _day(cell).isoformat()
+    if isinstance(cell, float | Decimal) and math.isfinite(cell):
+        return str(int(cell)) if cell == int(cell) else str(float(cell))
     return str(cell)

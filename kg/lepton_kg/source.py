@@ -31,10 +31,14 @@ def read_columns(source: Source, columns: Sequence[str], base: Path) -> pl.DataF
     Raises:
         DataError: the file, table or a column is missing, or the file is not what the mapping says it is.
     """
-    frames = list(read_batches(source, columns, base))
-    if not frames:
+    return in_one(list(read_batches(source, columns, base)), columns)
+
+
+def in_one(batches: Sequence[pl.DataFrame], columns: Sequence[str]) -> pl.DataFrame:
+    """The batches' rows in one frame of these columns, numbers where all are and else text."""
+    if not batches:
         return pl.DataFrame(schema=dict.fromkeys(columns, pl.String))
-    return pl.concat(_alike(frames)) if len(frames) > 1 else frames[0]
+    return pl.concat(_alike(batches)) if len(batches) > 1 else batches[0]
 
 
 def read_batches(source: Source, columns: Sequence[str], base: Path) -> Iterator[pl.DataFrame]:
@@ -56,7 +60,7 @@ def read_batches(source: Source, columns: Sequence[str], base: Path) -> Iterator
         )
     require_cells(source, schema, columns)
     if source.kind == "sql":
-        yield from read_sql(source, base, columns)
+        yield from read_sql(source, base, columns, schema)
         return
     path = _require_file(source, base)
     if source.kind == "csv":

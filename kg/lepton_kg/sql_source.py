@@ -1,18 +1,13 @@
-"""A table of a database, read in a read-only transaction, only the columns asked for, a batch of rows at a time.
+"""A table of a database, only the columns asked for, a batch of rows at a time; what it is read by: `sql_connection`.
 
-| database | held to reading by |
-|---|---|
-| SQLite file | `mode=ro` and `PRAGMA query_only` |
-| PostgreSQL | BEGIN READ ONLY |
-| MySQL, MariaDB, Oracle | SET TRANSACTION READ ONLY |
-| others | refused |
+An SQLite file is opened with `mode=ro` and `PRAGMA query_only`.
 """
 
 from __future__ import annotations
 
 import sqlite3
-import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,9 +18,7 @@ import polars as pl
 from lepton_core.errors import DataError
 from lepton_kg.mapping import Source
 from lepton_kg.reading import BATCH_ROWS, readable, series_of
-
-#: Databases whose transactions are made read-only by the standard statement.
-_BY_STATEMENT = frozenset({"mysql", "mariadb", "oracle"})
+from lepton_kg.sql_connection import MYSQL, give_up, read_only
 
 
 def sqlite_schema(path: Path, source: Source) -> list[tuple[str, str]]:
@@ -50,7 +43,9 @@ def sql_schema(source: Source, base: Path) -> list[tuple[str, str]]:
     from sqlalchemy import inspect
 
     schema, table = _table_of(source)
-    with _connection(source, base) as connection:
+    with read_only(source, base) as connection:
+        if connection.dialect.name in MYSQL:
+            return _mysql_columns(connection, source)
         catalogue = inspect(connection)
         if not catalogue.has_table(table, schema=schema):
             tables = [*catalogue.get_table_names(schema=schema), *catalogue.get_view_names(schema=schema)]
@@ -58,95 +53,38 @@ def sql_schema(source: Source, base: Path) -> list[tuple[str, str]]:
         return [(str(column["name"]), str(column["type"])) for column in catalogue.get_columns(table, schema=schema)]
 
 
-def read_sql(source: Source, base: Path, columns: Sequence[str]) -> Iterator[pl.DataFrame]:
-    """Batches of those columns, over one cursor of the server."""
+def read_sql(source: Source, base: Path, columns: Sequence[str], kinds: Mapping[str, str]) -> Iterator[pl.DataFrame]:
+    """Batches of those columns, over one cursor of the server; `kinds` is what the schema calls their types."""
     from sqlalchemy import column, quoted_name, select
     from sqlalchemy import table as table_named
 
     schema, table = _table_of(source)
     named = table_named(quoted_name(table, quote=True), schema=quoted_name(schema, quote=True) if schema else None)
     wanted: Any = select(*(column(quoted_name(name, quote=True)) for name in columns)).select_from(named)
-    with _connection(source, base) as connection:
+    bits = {name for name in columns if kinds[name].startswith("bit")}
+    with read_only(source, base) as connection:
         rows = connection.execution_options(stream_results=True, yield_per=BATCH_ROWS).execute(wanted)
-        for batch in rows.partitions():
-            yield _frame(columns, batch, source)
+        try:
+            for batch in rows.partitions():
+                yield _frame(columns, batch, source, bits)
+        except BaseException:
+            give_up(connection)
+            raise
 
 
-@contextmanager
-def _connection(source: Source, base: Path) -> Iterator[Any]:
-    """A connection whose transaction can only read; whatever the library says of it is named, never quoted."""
-    from sqlalchemy import create_engine, text
-    from sqlalchemy.engine import make_url
-    from sqlalchemy.exc import ArgumentError, SQLAlchemyError
-    from sqlalchemy.pool import NullPool
+def _mysql_columns(connection: Any, source: Source) -> list[tuple[str, str]]:
+    """What its catalogue shows to this user; SHOW CREATE TABLE, which SQLAlchemy asks, needs rights on every column."""
+    from sqlalchemy import text
 
-    try:
-        url = make_url(source.url or "")
-        if source.password_file is not None:
-            url = url.set(password=_password(base / source.password_file))
-        engine = create_engine(url, poolclass=NullPool, hide_parameters=True)
-    except (ArgumentError, ImportError, SQLAlchemyError) as error:
-        raise DataError(
-            "a database URL that cannot be used",
-            where="source.url",
-            expected="a SQLAlchemy URL whose driver is installed, such as postgresql+psycopg://reader@host/database",
-            got=type(error).__name__,
-            hint="pip install 'lepton-fl[postgres]' brings the driver of PostgreSQL",
-            reason="UNREADABLE",
-        ) from None
-    kind = engine.dialect.name
-    options = {"postgresql_readonly": True} if kind == "postgresql" else {}
-    try:
-        with engine.connect().execution_options(**options) as connection:
-            if kind == "sqlite":
-                connection.execute(text("PRAGMA query_only = ON"))
-            elif kind in _BY_STATEMENT:
-                connection.execute(text("SET TRANSACTION READ ONLY"))
-            elif kind != "postgresql":
-                raise DataError(
-                    "a database that cannot be held to reading",
-                    where="source.url",
-                    expected="postgresql, sqlite, " + ", ".join(sorted(_BY_STATEMENT)),
-                    got=kind,
-                    hint="export the table to Parquet",
-                    reason="NOT_READ_ONLY",
-                )
-            yield connection
-    except SQLAlchemyError as error:
-        raise DataError(
-            "the database cannot be read",
-            where=source.shown,
-            expected="a database that answers, and a table that this user may read",
-            got=type(error).__name__,
-            hint="check source.url, source.table, the password, and the user's rights on the mapped columns",
-            reason="UNREADABLE",
-        ) from None
-    finally:
-        engine.dispose()
-
-
-def _password(path: Path) -> str:
-    try:
-        mode = path.stat().st_mode
-        text = path.read_text(encoding="utf-8").rstrip("\r\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(
-            "the database's password cannot be read",
-            where=str(path),
-            expected="a file with the password alone",
-            got=type(error).__name__,
-            reason="MISSING_FILE",
-        ) from None
-    if mode & (stat.S_IRWXG | stat.S_IRWXO):
-        raise DataError(
-            "a password that others may read",
-            where=str(path),
-            expected="mode 600",
-            got=f"{stat.S_IMODE(mode):o}",
-            hint=f"chmod 600 {path}",
-            reason="UNREADABLE",
-        )
-    return text
+    schema, table = _table_of(source)
+    asked = """SELECT table_name, column_name, column_type FROM information_schema.columns
+        WHERE table_schema = COALESCE(:schema, DATABASE()) ORDER BY ordinal_position"""
+    found = connection.execute(text(asked), {"schema": schema}).all()
+    # Compared here, since its own comparison takes `Ward` and `ward` for one name.
+    columns = [(str(name), str(kind)) for of, name, kind in found if of == table]
+    if not columns:
+        raise _no_table(source, sorted({str(of) for of, _, _ in found}))
+    return columns
 
 
 @contextmanager
@@ -189,6 +127,12 @@ def _quoted(identifier: str) -> str:
     return '"' + identifier.replace('"', '""') + '"'
 
 
-def _frame(columns: Sequence[str], rows: Sequence[Sequence[Any]], source: Source) -> pl.DataFrame:
-    by_column = zip(*rows, strict=True)
-    return pl.DataFrame([series_of(name, cells, source) for name, cells in zip(columns, by_column, strict=True)])
+def _frame(
+    columns: Sequence[str], rows: Sequence[Sequence[Any]], source: Source, bits: AbstractSet[str] = frozenset()
+) -> pl.DataFrame:
+    """The rows as columns; the cells of MySQL's `bits` come as bytes and are numbers."""
+    made = []
+    for name, cells in zip(columns, zip(*rows, strict=True), strict=True):
+        numbers = [int.from_bytes(cell, "big") if isinstance(cell, bytes) else cell for cell in cells if name in bits]
+        made.append(series_of(name, numbers or cells, source))
+    return pl.DataFrame(made)

@@ -12,8 +12,8 @@ SCORE = r"^(0(\.[0-9]{1,30})?|1(\.0{1,30})?|[0-9](\.[0-9]{1,30})?[eE]-[0-9]{1,3}
 DATE = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$"
 SWITCH = r"^(true|false)$"
 WHOLE = r"^1$"
-#: What no database URL in a mapping may hold.
-CREDENTIAL_IN_URL = r"^[^/]*//[^/@]*:[^/@]*@"
+#: What no database URL in a mapping may hold: a password as SQLAlchemy reads it, or as an option of a driver.
+CREDENTIAL_IN_URL = r"^[^/]*//[^/:]*:[^@]*@|[?&](ssl|ssl_key_)?(password|passwd|pwd|passphrase)="
 
 
 def as_written(pattern: str, expected: str) -> Callable[[Any], Any]:

@@ -1,4 +1,4 @@
-"""A real PostgreSQL from pip, started once for the tests that ask for it."""
+"""A real PostgreSQL from pip, and MariaDB where the system has it, each started once for the tests that ask for it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.conformance.mariadb_server import MariaDb, mariadb_server
 
 
 @pytest.fixture(scope="session")
@@ -25,3 +27,10 @@ def postgres_url() -> Iterator[str]:
     finally:
         server.cleanup()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def mariadb() -> Iterator[MariaDb]:
+    """A MariaDB server; tests that ask for it bear `xdist_group("mariadb")`, so that one is started."""
+    with mariadb_server() as running:
+        yield running

@@ -116,6 +116,10 @@ def test_the_schema_accepts_what_the_parser_accepts_and_nothing_else(path, how, 
         {"kind": "sql", "url": "postgresql+psycopg://reader@db/ward", "table": "t", "password_file": "secret"},
         {"kind": "sql", "url": "postgresql://db/ward"},
         {"kind": "sql", "url": "postgresql://reader:secret@db/ward", "table": "t"},
+        {"kind": "sql", "url": "postgresql://reader:sec/ret@db/ward", "table": "t"},
+        {"kind": "sql", "url": "postgresql://reader@db/ward?password=secret", "table": "t"},
+        {"kind": "sql", "url": "mysql+pymysql://reader@db:3306/ward?charset=utf8mb4&passwd=secret", "table": "t"},
+        {"kind": "sql", "url": "mysql+pymysql://reader@db:3306/ward?ssl_ca=ca.pem&read_timeout=9", "table": "t"},
         {"kind": "parquet", "path": "d.parquet", "csv": {}},
         {"kind": "csv", "path": "d.csv", "csv": {"delimiter": ".", "decimal": ","}},
         {"kind": "csv", "path": "d.csv", "csv": {"decimal": ","}},
@@ -125,6 +129,7 @@ def test_the_schema_accepts_what_the_parser_accepts_and_nothing_else(path, how, 
 def test_the_schema_and_the_parser_agree_about_every_kind_of_source(source):
     document = {"ontology": "a" * 64, "source": source, "columns": [{"column": "a", "concept": "b"}]}
     assert accepted(document) == CHECK.is_valid(document)
+    assert "secret" not in str(source.get("url")) or not accepted(document)
 
 
 def test_the_whole_document_is_accepted_by_both_and_the_schema_is_one():
