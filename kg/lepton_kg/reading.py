@@ -79,7 +79,7 @@ def _day(cell: dt.date) -> dt.date:
 
 def _is_long(cell: Any) -> bool:
     """True for a whole number that a float would round; as text it stays what it is, such as somebody's number."""
-    if not isinstance(cell, int | Decimal) or abs(cell) <= 2**53 or not math.isfinite(cell):
+    if not isinstance(cell, int | Decimal) or not math.isfinite(cell) or -(2**53) <= cell <= 2**53:
         return False
     return cell == int(cell)
 
