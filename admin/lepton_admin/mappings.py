@@ -19,17 +19,17 @@ from lepton_kg.approval import approve as approve_columns
 from lepton_kg.compiler import compile_plan
 from lepton_kg.dialect import detect_dialect
 from lepton_kg.examine import require_one_way, require_subjects
-from lepton_kg.formulas import DATE
-from lepton_kg.mapping import Column, DateFormat, Mapping, Source, dump_mapping, parse_mapping
+from lepton_kg.mapping import Column, Mapping, Source, dump_mapping, parse_mapping
 from lepton_kg.mapping_check import MappingProblem
 from lepton_kg.mapping_check import check_mapping as check_meaning
-from lepton_kg.ontology import Concept, Ontology, parse_ontology
+from lepton_kg.ontology import Ontology, parse_ontology
 from lepton_kg.plan import PlanReport
 from lepton_kg.rdf import require_size
 from lepton_kg.source import is_mappable, read_batches, require_cells, source_schema
 from lepton_kg.sssom import from_sssom, to_sssom
-from lepton_kg.suggest import ColumnProfile, Suggestion, profile_columns, suggest_codes
+from lepton_kg.suggest import Suggestion, profile_columns
 from lepton_kg.suggest import suggest as suggest_concepts
+from lepton_kg.suggest_line import propose_line
 
 _KINDS = {".csv": "csv", ".tsv": "csv", ".txt": "csv", ".parquet": "parquet", ".sqlite": "sqlite", ".db": "sqlite"}
 
@@ -103,16 +103,12 @@ def propose(
         if best is None:
             continue
         taken.add(best.concept)
-        concept = ontology.concept(best.concept)
-        codes = {} if concept.is_numeric else suggest_codes(concept, profiles[suggestion.column])
         columns.append(
-            Column(
-                column=suggestion.column,
-                concept=best.concept,
-                unit=(suggestion.unit or concept.unit) if concept.is_numeric else None,
-                codes=codes,
-                date_format=_date_format(concept, profiles[suggestion.column]),
-                justification="; ".join(best.reasons)[:2_000],
+            propose_line(
+                ontology.concept(best.concept),
+                profiles[suggestion.column],
+                unit=suggestion.unit,
+                why="; ".join(best.reasons),
                 score=round(min(1.0, max(0.0, best.score)), 3),
             )
         )
@@ -123,12 +119,6 @@ def propose(
     mapping = Mapping(ontology=ontology.digest, source=source, columns=tuple(columns))
     write_public(file, dump_mapping(mapping).encode())
     return Proposal(found, tuple(suggestions))
-
-
-def _date_format(concept: Concept, profile: ColumnProfile) -> DateFormat | None:
-    """The one way in which a date column is written, where it has to be said; a person decides between several."""
-    ways = profile.date_formats if concept.datatype == DATE else ()
-    return ways[0] if len(ways) == 1 and ways[0] != "YYYY-MM-DD" else None
 
 
 def check_mapping(

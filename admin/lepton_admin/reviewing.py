@@ -13,13 +13,17 @@ from lepton_admin.files import read_text, write_public
 from lepton_core.errors import LeptonError
 from lepton_core.identity import IdentityKey
 from lepton_kg.approval import approve
+from lepton_kg.concept import Concept
 from lepton_kg.mapping import Column, Mapping, dump_mapping, parse_mapping
 from lepton_kg.ontology import Ontology
 from lepton_kg.source import in_one, read_batches, source_schema
-from lepton_kg.suggest import ColumnProfile, Suggestion, profile_columns, suggest, suggest_codes
+from lepton_kg.suggest import ColumnProfile, Suggestion, profile_columns, suggest
+from lepton_kg.suggest_line import open_codes, propose_line, suggest_codes
 
 #: Rows that the statistics are of.
 SAMPLE_ROWS = 200_000
+#: Codes of a line that are shown.
+_SHOWN_CODES = 12
 
 #: Asks one question and gives the answer; None at the end of the input.
 Ask = Callable[[str], str | None]
@@ -117,11 +121,20 @@ def _show(line: _Line, place: str, mapping: Mapping, ontology: Ontology, say: Sa
     score = "-" if column.score is None else f"{column.score:g}"
     say(f"    unit {column.unit or '-'}; score {score}; {column.justification}")
     ends = "" if profile.minimum is None else f", {profile.minimum:g} to {profile.maximum:g}"
-    codes = f", codes {', '.join(profile.distinct_values[:12])}" if profile.distinct_values else ""
+    codes = f", codes {', '.join(profile.distinct_values[:_SHOWN_CODES])}" if profile.distinct_values else ""
     say(f"    the sample: {profile.dtype}{ends}{codes}")
+    if concept.value_set:
+        named = {value.iri: value.labels.get("en") or next(iter(value.labels.values())) for value in concept.value_set}
+        meant = [f"{raw} = {named.get(mapping.iri(name), name)}" for raw, name in column.codes.items()]
+        say(f"    codes: {', '.join(meant[:_SHOWN_CODES]) or 'none'}{_left_open(line)}")
     for number, candidate in enumerate(line.suggestion.candidates, 1):
         label = ontology.concept(candidate.concept).label
         say(f"    {number}. {label} ({candidate.score:.2f}): {'; '.join(candidate.reasons)}")
+
+
+def _left_open(line: _Line) -> str:
+    left = open_codes(line.column, line.profile)
+    return f"; left open, so that their rows are refused: {', '.join(left[:_SHOWN_CODES])}" if left else ""
 
 
 def _decide(line: _Line, ontology: Ontology, taken: set[str], mapping: Mapping, *, ask: Ask, say: Say) -> str | None:
@@ -145,20 +158,27 @@ def _decide(line: _Line, ontology: Ontology, taken: set[str], mapping: Mapping, 
             say(f"    another column is {concept.label} already")
         elif not concept.is_observable:
             say(f"    {concept.label} groups other concepts; no column holds it")
+        elif not _has_codes(line, concept, chosen=concept.iri != mapping.iri(line.column.concept)):
+            say(f"    no code of the column is known to mean a value of {concept.label}: {_values(concept)}")
+            say("    write under codes which means which, and review again; or skip")
         else:
             return concept.iri
 
 
+def _has_codes(line: _Line, concept: Concept, *, chosen: bool) -> bool:
+    """True unless the concept is coded and the line would have no code for any of its values."""
+    return not concept.value_set or bool(suggest_codes(concept, line.profile) if chosen else line.column.codes)
+
+
+def _values(concept: Concept) -> str:
+    return ", ".join(value.iri for value in concept.value_set[:_SHOWN_CODES])
+
+
 def _changed(line: _Line, iri: str, ontology: Ontology) -> Column:
     """The line with another concept, its unit and codes; what "no value" is called stays."""
-    concept = ontology.concept(iri)
-    codes = suggest_codes(concept, line.profile)
-    column, suggestion = line.column, line.suggestion
-    return Column(
-        column=column.column,
-        concept=iri,
-        unit=(suggestion.unit or concept.unit) if concept.is_numeric else None,
-        codes={} if concept.is_numeric else codes,
-        missing=column.missing,
-        justification="chosen in review",
+    made = propose_line(
+        ontology.concept(iri), line.profile, unit=line.suggestion.unit, why="chosen in review", score=None
     )
+    missing = line.column.missing
+    codes = {raw: value for raw, value in made.codes.items() if raw not in missing}
+    return made.model_copy(update={"missing": missing, "codes": codes})

@@ -17,10 +17,11 @@ import polars as pl
 from rapidfuzz import fuzz
 
 from lepton_core.errors import UnitError
-from lepton_kg.cells import written_in
+from lepton_kg.cells import coded, written_in
+from lepton_kg.concept import Concept, Value
 from lepton_kg.formulas import DATE
 from lepton_kg.mapping import DateFormat, Source
-from lepton_kg.ontology import Concept, Ontology
+from lepton_kg.ontology import Ontology
 from lepton_kg.units import conversion
 
 #: Most candidates a column is shown.
@@ -93,16 +94,16 @@ def suggest(ontology: Ontology, columns: Sequence[ColumnProfile], vocabulary: st
     return [_suggest_one(column, concepts) for column in columns]
 
 
-def suggest_codes(concept: Concept, column: ColumnProfile) -> dict[str, str]:
-    """Raw code -> IRI of the value that it names by label, synonym or notation; the notations if no code does."""
-    names = {
-        _normalize(text): value.iri
-        for value in concept.value_set
-        for text in (*value.labels.values(), *value.synonyms, value.notation or "")
-        if text
-    }
-    found = {raw: names[_normalize(raw)] for raw in column.distinct_values if _normalize(raw) in names}
-    return found or {value.notation: value.iri for value in concept.value_set if value.notation is not None}
+def value_names(value: Value) -> tuple[str, ...]:
+    """What a code of the value may be: its labels, synonyms and notation, normalised."""
+    return tuple(normalized(text) for text in (*value.labels.values(), *value.synonyms, value.notation or "") if text)
+
+
+def normalized(text: str) -> str:
+    """Words in lower case without accents, one blank between; camelCase and punctuation part words."""
+    plain = "".join(sign for sign in unicodedata.normalize("NFKD", text) if not unicodedata.combining(sign))
+    text = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", unicodedata.normalize("NFKC", plain))
+    return " ".join(re.findall(r"\w+", text.replace("_", " ").casefold()))
 
 
 @dataclass(frozen=True)
@@ -118,12 +119,12 @@ class _Name:
 def _names(concept: Concept) -> tuple[_Name, ...]:
     """What a column of the concept may be called; a coded one is often called after a value, as in `malignant_yn`."""
     told = {
-        _normalize(label): f"label ({language})" if language else "label" for language, label in concept.labels.items()
+        normalized(label): f"label ({language})" if language else "label" for language, label in concept.labels.items()
     }
     named = [(name, "synonym") for name in concept.synonyms]
     named += [(name, "value") for value in concept.value_set for name in (*value.labels.values(), *value.synonyms)]
     for name, kind in named:
-        told.setdefault(_normalize(name), kind)
+        told.setdefault(normalized(name), kind)
     return tuple(_Name(text, kind) for text, kind in sorted(told.items()) if text)
 
 
@@ -133,7 +134,8 @@ def _profile(cells: pl.Series, decimal: str) -> ColumnProfile:
     if not cells.dtype.is_numeric():
         numbers = text.str.replace(decimal, ".", literal=True)
     values = numbers.cast(pl.Float64, strict=False).drop_nulls().drop_nans()
-    distinct = text.filter(text != "").drop_nulls().unique().sort()
+    # As the plan reads them: 1.0 of a column of floats is the code 1.
+    distinct = cells.to_frame().select(coded(cells.name, cells.dtype))[cells.name].drop_nulls().unique().sort()
     low, high = values.min(), values.max()
     return ColumnProfile(
         name=cells.name,
@@ -155,7 +157,7 @@ def _ways(cells: pl.Series, distinct: pl.Series) -> tuple[DateFormat, ...]:
 
 def _suggest_one(column: ColumnProfile, concepts: Sequence[tuple[Concept, tuple[_Name, ...]]]) -> Suggestion:
     name, unit = _split_unit(column.name)
-    names = tuple({_normalize(column.name), name})
+    names = tuple({normalized(column.name), name})
     candidates = []
     for concept, labels in concepts:
         score, reasons = _likeness(names, labels)
@@ -230,7 +232,8 @@ def _evidence(column: ColumnProfile, unit: str | None, concept: Concept) -> list
         return _dated_evidence(column)
     found: list[tuple[float, str]] = []
     if column.dtype == "text" and column.minimum is None:
-        found.append((_TYPE_CONTRADICTS, "the concept is numeric, the column is not"))
+        told = "is numeric, the column is not" if concept.is_numeric else "has no value set, so that no job can use it"
+        found.append((_TYPE_CONTRADICTS, f"the concept {told}"))
     elif len(column.distinct_values) in {1, 2}:
         found.append((_TYPE_CONTRADICTS, "the concept is measured, the column has hardly any different values"))
     line = None
@@ -262,14 +265,9 @@ def _dated_evidence(column: ColumnProfile) -> list[tuple[float, str]]:
 def _coded_evidence(column: ColumnProfile, concept: Concept) -> list[tuple[float, str]]:
     if not column.distinct_values:
         return [(_TYPE_CONTRADICTS, "the concept is coded, the column has many different values")]
-    known = {
-        _normalize(text)
-        for value in concept.value_set
-        for text in (*value.labels.values(), *value.synonyms, value.notation or "")
-        if text
-    }
+    known = {name for value in concept.value_set for name in value_names(value)}
     found: list[tuple[float, str]] = []
-    hits = sum(_normalize(value) in known for value in column.distinct_values)
+    hits = sum(normalized(value) in known for value in column.distinct_values)
     if hits:
         step = _VALUES_FIT * hits / len(column.distinct_values)
         found.append((step, f"{hits} of {len(column.distinct_values)} codes are of the value set"))
@@ -286,17 +284,10 @@ def _split_unit(name: str) -> tuple[str, str | None]:
     if found is None:
         found = re.fullmatch(r"(?P<name>.*[^_\s])[_\s]+(?P<unit>[^_\s]+)", name)
     if found is None:
-        return _normalize(name), None
+        return normalized(name), None
     unit = found["unit"].strip()
     try:
         conversion(unit, unit)
     except UnitError:
-        return _normalize(name), None
-    return (_normalize(found["name"]), unit) if not unit.isdigit() else (_normalize(name), None)
-
-
-def _normalize(text: str) -> str:
-    """Words in lower case without accents, one blank between; camelCase and punctuation part words."""
-    plain = "".join(sign for sign in unicodedata.normalize("NFKD", text) if not unicodedata.combining(sign))
-    text = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", unicodedata.normalize("NFKC", plain))
-    return " ".join(re.findall(r"\w+", text.replace("_", " ").casefold()))
+        return normalized(name), None
+    return (normalized(found["name"]), unit) if not unit.isdigit() else (normalized(name), None)

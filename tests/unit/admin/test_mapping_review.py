@@ -179,3 +179,31 @@ def test_a_source_with_mixed_decimals_or_another_encoding_is_not_approved(data, 
     assert command("approve", *words) == DataError.exit_code
     assert json.loads(capsys.readouterr().err)["reason"] == "BAD_ENCODING"
     assert {column.approver for column in read(mapping).columns} == {"data steward of birken"}
+
+
+def test_a_line_whose_codes_could_mean_either_is_shown_as_open_and_not_accepted_without(tmp_path, monkeypatch, capsys):
+    (tmp_path / "o.ttl").write_text("""
+        @prefix : <https://example.org/c/> . @prefix lepton: <https://w3id.org/lepton/kg#> .
+        @prefix skos: <http://www.w3.org/2004/02/skos/core#> . @prefix xsd: <http://www.w3.org/2001/XMLSchema#> .
+        :finding a skos:Concept ; skos:prefLabel "finding"@en ; lepton:datatype xsd:string ; lepton:valueSet :kinds .
+        :kinds a skos:Collection ; skos:member :malignant, :benign .
+        :malignant a skos:Concept ; skos:prefLabel "malignant"@en ; skos:notation "M" .
+        :benign a skos:Concept ; skos:prefLabel "benign"@en ; skos:notation "B" .
+        :smoker a skos:Concept ; skos:prefLabel "smoker"@en ; lepton:datatype xsd:boolean ; lepton:valueSet :answers .
+        :answers a skos:Collection ; skos:member :yes, :no .
+        :yes a skos:Concept ; skos:prefLabel "yes"@en ; skos:notation "1" .
+        :no a skos:Concept ; skos:prefLabel "no"@en ; skos:notation "0" .""")
+    (tmp_path / "d.csv").write_text("finding,smoker\nJ,J\nN,N\nN,?\n")
+    file = tmp_path / "m.yaml"
+    assert command("suggest", tmp_path / "d.csv", "--ontology", tmp_path / "o.ttl", "--file", file) == 0
+    capsys.readouterr()
+    answer(monkeypatch, "a", "s", "a")
+    assert command("review", file, "--ontology", tmp_path / "o.ttl", "--approver", "Ada") == 0
+    told = capsys.readouterr()
+    decided = json.loads(told.out)
+    assert (decided["accepted"], decided["skipped"]) == (["smoker"], ["finding"])
+    assert "codes: none; left open, so that their rows are refused: J, N" in told.err
+    assert "write under codes which means which" in told.err
+    assert "codes: J = yes, N = no; left open, so that their rows are refused: ?" in told.err
+    finding, smoker = read(file).columns
+    assert (finding.codes, smoker.codes) == ({}, {"J": "https://example.org/c/yes", "N": "https://example.org/c/no"})
