@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Mapping as AbstractMapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from lepton_admin.files import read_bytes, read_text, read_toml, require_absent, write_public
-from lepton_admin.reviewing import sample_rows
+from lepton_admin.reviewing import SHOWN_CODES, Say, sample_rows
 from lepton_core.errors import InputError, MappingError, UnitError
 from lepton_core.identity import IdentityKey
 from lepton_core.ids import Digest
@@ -30,6 +31,7 @@ from lepton_kg.sssom import from_sssom, to_sssom
 from lepton_kg.suggest import Suggestion, profile_columns
 from lepton_kg.suggest import suggest as suggest_concepts
 from lepton_kg.suggest_line import propose_line
+from lepton_kg.unknown_codes import MAX_DISTINCT, CodeCount, UnknownCodes
 
 _KINDS = {".csv": "csv", ".tsv": "csv", ".txt": "csv", ".parquet": "parquet", ".sqlite": "sqlite", ".db": "sqlite"}
 
@@ -67,6 +69,8 @@ class MappingReport:
     subject: str | None
     #: How the rows serve a job; None without one.
     rows: PlanReport | None
+    #: Columns with codes that the mapping does not name, in rows that a job asks for.
+    unknown_codes: tuple[UnknownCodes, ...] = ()
 
 
 def propose(
@@ -126,8 +130,9 @@ def check_mapping(
     ontology_file: Path,
     format: str,
     job_file: Path | None,
+    say: Say,
 ) -> MappingReport:
-    """What holds of a mapping; raises if it does not hold.
+    """What holds of a mapping; raises if it does not hold. Unknown codes themselves go to `say` alone.
 
     Raises:
         MappingError, UnitError, OntologyError, DataError: what is wrong, and where.
@@ -141,13 +146,27 @@ def check_mapping(
     _require_sound(mapping, ontology, mapping_file, schema)
     if approved == len(mapping.columns):
         require_current(mapping, Digest(ontology.digest), schema)
-    rows = None
+    rows: PlanReport | None = None
+    unknown: tuple[UnknownCodes, ...] = ()
     if job_file is not None:
         task, subjects = _asked(job_file, ontology)
         plan = compile_plan(task, mapping, ontology, subjects=subjects)
-        rows = plan.check(read_batches(mapping.source, plan.columns, base))
+        codes = CodeCount(plan.features, plan.target)
+        rows = plan.check(read_batches(mapping.source, plan.columns, base), codes=codes)
+        unknown = codes.columns()
+        for one in unknown:
+            say(f"{one.column!r} ({one.concept}): {one.rows} rows with codes that the mapping does not name")
+            say(f"    {_shown(codes.codes(one.column))}")
     subject = mapping.subject.column if mapping.subject is not None else None
-    return MappingReport(len(mapping.columns), approved, ontology.digest, subject, rows)
+    return MappingReport(len(mapping.columns), approved, ontology.digest, subject, rows, unknown)
+
+
+def _shown(codes: AbstractMapping[str, int] | None) -> str:
+    if codes is None:
+        return f"more than {MAX_DISTINCT} different ones: perhaps the column is not coded"
+    shown = [f"{code!r} in {rows}" for code, rows in list(codes.items())[:SHOWN_CODES]]
+    more = f", and {len(codes) - SHOWN_CODES} more codes" if len(codes) > SHOWN_CODES else ""
+    return f"{', '.join(shown)}{more}: name their values under codes, or list them under missing"
 
 
 def approve_mapping(

@@ -23,7 +23,7 @@ from lepton_kg.suggest_line import open_codes, propose_line, suggest_codes
 #: Rows that the statistics are of.
 SAMPLE_ROWS = 200_000
 #: Codes of a line that are shown.
-_SHOWN_CODES = 12
+SHOWN_CODES = 12
 
 #: Asks one question and gives the answer; None at the end of the input.
 Ask = Callable[[str], str | None]
@@ -121,12 +121,12 @@ def _show(line: _Line, place: str, mapping: Mapping, ontology: Ontology, say: Sa
     score = "-" if column.score is None else f"{column.score:g}"
     say(f"    unit {column.unit or '-'}; score {score}; {column.justification}")
     ends = "" if profile.minimum is None else f", {profile.minimum:g} to {profile.maximum:g}"
-    codes = f", codes {', '.join(profile.distinct_values[:_SHOWN_CODES])}" if profile.distinct_values else ""
+    codes = f", codes {', '.join(profile.distinct_values[:SHOWN_CODES])}" if profile.distinct_values else ""
     say(f"    the sample: {profile.dtype}{ends}{codes}")
     if concept.value_set:
         named = {value.iri: value.labels.get("en") or next(iter(value.labels.values())) for value in concept.value_set}
         meant = [f"{raw} = {named.get(mapping.iri(name), name)}" for raw, name in column.codes.items()]
-        say(f"    codes: {', '.join(meant[:_SHOWN_CODES]) or 'none'}{_left_open(line)}")
+        say(f"    codes: {', '.join(meant[:SHOWN_CODES]) or 'none'}{_left_open(line)}")
     for number, candidate in enumerate(line.suggestion.candidates, 1):
         label = ontology.concept(candidate.concept).label
         say(f"    {number}. {label} ({candidate.score:.2f}): {'; '.join(candidate.reasons)}")
@@ -134,7 +134,7 @@ def _show(line: _Line, place: str, mapping: Mapping, ontology: Ontology, say: Sa
 
 def _left_open(line: _Line) -> str:
     left = open_codes(line.column, line.profile)
-    return f"; left open, so that their rows are refused: {', '.join(left[:_SHOWN_CODES])}" if left else ""
+    return f"; left open, so that their rows are refused: {', '.join(left[:SHOWN_CODES])}" if left else ""
 
 
 def _decide(line: _Line, ontology: Ontology, taken: set[str], mapping: Mapping, *, ask: Ask, say: Say) -> str | None:
@@ -171,7 +171,7 @@ def _has_codes(line: _Line, concept: Concept, *, chosen: bool) -> bool:
 
 
 def _values(concept: Concept) -> str:
-    return ", ".join(value.iri for value in concept.value_set[:_SHOWN_CODES])
+    return ", ".join(value.iri for value in concept.value_set[:SHOWN_CODES])
 
 
 def _changed(line: _Line, iri: str, ontology: Ontology) -> Column:

@@ -26,6 +26,7 @@ from lepton_core.errors import DataError, MatchRefusal
 from lepton_kg.reading import BATCH_ROWS
 from lepton_kg.steps import CodedStep, FeatureStep, FilterStep, TargetStep, columns_of
 from lepton_kg.subjects import SplitStep, SubjectStep, number_subjects
+from lepton_kg.unknown_codes import CodeCount
 from lepton_kg.version import COMPILER_VERSION
 
 #: Largest share of an owner's rows that may be refused before the owner refuses the job.
@@ -141,14 +142,14 @@ class Plan:
             start = stop
         return PreparedData(features, target, run.subjects(), report)
 
-    def check(self, frames: Frames) -> PlanReport:
-        """What would become of the rows, without refusing the whole.
+    def check(self, frames: Frames, *, codes: CodeCount | None = None) -> PlanReport:
+        """What would become of the rows, without refusing the whole; `codes` counts those that nobody knows.
 
         Raises:
             MatchRefusal: SUBJECT_TWICE.
             DataError: the frame lacks a column of the plan.
         """
-        run = _Run(self, held_out=False)
+        run = _Run(self, held_out=False, codes=codes)
         for _ in run.batches(frames):
             pass
         return run.report()
@@ -167,7 +168,8 @@ class Plan:
 class _Run:
     """One pass over the rows, and what it counts."""
 
-    def __init__(self, plan: Plan, *, held_out: bool) -> None:
+    def __init__(self, plan: Plan, *, held_out: bool, codes: CodeCount | None = None) -> None:
+        self._codes = codes
         self._plan = plan
         self._held_out = held_out
         self._mapped = self._filtered = self._apart = 0
@@ -209,6 +211,8 @@ class _Run:
         if plan.subject is not None and plan.subject.unique:
             self._of_all.append(plan.subject.hashes(frame, plan.subject.present(frame.schema)))
         frame = self._serving(frame)
+        if self._codes is not None:
+            self._codes.add(frame)
         values, reasons = self._read(frame)
         kept = values.filter(reasons.is_null())
         for (reason,), group in reasons.drop_nulls().to_frame().group_by("reason"):

@@ -90,16 +90,13 @@ def review(
         sys.stderr.flush()
         return sys.stdin.readline() or None
 
-    def say(line: str) -> None:
-        sys.stderr.write(line + "\n")
-
     decided = review_mapping(
         mapping,
         load_ontology(ontology, format_of(ontology, RdfFormat.AUTO)),
         approver=approver,
         key=load_signing_key(client),
         ask=ask,
-        say=say,
+        say=_say,
     )
     answer_record(
         output,
@@ -124,7 +121,7 @@ def check(
     """Check a mapping against its ontology and source, and with --job the rows against the job's concepts."""
     from lepton_admin.mappings import check_mapping
 
-    report = check_mapping(mapping, ontology, format_of(ontology, RdfFormat.AUTO), job)
+    report = check_mapping(mapping, ontology, format_of(ontology, RdfFormat.AUTO), job, _say)
     fields: dict[str, object] = {
         "columns mapped": report.columns,
         "approved": f"{report.approved} of {report.columns}",
@@ -139,6 +136,7 @@ def check(
         fields["rows filtered away"] = report.rows.rows_filtered
         fields["rows refused"] = report.rows.rows_refused
         fields["refused because"] = [f"{reason}: {count}" for reason, count in report.rows.refused_by.items()] or "-"
+        fields["unknown codes"] = [f"{c.column} ({c.concept}): {c.rows} rows" for c in report.unknown_codes] or "-"
         fields["imputed"] = [f"{iri}: {count}" for iri, count in report.rows.missing_by_concept.items()] or "-"
     answer_record(output, report, title=f"{mapping} holds", fields=fields)
 
@@ -282,3 +280,8 @@ def schema(*, output: Output = OutputFormat.JSON) -> None:
     answer_record(
         output, made, title="keys of a mapping", fields=dict.fromkeys(made["properties"], "see --output json")
     )
+
+
+def _say(line: str) -> None:
+    """What may show cells goes to the terminal beside the answer, which may be piped or kept."""
+    sys.stderr.write(line + "\n")

@@ -32,6 +32,25 @@ def test_an_approved_mapping_holds_and_its_rows_are_counted(data, capsys):
     assert told["rows"]["refused_by"] == {"OUT_OF_RANGE": 2, "MISSING_VALUE": 1}
 
 
+def test_unknown_codes_are_counted_by_column_and_shown_beside_the_answer_alone(data, capsys):
+    file = data / "aurora" / "data.csv"
+    lines = file.read_text("utf-8").splitlines()
+    place = lines[0].split(",").index("diagnosis")
+    for row, code in ((1, "suspicious"), (2, "suspicious"), (3, "?")):
+        cells = lines[row].split(",")
+        cells[place] = code
+        lines[row] = ",".join(cells)
+    file.write_text("\n".join(lines))
+    words = (data / "aurora" / "mapping.yaml", "--ontology", data / "ontology.ttl", "--job", data / "job.toml")
+    assert mapping_command("check", *words) == 0
+    told = capsys.readouterr()
+    (unknown,) = json.loads(told.out)["unknown_codes"]
+    assert (unknown["column"], unknown["rows"]) == ("diagnosis", 3)
+    assert unknown["concept"].endswith("/diagnosis")
+    assert "'suspicious' in 2, '?' in 1" in told.err
+    assert "suspicious" not in told.out
+
+
 def test_a_mapping_that_lacks_a_required_concept_is_refused_by_name(data, capsys):
     code = mapping_command(
         "check", data / "fjord" / "mapping.yaml", "--ontology", data / "ontology.ttl", "--job", data / "job.toml"

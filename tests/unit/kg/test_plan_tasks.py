@@ -18,6 +18,7 @@ from lepton_kg.mapping import Column, Line, Mapping, Source, Subject
 from lepton_kg.mapping_check import check_mapping
 from lepton_kg.ontology import parse_ontology
 from lepton_kg.task import resolve_task
+from lepton_kg.unknown_codes import CodeCount
 
 T = "https://example.org/t/"
 TURTLE = """
@@ -95,6 +96,25 @@ def test_an_unknown_code_of_a_feature_refuses_its_row_and_a_missing_required_one
     made = plan({"concept": "pain", "values": ("chest",)}, columns=[PAIN])
     report = made.check(pl.DataFrame({"p": ["c", "?", "", "n"], "y": Y}))
     assert report.refused_by == {"UNKNOWN_CODE": 1, "MISSING_VALUE": 1}
+
+
+def test_unknown_codes_are_counted_by_column_among_the_rows_that_serve_and_listed_while_they_are_few():
+    pain = Column(column="p", concept="pain", codes={"c": "chest"}, missing=("-9",), **DONE)
+    feature = {"concept": "pain", "values": ("chest",), "required": False}
+    filters = (Filter(concept="weight", minimum=10.0),)
+    made = plan(feature, columns=[pain, WEIGHT], filters=filters)
+    weight = [70_000.0] * 5 + [1.0]
+    frame = pl.DataFrame({"p": ["c", "?", "-9", None, "?", "!"], "w": weight, "y": ["1", "0", "x", "", None, "z"]})
+    counted = CodeCount(made.features, made.target)
+    for batch in (frame.head(2), frame.tail(4)):
+        made.check(batch, codes=counted)
+    pains, ills = counted.columns()
+    assert (pains.column, pains.concept, pains.rows) == ("p", T + "pain", 2)
+    assert (ills.column, ills.rows) == ("y", 1)
+    assert (counted.codes("p"), counted.codes("y")) == ({"?": 2}, {"x": 1})
+    made.check(pl.DataFrame({"p": [f"{n}" for n in range(51)], "w": [70_000.0] * 51, "y": ["1"] * 51}), codes=counted)
+    assert counted.columns()[0].rows == 53
+    assert counted.codes("p") is None
 
 
 def test_an_owner_without_an_optional_coded_concept_imputes_every_place():
