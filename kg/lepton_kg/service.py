@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from lepton_core.errors import NotFoundError
+from lepton_core.errors import FaultError, NotFoundError
 from lepton_core.ids import Digest, digest_of, require_digest
 from lepton_core.ports import Clock
 from lepton_kg.catalogue import Catalogue, Decision, VersionApproval, VersionRecord
@@ -68,6 +68,25 @@ class Knowledge:
             if record.digest not in known:
                 self._catalogue.add(record)
 
+    def sweep(self) -> tuple[Digest, ...]:
+        """Take away what publications have left that were killed before their record; gives the versions.
+
+        Only bytes that such a publication put there itself go, and none that is on record or still being published.
+
+        Raises:
+            FaultError: a disk or the database failed.
+        """
+        swept = []
+        with self._publishing:
+            for digest in self._store.dead():
+                if not self._is_published(digest):
+                    if self._index is not None:
+                        self._index.remove(digest)
+                    self._store.remove(digest)
+                    swept.append(digest)
+                self._store.finish(digest)
+        return tuple(swept)
+
     def publish(
         self, data: bytes, *, format: str, label: str = "", source: str = "upload", publisher: str = ""
     ) -> VersionRecord:
@@ -92,7 +111,8 @@ class Knowledge:
         )
         # Only the record makes a version published: what was kept for one that died before it is nobody's yet.
         with self._publishing, contextlib.ExitStack() as undo:
-            if not self._is_published(ontology.digest):
+            if not self._is_published(ontology.digest) and self._store.begin(ontology.digest):
+                undo.callback(self._store.finish, ontology.digest)
                 undo.callback(self._store.remove, ontology.digest)
                 if self._index is not None:
                     undo.callback(self._index.remove, ontology.digest)
@@ -101,6 +121,8 @@ class Knowledge:
                 self._index.build(ontology.digest, ontology.canonical)
             record = self._catalogue.add(record)
             undo.pop_all()
+            with contextlib.suppress(FaultError):  # it is on record; the next sweep sees that
+                self._store.finish(ontology.digest)
         self._remember(ontology)
         return record
 

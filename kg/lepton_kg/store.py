@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
-from lepton_core.errors import FaultError
+from lepton_core.errors import FaultError, InputError
 from lepton_core.ids import Digest, digest_of, require_digest
 from lepton_kg.catalogue import VersionRecord, unknown_version
+from lepton_kg.unfinished import Unfinished
 
 
 class OntologyStore(Protocol):
@@ -34,6 +35,22 @@ class OntologyStore(Protocol):
         """Forget the bytes of a version that was never published after all; nothing happens if there are none."""
         ...
 
+    def begin(self, digest: Digest) -> bool:
+        """A publication of that version begins; True if its bytes are nobody's until `finish`.
+
+        Raises:
+            FaultError: another process publishes it just now, or the disk refuses.
+        """
+        ...
+
+    def finish(self, digest: Digest) -> None:
+        """The version is on record, or its bytes are removed."""
+        ...
+
+    def dead(self) -> Iterator[Digest]:
+        """Versions whose publication died between `begin` and `finish`; each is to be finished."""
+        ...
+
     def earlier_records(self) -> Iterator[VersionRecord]:
         """Records that an earlier release kept beside the bytes."""
         ...
@@ -48,10 +65,13 @@ class FolderOntologyStore:
 
     def __init__(self, root: Path) -> None:
         self._root = root
+        self._unfinished = Unfinished(root)
         try:
             root.mkdir(parents=True, exist_ok=True)
             for left in root.glob(".*.nq.*"):  # of a process that was killed while it wrote
-                left.unlink(missing_ok=True)
+                with contextlib.suppress(InputError):
+                    if not self._unfinished.runs(require_digest(left.name[1:].partition(".")[0], "ontology hash")):
+                        left.unlink(missing_ok=True)
         except OSError as error:
             raise _fault("the folder of ontologies cannot be used", error) from error
 
@@ -103,6 +123,33 @@ class FolderOntologyStore:
             self.path(digest).unlink(missing_ok=True)
         except OSError as error:
             raise _fault("an ontology could not be removed", error) from error
+
+    def begin(self, digest: Digest) -> bool:
+        """A publication begins; True if it is the first to put the bytes, or one that did so died.
+
+        Bytes that were there before are another publication's, whoever has its record.
+
+        Raises:
+            FaultError: another process publishes it just now, or the disk refuses.
+        """
+        try:
+            if self.path(digest).exists() and not self._unfinished.path(digest).exists():
+                return False
+            self._unfinished.begin(digest)
+        except OSError as error:
+            raise _fault("an ontology could not be stored", error) from error
+        return True
+
+    def finish(self, digest: Digest) -> None:
+        """The version is on record, or its bytes are removed."""
+        try:
+            self._unfinished.finish(digest)
+        except OSError as error:
+            raise _fault("an ontology could not be stored", error) from error
+
+    def dead(self) -> Iterator[Digest]:
+        """Versions whose publication died between `begin` and `finish`, each held against other processes."""
+        return self._unfinished.dead()
 
     def earlier_records(self) -> Iterator[VersionRecord]:
         """What `<digest>.json` notes beside the bytes; earlier releases wrote them in the place of a database."""

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import structlog
+
 from lepton_core.errors import InputError
 from lepton_core.ids import Digest
 from lepton_core.ports import Clock
@@ -23,6 +25,8 @@ from lepton_server.store.port import Store
 
 #: Most concepts, changes or values of one answer, so that it fits a message; SPARQL gives more.
 LARGEST_ANSWER = 10_000
+_log = structlog.get_logger("lepton.knowledge")
+
 #: Documents that are in memory at once: one is read, one is waited for.
 _PUBLISHING_AT_ONCE = 2
 
@@ -40,6 +44,9 @@ class EmbeddedKnowledge:
         self._files = FolderOntologyStore(folder)
         self._knowledge = Knowledge(self._files, StoreCatalogue(store), clock, index=self.index)
         self._knowledge.adopt_earlier()
+        swept = self._knowledge.sweep()
+        if swept:
+            _log.info("unfinished publications taken away", versions=swept)
         self._places = asyncio.Semaphore(_PUBLISHING_AT_ONCE)
 
     async def publish(self, requests: AsyncIterator[pb.PublishOntologyRequest]) -> pb.OntologyVersion:

@@ -1,9 +1,10 @@
 import json
+import os
 
 import pytest
 
 from lepton_core.errors import FaultError, NotFoundError, OntologyError
-from lepton_core.ids import digest_of
+from lepton_core.ids import Digest, digest_of
 from lepton_kg.catalogue import MemoryCatalogue
 from lepton_kg.index import _HALVED_BYTES, OntologyIndex
 from lepton_kg.service import Knowledge
@@ -189,6 +190,57 @@ def test_a_publication_that_fails_halfway_leaves_nothing_in_files_index_or_catal
     assert whole.get(digest)
     assert index.has(digest)
     assert [record.label for record in whole.list()] == ["kept"]
+
+
+def test_a_sweep_takes_only_what_a_dead_publication_put_there_itself(tmp_path):
+    folder = tmp_path / "kg"
+    ours, other = MemoryCatalogue(), MemoryCatalogue()
+    index = OntologyIndex(folder / "index")
+    on_record = publish(open_knowledge(folder, other), label="the other service's")
+    without_mark = "0" * 64
+    (folder / f"{without_mark}.nq").write_bytes(b"")  # who knows whose
+    running, store = FolderOntologyStore(folder), FolderOntologyStore(folder)
+    canonical = b"<urn:a> <urn:b> <urn:c> .\n"
+    digest = digest_of(canonical)
+    assert running.begin(digest)
+    running.put(digest, canonical)
+    index.build(digest, canonical)
+    passing = folder / f".{digest}.nq.0011"
+    passing.write_bytes(b"")
+    knowledge = Knowledge(store, ours, Ticking(), index=index)
+    # We know nothing of the other's versions: neither of one on its record, nor of one being published.
+    assert (knowledge.sweep(), store.begin(Digest(on_record))) == ((), False)
+    FolderOntologyStore(folder)
+    assert passing.exists()
+    with pytest.raises(FaultError) as refused:
+        store.begin(digest)
+    assert refused.value.reason == "BUSY"
+    died(running)
+    assert knowledge.sweep() == (digest,)
+    FolderOntologyStore(folder)
+    assert sorted(path.name for path in folder.glob("*.nq")) == [f"{without_mark}.nq", f"{on_record}.nq"]
+    assert [*folder.glob(".*")] == []
+    assert not index.has(digest)
+    assert open_knowledge(folder, other).get(on_record)
+
+
+def test_a_sweep_keeps_a_version_whose_publication_died_after_its_record(tmp_path):
+    folder, catalogue = tmp_path / "kg", MemoryCatalogue()
+    store = FolderOntologyStore(folder)
+    digest = publish(Knowledge(store, catalogue, Ticking()))
+    assert not store.begin(Digest(digest))
+    (folder / f".{digest}.unfinished").touch()
+    later = open_knowledge(folder, catalogue)
+    assert later.sweep() == ()
+    assert later.get(digest)
+    assert [*folder.glob(".*")] == []
+
+
+def died(store):
+    """What the system does at a process's end: its locks are free."""
+    for descriptor in store._unfinished._held.values():
+        os.close(descriptor)
+    store._unfinished._held.clear()
 
 
 def test_damaged_bytes_are_a_fault_and_never_an_ontology(knowledge, tmp_path):

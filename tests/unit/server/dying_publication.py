@@ -108,9 +108,15 @@ def second_life(folder: Path, earlier: Digest, new: Digest) -> dict[str, Any]:
     """What is found before and after the publication is repeated."""
     opened = Opened(folder)
     before = [opened.found(version) for version in (earlier, new)]
+    swept = [*opened.knowledge.sweep()]
+    left = {path.name.partition(".")[0] for path in (*folder.glob("*.nq"), *(folder / "index").iterdir())}
+    kept = [opened.found(version) for version in (earlier, new)]
     again = opened.publish(NEW, "new")
     return {
         "before": before,
+        "swept": swept,
+        "left": sorted(left),
+        "kept": kept,
         "again": again,
         "after": [opened.found(version) for version in (earlier, new)],
         "statements": len(opened.index.open(new)),

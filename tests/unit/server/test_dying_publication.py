@@ -45,6 +45,19 @@ def test_every_change_that_a_publication_makes_is_a_place_where_one_died(told) -
     assert {tuple(death["ended"]) for death in told["deaths"]} == {(-9, 0)}
 
 
+def test_what_a_dead_publication_left_goes_at_the_next_start_and_nothing_on_record_does(told) -> None:
+    digest, swept = told["undisturbed"]["digest"], []
+    for death in told["deaths"]:
+        on_record = death["before"][1] != UNKNOWN
+        assert death["left"] == sorted([told["earlier"], *([digest] if on_record else [])]), death["at"]
+        assert death["kept"] == death["before"], death["at"]
+        assert death["swept"] in ([], [digest])
+        swept.append(death["swept"] == [digest])
+    assert any(swept)
+    assert not swept[0]
+    assert not swept[-1]
+
+
 def test_a_version_is_published_wholly_or_not_there_at_all_and_no_other_is_lost(told) -> None:
     digest = told["undisturbed"]["digest"]
     new, earlier = whole(digest, "urn:b", "new", []), whole(told["earlier"], "urn:a", "earlier", ["bob"])
