@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from types import UnionType
 from typing import Annotated, Any, Self, TypeVar, Union, get_args, get_origin
@@ -54,13 +54,24 @@ def parse_settings(model: type[S], document: Mapping[str, Any], *, source: str) 
     try:
         return model.model_validate(dict(document))
     except ValidationError as refused:
-        problems = tuple(_problem(model, error) for error in refused.errors(include_url=False))
+        problems = tuple(_problem(model, error) for error in _told(refused.errors(include_url=False)))
         raise SettingsError(
             f"{len(problems)} problem{'s' if len(problems) != 1 else ''} in {source}",
             problems=problems,
             where=source,
             hint="correct the keys named; `--help` and the documentation list them all",
         ) from None
+
+
+def _told(errors: Sequence[Any]) -> list[Any]:
+    """All but those that only follow from others: a list is no shorter for what is wrong with its items."""
+    places = [error["loc"] for error in errors]
+    return [
+        error
+        for error in errors
+        if error["type"] != "too_short"
+        or not any(place[: len(error["loc"])] == error["loc"] != place for place in places)
+    ]
 
 
 def _problem(model: type[BaseModel], error: Any) -> str:

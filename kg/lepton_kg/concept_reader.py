@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import graphlib
 import math
+import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from functools import cache
@@ -37,6 +38,8 @@ TERMS = (
     "missingMeaning",
     "missingCode",
 )
+#: Signs that have the text after them shown backwards; a person approves what is shown.
+_OVERRIDES = frozenset("\u202d\u202e")
 #: Most problems that one error tells.
 _SHOWN_PROBLEMS = 10
 
@@ -86,6 +89,11 @@ def _own_shapes() -> tuple[NodeShape, ...]:
     if problems:
         raise OntologyError("the shapes that ship with Lepton are broken", got="; ".join(problems))
     return shapes
+
+
+def _is_plain(text: str) -> bool:
+    """True if what is shown is what is there: no escape moves the cursor of a terminal, no override reverses text."""
+    return not any(unicodedata.category(sign) == "Cc" or sign in _OVERRIDES for sign in text)
 
 
 def _cycles(concepts: Mapping[str, Concept]) -> list[str]:
@@ -176,6 +184,8 @@ class _Reader:
                 if not term.language and "" in labels:
                     self._problems.append(f"{iri}: two skos:prefLabel without language")
                 labels[term.language or ""] = term.value
+                if not _is_plain(term.value):
+                    self._problems.append(f"{iri}: a skos:prefLabel with control characters or reversed writing")
         return MappingProxyType(dict(sorted(labels.items())))
 
     def _synonyms(self, iri: str) -> tuple[str, ...]:

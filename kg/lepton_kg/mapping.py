@@ -213,7 +213,12 @@ class Mapping(Settings):
     @model_validator(mode="after")
     def _check(self) -> Self:
         _require_once([column.column for column in self.columns], "columns mapped twice")
-        _require_once([self.iri(column.concept) for column in self.columns], "concepts mapped twice")
+        by_concept: dict[str, list[str]] = {}
+        for column in self.columns:
+            by_concept.setdefault(self.iri(column.concept), []).append(repr(column.column))
+        twice = [f"{iri} by columns {' and '.join(names)}" for iri, names in by_concept.items() if len(names) > 1]
+        if twice:
+            raise ValueError(f"concepts mapped twice: {', '.join(twice)}; keep one line of each")
         if (self.source_schema is None) != (self.schema_fingerprint is None):
             raise ValueError("source_schema and schema_fingerprint go together")
         if self.source_schema is not None and fingerprint(self.source_schema) != self.schema_fingerprint:

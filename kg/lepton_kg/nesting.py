@@ -12,6 +12,8 @@ from lepton_core.errors import OntologyError
 
 #: Most levels of a document; a thread's stack on the systems that give the smallest holds some hundred.
 MAX_NESTING = 100
+#: What to do where one is refused.
+NO_QUOTED_TRIPLE = "give what is said about a statement a node of its own, or leave it out"
 
 # Each pattern takes every character once: a string without an end goes to the document's, where parsers give up too.
 #: Up to the next bracket outside strings.
@@ -64,6 +66,7 @@ def require_no_quoted_triple(text: str, source: str) -> None:
                 where=f"{source}, line {line}, column {column}",
                 expected="RDF 1.1 terms",
                 got="<<",
+                hint=NO_QUOTED_TRIPLE,
             )
 
 

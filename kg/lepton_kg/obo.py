@@ -174,6 +174,7 @@ class _Reader:
             where=f"{self._source}, line {number}, column {column}",
             expected=expected,
             got=got[:300],
+            hint="correct the line; OBO's flat file format 1.4 says what a line may be",
         )
 
 

@@ -15,7 +15,7 @@ from types import MappingProxyType
 import pyoxigraph as ox
 
 from lepton_core.errors import OntologyError
-from lepton_kg.nesting import MAX_NESTING, require_no_quoted_triple, require_shallow_json, too_deep
+from lepton_kg.nesting import MAX_NESTING, NO_QUOTED_TRIPLE, require_no_quoted_triple, require_shallow_json, too_deep
 from lepton_kg.obo import OBO_IMPORTER, parse_obo
 
 #: Largest document that is parsed.
@@ -46,7 +46,20 @@ FORMATS: Mapping[str, ox.RdfFormat] = MappingProxyType(
 )
 OBO = "obo"
 #: How a document's syntax is called in errors.
-_TITLES = {ox.RdfFormat.JSON_LD: "JSON-LD without remote contexts", ox.RdfFormat.RDF_XML: "RDF/XML"}
+_TITLES = {ox.RdfFormat.JSON_LD: "JSON-LD with its contexts in it", ox.RdfFormat.RDF_XML: "RDF/XML"}
+#: What a parser's message has in it -> what to do.
+_HINTS: Mapping[str, str] = MappingProxyType(
+    {
+        "unbound prefix": "declare the prefix with xmlns:",
+        "prefix": "declare the prefix at the top of the document, or correct it",
+        "LoadDocumentCallback": "nothing is fetched: write the context into the document",
+        "amed graphs": "leave the graph's name out: a version is one graph",
+        "Invalid IRI": "escape what an IRI must not hold, such as blanks by %20",
+        "undefined entity": "write the sign itself: entities are not read",
+    }
+)
+#: Byte order marks of UTF-16.
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
 _BlankEdges = dict[ox.BlankNode, list[tuple[str, str, ox.BlankNode]]]
 
@@ -86,6 +99,7 @@ def parse_quads(data: bytes, *, format: str, source: str) -> tuple[ox.Quad, ...]
             where=f"{source}, line {line}",
             expected="UTF-8",
             got=f"an invalid byte at offset {error.start}",
+            hint="save the document as UTF-8" + (", it looks like UTF-16" if data[:2] in _UTF16 else ""),
         ) from None
     quads = parse_obo(text, source=source) if syntax is None else _parse_rdf(text, syntax, source)
     _require_plain_terms(quads, source)
@@ -106,7 +120,7 @@ def _parse_rdf(text: str, syntax: ox.RdfFormat, source: str) -> tuple[ox.Quad, .
             source,
             line=error.lineno,
             column=error.offset,
-            expected=f"valid {_TITLES.get(syntax, syntax.name)} without named graphs",
+            expected=f"valid {_TITLES.get(syntax, syntax.name)}, without named graphs",
             got=str(error.msg),
         ) from None
 
@@ -156,7 +170,13 @@ def _require_safe_xml(text: str, source: str) -> None:
 
 def _not_parsed(source: str, *, line: int | None, column: int | None, expected: str, got: str) -> OntologyError:
     place = f", line {line}" + (f", column {column}" if column else "") if line else ""
-    return OntologyError("an ontology that does not parse", where=source + place, expected=expected, got=got[:300])
+    return OntologyError(
+        "an ontology that does not parse",
+        where=source + place,
+        expected=expected,
+        got=got[:300],
+        hint=next((hint for sign, hint in _HINTS.items() if sign in got), "correct the document at that place"),
+    )
 
 
 def require_size(size: int, source: str) -> None:
@@ -185,7 +205,11 @@ def _require_plain_terms(quads: Iterable[ox.Quad], source: str) -> None:
                 blank.add(term)
             elif isinstance(term, ox.Triple):
                 raise OntologyError(
-                    "quoted triples are refused", where=source, expected="RDF 1.1 terms", got=str(term)[:300]
+                    "quoted triples are refused",
+                    where=source,
+                    expected="RDF 1.1 terms",
+                    got=str(term)[:300],
+                    hint=NO_QUOTED_TRIPLE,
                 )
             elif len(term.value) > MAX_TERM:
                 raise OntologyError(
@@ -193,6 +217,7 @@ def _require_plain_terms(quads: Iterable[ox.Quad], source: str) -> None:
                     where=f"{source}, a statement about {str(quad.subject)[:200]}",
                     expected=f"at most {MAX_TERM} characters",
                     got=f"{len(term.value)} characters",
+                    hint="leave the text out, or name by its IRI where it is to be found",
                 )
     if len(blank) > MAX_BLANK_NODES:
         raise OntologyError(

@@ -51,25 +51,26 @@ def to_sssom(mapping: Mapping, ontology: Ontology) -> str:
     text = io.StringIO()
     text.write(_HEADER.format(skos=_SKOS, digest=mapping.ontology))
     writer = csv.writer(text, delimiter="\t", lineterminator="\n")
+    # Python 3.11 leaves a carriage return in a cell bare, which is the end of a line to who reads it.
+    quoting = csv.writer(text, delimiter="\t", lineterminator="\n", quoting=csv.QUOTE_ALL)
     writer.writerow(_SLOTS)
     for column in mapping.columns:
         iri = mapping.iri(column.concept)
         approved = column.status == "approved"
         label = ontology.concepts[iri].label if iri in ontology.concepts else ""
-        writer.writerow(
-            [
-                column.column,
-                _LITERAL,
-                _PREDICATES[column.predicate],
-                iri,
-                label,
-                _BY_HAND if approved else _BY_NAME,
-                column.approver or "",
-                column.date.isoformat() if column.date is not None else "",
-                "" if column.score is None else repr(column.score),
-                column.justification,
-            ]
-        )
+        cells = [
+            column.column,
+            _LITERAL,
+            _PREDICATES[column.predicate],
+            iri,
+            label,
+            _BY_HAND if approved else _BY_NAME,
+            column.approver or "",
+            column.date.isoformat() if column.date is not None else "",
+            "" if column.score is None else repr(column.score),
+            column.justification,
+        ]
+        (quoting if any("\r" in cell for cell in cells) else writer).writerow(cells)
     return text.getvalue()
 
 
@@ -85,12 +86,12 @@ def from_sssom(text: str, *, source: str, like: Mapping) -> Mapping:
     """
     if len(text) > MAX_BYTES:
         raise MappingError("a document this large is refused", where=source, expected=f"at most {MAX_BYTES} characters")
-    lines = text.splitlines()
-    header = [line.removeprefix("#") for line in lines if line.startswith("#")]
+    lines = text.removeprefix("\ufeff").split("\n")  # a cell may hold the other signs that Unicode ends lines with
+    header = [line.removeprefix("#").rstrip("\r") for line in lines if line.startswith("#")]
     prefixes = _prefixes("\n".join(header), source)
     first = next((number for number, line in enumerate(lines) if not line.startswith("#")), len(lines))
     # Quoted cells may hold line ends, so the table is read whole.
-    rows = csv.reader(io.StringIO("\n".join(lines[first:]) + "\n", newline=""), delimiter="\t", strict=True)
+    rows = csv.reader(io.StringIO("\n".join(lines[first:]), newline=""), delimiter="\t", strict=True)
     try:
         slots = next(rows, [])
         _require_slots(slots, source, first + 1)

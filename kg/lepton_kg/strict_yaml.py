@@ -28,6 +28,7 @@ def parse_strict(text: str, *, source: str) -> dict[Any, Any]:
             where=source + line,
             expected="plain YAML without duplicate keys, aliases or tags",
             got=str(error.problem)[:300],
+            hint=_hint(str(error.problem)),
         ) from None
     except yaml.YAMLError as error:
         raise MappingError(
@@ -41,6 +42,19 @@ def parse_strict(text: str, *, source: str) -> dict[Any, Any]:
             got="nothing" if document is None else f"a {type(document).__name__}",
         )
     return document
+
+
+def _hint(problem: str) -> str:
+    """What to do about it."""
+    if problem.startswith("an alias"):
+        return "write out what it stands for"
+    if problem.startswith("a tag"):
+        return "leave the tag out; every plain value is text already"
+    if problem.startswith("the key"):
+        return "keep one of them"
+    if problem == "nesting too deep":
+        return "a mapping has four levels: columns, a column, its codes, a code"
+    return "correct the document there or above; texts with signs such as : # [ { ' want quotes"
 
 
 def _refusal(what: str, place: Any) -> yaml.MarkedYAMLError:

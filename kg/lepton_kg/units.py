@@ -161,11 +161,9 @@ _SPELLINGS: Mapping[str, str] = MappingProxyType(
         "ft": "[ft_i]",
         "lb": "[lb_av]",
         "lbs": "[lb_av]",
-        "IU/L": "[IU]/L",
-        "IU/mL": "[IU]/mL",
-        "mIU/L": "m[IU]/L",
-        "uIU/mL": "u[IU]/mL",
-        "mEq/L": "meq/L",
+        "percent": "%",
+        "mL/min/1.73m2": "mL/min/{1.73_m2}",
+        "mL/min/1.73 m2": "mL/min/{1.73_m2}",
     }
 )
 
@@ -227,6 +225,7 @@ def parse_unit(text: str) -> Unit:
     if code in _SHIFTED:
         scale, offset = _SHIFTED[code]
         return Unit(code, _TEMPERATURE, scale, offset)
+    _require_no_decimal(code, text)
     scale, dimension = _parse_product(code, text)
     return Unit(code, dimension, scale)
 
@@ -272,22 +271,35 @@ def _molar_factor(source: Unit, wanted: Unit, molar_mass: float | None) -> Fract
 
 
 def _normalize(text: str) -> str:
-    code = unicodedata.normalize("NFKC", text).strip()
+    # NFKC makes 10⁹ a hundred and nine.
+    raised = re.sub(r"10(?=[⁺⁻]?[⁰¹²³⁴-⁹])", "10^", text)
+    code = unicodedata.normalize("NFKC", raised).replace("−", "-").strip()
     code = code.replace("μ", "u").replace("µ", "u").replace("mcg", "ug")
     code = _SPELLINGS.get(code, code)
     # 10*9 is UCUM's power of ten; every other star, dot or cross is a product.
+    code = re.sub(r"^[x×](?=10[*^])", "", code)
     code = re.sub(r"\b10[*^](?=[+-]?\d)", "10#", code)
+    code = re.sub(r"(?<![A-Za-z\[])([munpkM]?)I[Uu](?![A-Za-z\]])", r"\1[IU]", code).replace("[iU]", "[IU]")
+    code = re.sub(r"(?<![A-Za-z])([mu]?)Eq(?![A-Za-z])", r"\1eq", code)
     code = code.replace("^", "").replace("*", ".").replace("·", ".").replace("⋅", ".").replace("×", ".")
-    code = code.replace("−", "-").replace("10#", "10*")
-    code = re.sub(r"\{[^{}]*\}", "", code)  # An annotation such as {cells} has no bearing on the quantity.
+    code = code.replace("10#", "10*")
+    # An annotation such as {cells} has no bearing on the quantity; alone between slashes or dots it stands for 1.
+    code = re.sub(r"(?<=[./(])\{[^{}]*\}(?=[./)]|$)", "1", code)
+    code = re.sub(r"\{[^{}]*\}", "", code)
     code = re.sub(r"\s+", "", code)
     return code or "1"
 
 
+def _require_no_decimal(code: str, text: str) -> None:
+    """UCUM has whole numbers only, and 1.73 would be one times seventy-three."""
+    if re.search(r"(?<![A-Za-z\])}\d*+-])\d+\.\d", code):
+        raise _unknown(text)
+
+
 def _parse_product(code: str, text: str) -> tuple[Fraction, Dimension]:
-    """UCUM section 2.3.2: products and quotients from left to right; a leading slash inverts."""
+    """UCUM section 2.3.2: products and quotients from left to right; a leading slash inverts, parentheses group."""
     scale, dimension = Fraction(1), _NONE
-    for index, token in enumerate(re.split(r"(?=[./])", code)):
+    for index, token in enumerate(_terms(code, text)):
         if index == 0 and not token and code.startswith("/"):
             continue
         sign = -1 if token.startswith("/") else 1
@@ -303,7 +315,24 @@ def _times(dimension: Dimension, other: Dimension, exponent: int) -> Dimension:
     return m, g, s, k, mol, c, iu
 
 
+def _terms(code: str, text: str) -> list[str]:
+    """The factors with the sign before each, split where no parenthesis is open."""
+    terms, depth = [""], 0
+    for sign in code:
+        depth += (sign == "(") - (sign == ")")
+        if depth < 0:
+            raise _unknown(text)
+        if sign in "./" and depth == 0:
+            terms.append("")
+        terms[-1] += sign
+    if depth:
+        raise _unknown(text)
+    return terms
+
+
 def _parse_term(term: str, text: str) -> tuple[Fraction, Dimension]:
+    if term.startswith("(") and term.endswith(")"):
+        return _parse_product(term[1:-1], text)
     found = _TERM.fullmatch(term)
     if found is None or not term:
         raise _unknown(text)

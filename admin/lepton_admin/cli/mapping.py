@@ -283,5 +283,5 @@ def schema(*, output: Output = OutputFormat.JSON) -> None:
 
 
 def _say(line: str) -> None:
-    """What may show cells goes to the terminal beside the answer, which may be piped or kept."""
-    sys.stderr.write(line + "\n")
+    """What may show cells goes to the terminal beside the answer, which may be piped or kept; no cell commands it."""
+    sys.stderr.write("".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in line) + "\n")

@@ -143,3 +143,38 @@ def test_any_text_is_a_unit_or_a_unit_error(text):
 def test_a_kind_without_a_name_is_told_by_its_exponents():
     assert kind_of((1, 1, 0, 0, 0, 0, -1)) == "m1.g1.[IU]-1"
     assert parse_unit("mm2").kind == "area"
+
+
+@pytest.mark.parametrize(
+    ("written", "ucum"),
+    [
+        ("10⁹/L", "10*9/L"),
+        ("×10⁹/L", "10*9/L"),
+        ("x10^9/L", "10*9/L"),
+        ("10³/µL", "10*3/uL"),
+        ("10⁻³", "10*-3"),
+        ("kg·m⁻²", "kg/m2"),
+        ("mL/min/{1.73_m2}", "mL/min"),
+        ("mL/min/1.73 m²", "mL/min"),
+        ("{beats}/min", "/min"),
+        ("J/(kg.K)", "J/kg/K"),
+        ("(mg)/(dL)", "mg/dL"),
+        ("mg/(dL/h)", "mg.h/dL"),
+        ("mIU/mL", "m[IU]/mL"),
+        ("µIU/ml", "u[IU]/mL"),
+        ("[iU]/L", "[IU]/L"),
+        ("IU", "[IU]"),
+        ("mEq/mL", "meq/mL"),
+        ("percent", "%"),
+        ("m-2.10*3", "10*3/m2"),
+    ],
+)
+def test_odd_spellings_are_the_unit_that_they_mean(written, ucum):
+    line = conversion(written, ucum)
+    assert (line.a, line.b) == (1.0, 0.0)
+
+
+@pytest.mark.parametrize("text", ["1.5", "mL/min/(1.73.m2)", "2.5mg", "(mg)(dL)", "()", "mg/(dL", "mg)/(dL", "(m)2"])
+def test_a_decimal_or_an_open_parenthesis_is_refused_rather_than_read_as_something_else(text):
+    with pytest.raises(UnitError):
+        parse_unit(text)
