@@ -27,6 +27,7 @@ _BLOCK = 4 * 2**20
 #: Longest run of bytes without a line end outside quotes; longer, a quote has been left open.
 _LONGEST = 16 * _BLOCK
 _OPEN_QUOTE, _UNEVEN = "a quote that is opened and not closed", "a line with another number of cells than the header"
+_SHAPE_HINT = "check source.csv.delimiter and decimal; quote cells that hold the delimiter, and double quotes in them"
 _QUOTE, _LINE_END, _RETURN = b'"'[0], b"\n"[0], b"\r"[0]
 
 
@@ -39,7 +40,17 @@ def csv_header(path: Path, source: Source) -> list[str]:
         path.open(encoding=codec_of(options), newline="") as lines,
     ):
         try:
-            return next(csv.reader(lines, delimiter=options.delimiter), [])
+            names = next(csv.reader(lines, delimiter=options.delimiter), [])
+            if lines.newlines == "\r":  # all would be one line to polars, and rows none
+                raise _unreadable(
+                    "lines that end with carriage returns alone",
+                    source,
+                    1,
+                    "line feeds, with or without carriage returns",
+                    "none",
+                    hint="save the file with the line ends of today's systems",
+                )
+            return names
         except csv.Error as error:
             raise _unreadable(_UNEVEN, source, 1, "a header", type(error).__name__) from None
 
@@ -173,12 +184,20 @@ def _first_undecodable(path: Path, options: CsvOptions) -> tuple[int, int]:
                 return line, file.tell()
 
 
-def _unreadable(message: str, source: Source, line: int, expected: str, got: str) -> DataError:
+def _unreadable(
+    message: str,
+    source: Source,
+    line: int,
+    expected: str,
+    got: str,
+    *,
+    hint: str = _SHAPE_HINT,
+) -> DataError:
     return DataError(
         message,
         where=f"{source.shown}, line {line}",
         expected=expected,
         got=got,
-        hint="check source.csv.delimiter and decimal; quote cells that hold the delimiter, and double quotes in them",
+        hint=hint,
         reason="UNREADABLE",
     )

@@ -120,6 +120,7 @@ def source_schema(source: Source, base: Path) -> dict[str, str]:
             where=source.shown,
             expected="one name a column",
             got=", ".join(repr(name) for name in twice) or "no columns",
+            hint="name each column once" + (", in the first line" if source.kind == "csv" else ""),
             reason="BAD_HEADER",
         )
     return {name: kind if source.kind == "parquet" else kind.lower() or "any" for name, kind in found}

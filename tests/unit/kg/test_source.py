@@ -188,3 +188,17 @@ def test_a_missing_column_tells_the_ones_there_are(tmp_path):
     with pytest.raises(DataError) as refused:
         read_columns(CSV, ["a", "c"], tmp_path)
     assert (refused.value.expected, refused.value.got) == ("c", "a, b")
+
+
+@pytest.mark.parametrize("body", [b"a\r1\r2\r", b"a,b\r1,2\r3,4\r"])
+def test_a_file_whose_lines_end_with_carriage_returns_alone_is_refused_and_not_empty(tmp_path, body):
+    (tmp_path / "d.csv").write_bytes(body)
+    with pytest.raises(DataError) as refused:
+        read_columns(Source(kind="csv", path="d.csv"), ["a"], tmp_path)
+    assert refused.value.where == "d.csv, line 1"
+    assert "line ends" in refused.value.hint
+
+
+def test_a_quoted_name_or_cell_may_hold_a_carriage_return(tmp_path):
+    (tmp_path / "d.csv").write_bytes(b'"a\rb",c\r\n"1\r2",3\r\n')
+    assert read_columns(Source(kind="csv", path="d.csv"), ["a\rb", "c"], tmp_path).rows() == [("1\r2", "3")]
