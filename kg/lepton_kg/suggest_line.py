@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from lepton_kg.concept import Concept
 from lepton_kg.formulas import DATE
 from lepton_kg.mapping import Column, DateFormat
-from lepton_kg.suggest import ColumnProfile, normalized, value_names
+from lepton_kg.suggest import ColumnProfile, normalized
 
 #: Ways to write yes and no in a column, of which a column has one.
 _ANSWERS = (
@@ -61,12 +61,26 @@ def suggest_codes(concept: Concept, column: ColumnProfile) -> dict[str, str]:
     """
     if not column.distinct_values:
         return {value.notation: value.iri for value in concept.value_set if value.notation is not None}
-    names = {name: value.iri for value in concept.value_set for name in value_names(value)}
-    found = {raw: names[normalized(raw)] for raw in column.distinct_values if normalized(raw) in names}
+    found = _named(concept, column.distinct_values)
     answers = _answers(concept, column.distinct_values)
     # Where a notation says otherwise, such as 0 for yes, the ontology is right and the way of writing is not known.
     agreed = all(found.get(raw, iri) == iri for raw, iri in answers.items())
     return dict(sorted({**answers, **found}.items())) if agreed else found
+
+
+def _named(concept: Concept, codes: Sequence[str]) -> dict[str, str]:
+    """Raw code -> the one value that it names."""
+    named: dict[str, set[str]] = {}
+    for value in concept.value_set:
+        for text in (*value.labels.values(), *value.synonyms, value.notation or ""):
+            named.setdefault(_word(text), set()).add(value.iri)
+    meant = {raw: named.get(_word(raw), set()) for raw in codes}
+    return {raw: next(iter(values)) for raw, values in meant.items() if len(values) == 1 and _word(raw)}
+
+
+def _word(code: str) -> str:
+    """The code as words; one without letters is what it is, since -1 is not 1, and + not -."""
+    return normalized(code) if any(sign.isalpha() for sign in code) else code.strip()
 
 
 def open_codes(column: Column, profile: ColumnProfile) -> tuple[str, ...]:
@@ -87,9 +101,9 @@ def _answers(concept: Concept, codes: Sequence[str]) -> dict[str, str]:
         return {}
     raws: dict[str, list[str]] = {}
     for raw in codes:
-        raws.setdefault(normalized(raw), []).append(raw)
+        raws.setdefault(_word(raw), []).append(raw)
     ways = [way for way in _ANSWERS if raws.keys() >= set(way)]
-    others = [raw for raw in codes if normalized(raw) not in {"0", "1"}]
+    others = [raw for raw in codes if raw not in {"0", "1"}]
     if len(ways) != 1 or (ways[0] == ("1", "0") and any(_is_another_number(raw) for raw in others)):
         return {}
     meant = dict(zip(ways[0], (yes[0], no[0]), strict=True))

@@ -58,6 +58,11 @@ def test_yes_and_no_are_told_apart_however_a_column_writes_them(concept, yes, no
         # An ontology that writes 0 for yes is right about its own codes.
         (answers(notations=("0", "1")), ("0", "1"), {"0": "urn:yes", "1": "urn:no"}),
         (answers(notations=("0", None)), ("0", "1"), {"0": "urn:yes"}),
+        # A sign is part of a code.
+        (answers(), ("-1", "0", "1"), {"0": "urn:no", "1": "urn:yes"}),
+        (answers("a", "b", notations=("+", "-")), ("+", "-"), {"+": "urn:yes", "-": "urn:no"}),
+        # A code that names two values names none.
+        (answers("grade one", "grade-one", notations=("1", "2")), ("grade one", "2"), {"2": "urn:no"}),
         # One code alone may be of any pair.
         (answers(notations=(None, None)), ("N",), {}),
         (answers("a", "b"), ("c", "d"), {}),
