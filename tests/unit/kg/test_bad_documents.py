@@ -22,7 +22,9 @@ HEAD = f"ontology: {'a' * 64}\nsource: {{kind: csv, path: d.csv}}\ncolumns:\n"
         ("turtle", PREFIX + "<< :a :b :c >> :d :e .", "line 2, column 1", "a node of its own"),
         ("turtle", (PREFIX + ':a skos:prefLabel "größe" .').encode("latin-1"), "line 2", "UTF-8"),
         ("turtle", PREFIX.encode("utf-16"), "line 1", "it looks like UTF-16"),
-        ("turtle", PREFIX + f':a skos:prefLabel "{"x" * (2**20 + 1)}" .', "<urn:a>", "leave the text out"),
+        pytest.param(
+            "turtle", PREFIX + f':a skos:prefLabel "{"x" * (2**20 + 1)}" .', "<urn:a>", "leave the text out", id="long"
+        ),
         ("ntriples", '<urn:a> <urn:b> <urn:c> .\n<urn:a> <urn:b> "x .\n', "line 2", "correct the document"),
         ("nquads", "<urn:a> <urn:b> <urn:c> <urn:g> .", "o.x", "the graph's name"),
         ("rdfxml", RDF + "\n<a></rdf:RDF>", "line 2", "correct the document"),
@@ -31,7 +33,9 @@ HEAD = f"ontology: {'a' * 64}\nsource: {{kind: csv, path: d.csv}}\ncolumns:\n"
         ("rdfxml", f'<!DOCTYPE r [<!ENTITY a "b">]>{RDF}&a;</rdf:RDF>', "line 1, column 25", "Turtle"),
         ("jsonld", '{"@id": "urn:a", ', "line 1", "correct the document"),
         ("jsonld", '{"@context": "https://schema.org/", "@id": "urn:x"}', "o.x", "nothing is fetched"),
-        ("jsonld", '{"a":' * 200 + "1" + "}" * 200, "line 1, column 501", "one beside the other"),
+        pytest.param(
+            "jsonld", '{"a":' * 200 + "1" + "}" * 200, "line 1, column 501", "one beside the other", id="deep"
+        ),
         ("obo", "format-version: 1.2\n\n[Term]\nid: X:1\nis_a X:2\n", "line 5", "OBO"),
     ],
 )
