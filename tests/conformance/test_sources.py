@@ -24,6 +24,17 @@ MARIADB = pytest.param("sql-mariadb", marks=pytest.mark.xdist_group("mariadb"))
 KINDS = ("csv", "parquet", "sqlite", "sql-sqlite", "sql-postgresql", MARIADB)
 
 
+@pytest.fixture(scope="module")
+def ward_url(postgres_url):
+    """A database of its own on the server, whose first one is the coordinator's."""
+    engine = create_engine(postgres_url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as server:
+        server.execute(text("DROP DATABASE IF EXISTS ward WITH (FORCE)"))
+        server.execute(text("CREATE DATABASE ward"))
+    engine.dispose()
+    return make_url(postgres_url).set(database="ward").render_as_string(hide_password=False)
+
+
 def fill(url):
     engine = create_engine(url)
     with engine.begin() as connection:
@@ -50,7 +61,7 @@ def source(request, tmp_path):
         return Source(kind="parquet", path="d.parquet")
     url = f"sqlite:///{tmp_path}/d.db"
     if kind == "sql-postgresql":
-        url = without_password(request.getfixturevalue("postgres_url"))
+        url = without_password(request.getfixturevalue("ward_url"))
     if kind == "sql-mariadb":
         url = request.getfixturevalue("mariadb").url()
     fill(url)
@@ -118,8 +129,8 @@ def test_no_cell_of_an_unmapped_column_of_sqlite_is_ever_computed(tmp_path, kind
     assert refused.value.reason == "UNREADABLE"
 
 
-def test_a_database_reads_with_rights_on_the_mapped_columns_alone_and_cannot_write(postgres_url, tmp_path):
-    url = without_password(postgres_url)
+def test_a_database_reads_with_rights_on_the_mapped_columns_alone_and_cannot_write(ward_url, tmp_path):
+    url = without_password(ward_url)
     fill(url)
     owner = create_engine(url)
     with owner.begin() as connection:
@@ -157,14 +168,14 @@ def test_a_database_by_sqlite_url_cannot_be_written(tmp_path):
         assert connection.execute('SELECT count(*) FROM "Ward ""A"""').fetchone() == (3,)
 
 
-def test_dates_of_a_database_come_as_dates(postgres_url, tmp_path):
-    engine = create_engine(without_password(postgres_url))
+def test_dates_of_a_database_come_as_dates(ward_url, tmp_path):
+    engine = create_engine(without_password(ward_url))
     with engine.begin() as connection:
         connection.execute(text("DROP TABLE IF EXISTS visits"))
         connection.execute(text("CREATE TABLE visits (born DATE, seen TIMESTAMP, weight NUMERIC(5, 1))"))
         connection.execute(text("INSERT INTO visits VALUES ('1950-02-03', '2020-01-01 10:00', 70.5), (NULL, NULL, 71)"))
     engine.dispose()
-    source = Source(kind="sql", url=without_password(postgres_url), table="visits")
+    source = Source(kind="sql", url=without_password(ward_url), table="visits")
     frame = read_columns(source, ["born", "seen", "weight"], tmp_path)
     assert frame["born"].to_list() == [dt.date(1950, 2, 3), None]
     assert frame["seen"].to_list() == [dt.date(2020, 1, 1), None]
@@ -216,8 +227,8 @@ def test_a_server_that_takes_the_call_and_says_nothing_is_given_up(scheme, tmp_p
     assert refused.value.reason in {"NO_ANSWER", "NO_SERVER"}
 
 
-def test_no_statement_of_postgresql_waits_for_ever(postgres_url, tmp_path):
-    source = Source(kind="sql", url=without_password(postgres_url), table="t")
+def test_no_statement_of_postgresql_waits_for_ever(ward_url, tmp_path):
+    source = Source(kind="sql", url=without_password(ward_url), table="t")
     with read_only(source, tmp_path) as connection:
         assert connection.execute(text("SHOW statement_timeout")).scalar() == "2min"
 
