@@ -109,8 +109,12 @@ class BulkPort:
         self.writers: dict[Digest, object] = {}
         host, port = split_address(listen)
         try:
-            family = socket.AF_INET6 if ":" in host else socket.AF_INET
-            self._listener = socket.create_server((host, port), family=family, backlog=_MOST_CONNECTIONS)
+            self._listener = socket.create_server(
+                (host, port),
+                family=socket.AF_INET6 if ":" in host else socket.AF_INET,
+                backlog=_MOST_CONNECTIONS,
+                dualstack_ipv6=host == "::" and socket.has_dualstack_ipv6(),  # as gRPC has it
+            )
         except OSError as error:
             raise FaultError(
                 "the address for bulk bytes cannot be listened on",
