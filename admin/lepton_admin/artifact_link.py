@@ -160,19 +160,24 @@ class ArtifactTransfers:
                 self._bulk.shut()
 
     def _receive(self, incoming: IncomingBytes | IncomingFile, sync: Callable[[], None], largest: int) -> None:
-        def once(channel: grpc.Channel) -> None:
+        def over_bulk(channel: grpc.Channel) -> bool:
+            """True if the rest has come over a connection of its own."""
+            if not self._bulk.is_worth(incoming.left):
+                return False
             request = transfer_pb2.DownloadRequest(digest=incoming.digest, offset=incoming.length)
-            if self._bulk.is_worth(incoming.most_left):
-                stub: Any = _stub(channel)
-                ticket = self._ticket(stub.DownloadTicket, request)
-                if self._bulk.is_worth(ticket.size - incoming.length):
-                    self._carry(
-                        ticket,
-                        incoming.length,
-                        lambda connection, told: receive_over(connection, incoming, sync, told),
-                        ticket.size,
-                    )
-                    return
+            ticket = self._ticket(_stub(channel).DownloadTicket, request)
+            if ticket.port:
+                self._carry(
+                    ticket,
+                    incoming.length,
+                    lambda connection, told: receive_over(connection, incoming, sync, told),
+                    ticket.size,
+                )
+            return bool(ticket.port)
+
+        def through_grpc(channel: grpc.Channel, *, whole: bool) -> bool:
+            """True if it has come to the end; where not `whole`, it stops once the rest is worth its own connection."""
+            request = transfer_pb2.DownloadRequest(digest=incoming.digest, offset=incoming.length)
             method: Any = channel.unary_stream(
                 "/lepton.v1.Transfer/Download", transfer_pb2.DownloadRequest.SerializeToString, None
             )
@@ -187,6 +192,16 @@ class ArtifactTransfers:
                         synced = incoming.length
                         sync()
                     self._progress(incoming.length, chunk.size)
+                    if not whole and self._bulk.is_worth(incoming.left):
+                        return False
+            return True
+
+        def once(channel: grpc.Channel) -> None:
+            whole = False
+            while not over_bulk(channel):
+                if through_grpc(channel, whole=whole):
+                    return
+                whole = True  # should the rest not go over its own connection after all
 
         self._again(once)
 

@@ -216,10 +216,9 @@ class Transfers:
         progress, patience = self._progress(what), Patience(self._quiet_s)
         route = BulkRoute(self._dialer, patience, progress)
 
-        async def once() -> None:
-            if await self._receive_over(route, incoming, sync):
-                return
-            spooling = Spooling(incoming.write, sync, incoming.length)
+        async def through_grpc(*, whole: bool) -> bool:
+            """True if it has come to the end; where not `whole`, it stops once the rest is worth its own connection."""
+            spooling, told = Spooling(incoming.write, sync, incoming.length), False
             request = transfer_pb2.DownloadRequest(digest=incoming.digest, offset=incoming.length)
             stream = self._download(request, timeout=deadline_s)
             try:
@@ -230,12 +229,24 @@ class Transfers:
                         await spooling.take(data)
                         progress(spooling.end, chunk.size)
                         heard()
+                        told = not whole and route.is_worth(chunk.size - spooling.end)
+                        if told:
+                            stream.cancel()
+                            break
             except (LeptonError, SilenceError):
                 stream.cancel()
                 raise
             finally:
                 await spooling.ended()  # what has come is kept, so that the next try goes on behind it
             spooling.require_written()
+            return not told
+
+        async def once() -> None:
+            whole = False
+            while not await self._receive_over(route, incoming, sync):
+                if await through_grpc(whole=whole):
+                    return
+                whole = True  # should the rest not go over its own connection after all
 
         await self._retry(once, what, deadline_s)
 
@@ -243,14 +254,12 @@ class Transfers:
         self, route: BulkRoute, incoming: IncomingBytes | IncomingFile, sync: Callable[[], None] | None
     ) -> bool:
         """True if the download is done, over a connection of its own; False if it has to go through gRPC."""
-        if not route.is_worth(incoming.most_left):
+        if not route.is_worth(incoming.left):
             return False
         request = transfer_pb2.DownloadRequest(digest=incoming.digest, offset=incoming.length)
         ticket = await self._ticket(self._transfer.DownloadTicket, request)
         if not ticket.port:
             route.shut()
-            return False
-        if not route.is_worth(ticket.size - incoming.length):
             return False
         await route.carry(
             ticket,

@@ -60,9 +60,9 @@ class Incoming:
             raise bad_download("a download out of order", f"offset {at}", self.digest)
 
     @property
-    def most_left(self) -> int:
-        """Bytes that may still come, as far as is known."""
-        return (self._largest if self.size is None else self.size) - self.length
+    def left(self) -> int:
+        """Bytes that are known to come yet; none before a size was told."""
+        return 0 if self.size is None else self.size - self.length
 
     def require_size(self, size: int) -> None:
         """Return if the download may have so many bytes in all.

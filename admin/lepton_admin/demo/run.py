@@ -143,13 +143,17 @@ def _watch(scene: _Scene, researcher: CoordinatorLink, ready: ReadyJob, job_id: 
         say=watcher.say,
     )
     first_round = 0.0
+    baselines_run = False
 
     def take(event: JobEvent) -> None:
-        nonlocal first_round
+        nonlocal first_round, baselines_run
         power.take(event)
         watcher.take(event)
         if event.kind == "round" and first_round == 0.0:
             first_round = time.monotonic() - scene.started
+        # Not before the loss: whatever is done here between two events makes its kill later, and in the end too late.
+        if power.rounds and not power.is_down and not baselines_run:
+            baselines_run = True
             _start_baselines(scene, ready, researcher)
 
     follow(
@@ -165,6 +169,8 @@ def _watch(scene: _Scene, researcher: CoordinatorLink, ready: ReadyJob, job_id: 
             if "BUDGET_EXCEEDED" in watcher.board.reason
             else f"read the logs in {scene.folder.logs}",
         )
+    if not baselines_run:
+        _start_baselines(scene, ready, researcher)
     return first_round
 
 

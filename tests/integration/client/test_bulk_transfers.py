@@ -135,7 +135,7 @@ async def test_an_upload_goes_on_after_the_server_was_killed(tmp_path: Path) -> 
     job, digest = JobId("killed"), digest_of(payload)
     with serving(tmp_path) as first:
         async with transfers_of(tmp_path) as transfers:
-            uploading = asyncio.create_task(transfers.upload(job, ROUND, payload, digest, deadline_s=DEADLINE_S))
+            uploading = asyncio.create_task(transfers.upload(job, ROUND, payload, digest, deadline_s=3 * DEADLINE_S))
             partial = tmp_path / "artifacts" / "partial"
             while not any(file.stat().st_size > 4 * CHUNK_BYTES for file in partial.iterdir()):
                 assert not uploading.done()

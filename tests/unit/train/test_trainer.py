@@ -86,6 +86,8 @@ async def test_a_round_trains_in_the_process_and_survives_its_death():
 async def test_training_that_takes_too_long_is_ended():
     trainer = Trainer(deadline_s=0.05)
     try:
+        await trainer.start()
+        os.kill(trainer.pid, signal.SIGSTOP)  # however fast it is
         with pytest.raises(FaultError, match="in time"):
             await trainer.load(FEATURES, TARGET)
         assert trainer.pid is None
