@@ -15,7 +15,9 @@ import ssl
 import struct
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -38,6 +40,8 @@ _FRAME = struct.Struct(">cQ")
 _LONGEST_ERROR = 8_192
 #: How long connecting may take, and the TLS handshake; a firewall that swallows what it does not like costs this.
 _CONNECT_S = 3.0
+#: Pieces of a download that are taken in, wait, or are written.
+_PIECES_AT_HAND = 3
 #: So long no bulk connection is tried after one that could not be opened.
 _SHUT_S = 600.0
 
@@ -286,14 +290,30 @@ def receive_over(
     """
     _, size = connection.hear(SIZE)
     incoming.require_size(size)
-    room = memoryview(bytearray(min(CHUNK_BYTES, size - incoming.length)))
-    with BackgroundSync(sync, incoming.length) as syncing:
-        while incoming.length < size:
-            piece = room[: size - incoming.length]
-            connection.read_into(piece)
-            incoming.write(incoming.length, piece)
-            syncing.came(incoming.length)
-            progress(incoming.length, size)
+    end = incoming.length
+    rooms = [bytearray(min(CHUNK_BYTES, size - end)) for _ in range(_PIECES_AT_HAND)]
+    writes: deque[Future[None]] = deque()
+
+    def keep(at: int, piece: memoryview) -> None:
+        if at != incoming.length:
+            return  # the piece before could not be written, which is told below
+        incoming.write(at, piece)
+        syncing.came(incoming.length)
+        progress(incoming.length, size)
+
+    with BackgroundSync(sync, end) as syncing:
+        # One thread hashes and writes a piece while this one takes in the next; leaving the block waits for it.
+        with ThreadPoolExecutor(1, thread_name_prefix="write") as writing:
+            while end < size:
+                if len(writes) == len(rooms):
+                    writes.popleft().result()
+                rooms.append(rooms.pop(0))
+                piece = memoryview(rooms[-1])[: size - end]
+                connection.read_into(piece)
+                writes.append(writing.submit(keep, end, piece))
+                end += len(piece)
+        for write in writes:
+            write.result()
 
 
 def _client_context(endpoint: Endpoint) -> ssl.SSLContext:
