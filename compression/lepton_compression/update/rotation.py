@@ -202,8 +202,8 @@ def _unpack_signs(words: npt.NDArray[np.uint64], count: int) -> npt.NDArray[np.i
     """1 for each bit that is 0 and -1 for each that is 1, lowest bit first; shape (count,)."""
     bits = np.unpackbits(words.astype("<u8").view(np.uint8), count=count, bitorder="little")
     signs = bits.view(np.int8)
-    np.multiply(signs, -2, out=signs)
-    np.add(signs, 1, out=signs)
+    np.negative(signs, out=signs)
+    np.bitwise_or(signs, 1, out=signs)  # numpy multiplies octets one by one
     return signs
 
 
