@@ -87,9 +87,10 @@ def from_sssom(text: str, *, source: str, like: Mapping) -> Mapping:
     if len(text) > MAX_BYTES:
         raise MappingError("a document this large is refused", where=source, expected=f"at most {MAX_BYTES} characters")
     lines = text.removeprefix("\ufeff").split("\n")  # a cell may hold the other signs that Unicode ends lines with
-    header = [line.removeprefix("#").rstrip("\r") for line in lines if line.startswith("#")]
-    prefixes = _prefixes("\n".join(header), source)
     first = next((number for number, line in enumerate(lines) if not line.startswith("#")), len(lines))
+    # Only those: a column's name may begin with the sign as well.
+    header = [line.removeprefix("#").rstrip("\r") for line in lines[:first]]
+    prefixes = _prefixes("\n".join(header), source)
     # Quoted cells may hold line ends, so the table is read whole.
     rows = csv.reader(io.StringIO("\n".join(lines[first:]), newline=""), delimiter="\t", strict=True)
     try:

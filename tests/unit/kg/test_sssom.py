@@ -59,6 +59,12 @@ def test_any_concept_level_makes_the_round_trip_into_an_empty_mapping(columns):
     assert concept_level(from_sssom(to_sssom(whole, ONTOLOGY), source="s", like=LIKE)) == concept_level(whole)
 
 
+def test_a_column_whose_name_begins_like_a_header_line_is_no_header():
+    (first, *rest) = LIKE.columns
+    named = LIKE.model_copy(update={"columns": (first.model_copy(update={"column": "#\t: \x1f"}), *rest)})
+    assert concept_level(from_sssom(to_sssom(named, ONTOLOGY), source="s", like=LIKE)) == concept_level(named)
+
+
 def test_a_document_that_a_spreadsheet_has_saved_is_read_alike():
     text = to_sssom(LIKE, ONTOLOGY)
     assert from_sssom("\ufeff" + text.replace("\n", "\r\n"), source="s", like=LIKE) == LIKE
