@@ -28,7 +28,7 @@ from lepton_protos.channel import CHUNK_BYTES
 from lepton_protos.chunks import encode_chunk
 from lepton_protos.incoming import IncomingBytes, IncomingFile, Progress, read_chunk
 from lepton_protos.outgoing import open_outgoing, require_complete
-from lepton_protos.spooling import SYNC_BYTES, Piece
+from lepton_protos.spooling import BackgroundSync, Piece
 from lepton_protos.status import error_from_rpc
 from lepton_protos.v1 import transfer_pb2, transfer_pb2_grpc
 
@@ -108,7 +108,6 @@ class ArtifactTransfers:
                     window = SendWindow(ticket.status.received, time.monotonic() - started_s)
                     self._carry(
                         ticket,
-                        window.acknowledged,
                         lambda connection, told: send_over(connection, read, window, size, told),
                         size,
                     )
@@ -136,7 +135,6 @@ class ArtifactTransfers:
     def _carry(
         self,
         ticket: transfer_pb2.BulkTicket,
-        offset: int,
         work: Callable[[BulkConnection, Progress], None],
         size: int,
     ) -> None:
@@ -148,7 +146,7 @@ class ArtifactTransfers:
             moved = True
             self._progress(done, of)
 
-        call = BulkCall(self._bulk, port=ticket.port, ticket=ticket.ticket, offset=offset, quiet_s=_QUIET_S)
+        call = BulkCall(self._bulk, port=ticket.port, ticket=ticket.ticket, quiet_s=_QUIET_S)
         deadline = threading.Timer(_timeout_s(size), call.abort)
         deadline.daemon = True
         deadline.start()
@@ -169,7 +167,6 @@ class ArtifactTransfers:
             if ticket.port:
                 self._carry(
                     ticket,
-                    incoming.length,
                     lambda connection, told: receive_over(connection, incoming, sync, told),
                     ticket.size,
                 )
@@ -181,16 +178,14 @@ class ArtifactTransfers:
             method: Any = channel.unary_stream(
                 "/lepton.v1.Transfer/Download", transfer_pb2.DownloadRequest.SerializeToString, None
             )
-            stream, synced = method(request, timeout=_timeout_s(largest)), incoming.length
-            with _Silence(stream.cancel) as silence:
+            stream = method(request, timeout=_timeout_s(largest))
+            with BackgroundSync(sync, incoming.length) as syncing, _Silence(stream.cancel) as silence:
                 for raw in stream:
                     silence.heard()
                     chunk, data = read_chunk(raw, incoming.digest)
                     incoming.require_next(chunk, len(data), at=incoming.length)
                     incoming.write(incoming.length, data)
-                    if incoming.length - synced >= SYNC_BYTES:
-                        synced = incoming.length
-                        sync()
+                    syncing.came(incoming.length)
                     self._progress(incoming.length, chunk.size)
                     if not whole and self._bulk.is_worth(incoming.left):
                         return False

@@ -39,7 +39,7 @@ class BulkRoute:
         if self._dialer is not None:
             self._dialer.shut()
 
-    async def carry(self, ticket: transfer_pb2.BulkTicket, offset: int, work: Work) -> None:
+    async def carry(self, ticket: transfer_pb2.BulkTicket, work: Work) -> None:
         """Connect with this ticket and do the work in a thread; `work` is told what to report progress to.
 
         Raises:
@@ -49,9 +49,7 @@ class BulkRoute:
         """
         if self._dialer is None:
             raise AssertionError
-        call = BulkCall(
-            self._dialer, port=ticket.port, ticket=ticket.ticket, offset=offset, quiet_s=self._patience.quiet_s
-        )
+        call = BulkCall(self._dialer, port=ticket.port, ticket=ticket.ticket, quiet_s=self._patience.quiet_s)
         telling = _Telling(self._progress)
         try:
             await _in_thread(lambda: call.run(lambda connection: work(connection, telling.told)), call.abort)

@@ -96,9 +96,14 @@ class Transfers:
         """
         view = memoryview(payload)
         header = transfer_pb2.UploadHeader(digest=digest, size=len(payload), job=job, round=number)
-        await self._upload(
-            header, lambda offset: view[offset : offset + CHUNK_BYTES], f"upload of round {number}", deadline_s
-        )
+
+        def read(offset: int) -> memoryview:
+            return view[offset : offset + CHUNK_BYTES]
+
+        async def read_at_once(offset: int) -> memoryview:
+            return read(offset)
+
+        await self._upload(header, read, read_at_once, f"upload of round {number}", deadline_s)
 
     async def upload_from(
         self, path: Path, digest: Digest, *, job: JobId, number: RoundNumber, deadline_s: float
@@ -110,7 +115,11 @@ class Transfers:
         """
         with open_outgoing(path) as outgoing:
             header = transfer_pb2.UploadHeader(digest=digest, size=outgoing.size, job=job, round=number)
-            await self._upload(header, outgoing.read, f"upload of {path.name}", deadline_s)
+
+            async def read_in_thread(offset: int) -> bytes:
+                return await asyncio.to_thread(outgoing.read, offset)
+
+            await self._upload(header, outgoing.read, read_in_thread, f"upload of {path.name}", deadline_s)
 
     async def download(self, digest: Digest, *, largest: int, deadline_s: float) -> bytes:
         """The bytes of this digest, at most `largest` of them; their size is checked before memory is taken.
@@ -141,14 +150,16 @@ class Transfers:
             incoming.close()
 
     async def _upload(
-        self, header: transfer_pb2.UploadHeader, read: Callable[[int], Piece], what: str, deadline_s: float
+        self,
+        header: transfer_pb2.UploadHeader,
+        read: Callable[[int], Piece],
+        read_soon: Callable[[int], Awaitable[Piece]],
+        what: str,
+        deadline_s: float,
     ) -> None:
-        """`read` gives the chunk at an offset; it may wait for a disk."""
+        """`read` gives the chunk at an offset and may wait for a disk; `read_soon` is the same for the event loop."""
         progress, patience = self._progress(what), Patience(self._quiet_s)
         route = BulkRoute(self._dialer, patience, progress)
-
-        async def read_in_thread(offset: int) -> Piece:
-            return await asyncio.to_thread(read, offset)
 
         async def once() -> None:
             status, round_trip_s = await self._timed_status(header)
@@ -164,7 +175,7 @@ class Transfers:
                     heard()
                     progress(done, size)
 
-                await Sending(self._put(timeout=deadline_s), header, read_in_thread, window, acknowledged).run()
+                await Sending(self._put(timeout=deadline_s), header, read_soon, window, acknowledged).run()
 
         await self._retry(once, what, deadline_s)
 
@@ -189,7 +200,6 @@ class Transfers:
         window = SendWindow(ticket.status.received, min(round_trip_s, time.monotonic() - began_s))
         await route.carry(
             ticket,
-            window.acknowledged,
             lambda connection, told: send_over(connection, read, window, header.size, told),
         )
         return True
@@ -263,7 +273,6 @@ class Transfers:
             return False
         await route.carry(
             ticket,
-            incoming.length,
             lambda connection, told: receive_over(connection, incoming, sync, told),
         )
         return True

@@ -1,9 +1,9 @@
 """One large transfer over a TLS connection of its own, without gRPC in between; both ends block, in threads.
 
-The client opens with a ticket, which `UploadTicket` or `DownloadTicket` gave it, and an offset. Of an upload the bytes
-from there to the end follow, and the coordinator answers with frames: how far it has written, and at last that all is
-durable. Of a download the coordinator answers with the size, and then the bytes. Either way it may say instead why it
-refuses. A frame is a letter and a number; behind a refusal come so many bytes of an error as JSON.
+The client opens with a ticket, which `UploadTicket` or `DownloadTicket` gave it and which says where it begins. Of an
+upload the bytes from there to the end follow, and the coordinator answers with frames: how far it has written, and at
+last that all is durable. Of a download the coordinator answers with the size, and then the bytes. Either way it may say
+instead why it refuses. A frame is a letter and a number; behind a refusal come so many bytes of an error as JSON.
 """
 
 from __future__ import annotations
@@ -34,7 +34,6 @@ LEAST_BULK_BYTES = 4 * CHUNK_BYTES
 #: How far an upload is written; that it is durable; how large a download is; why nothing comes.
 WRITTEN, DURABLE, SIZE, REFUSED = b"w", b"d", b"s", b"r"
 
-_OPENING = struct.Struct(f">{TICKET_BYTES}sQ")
 _FRAME = struct.Struct(">cQ")
 #: Most bytes of a refusal.
 _LONGEST_ERROR = 8_192
@@ -82,14 +81,13 @@ class BulkConnection:
         """From now on, the longest time in which nothing moves."""
         self._secured.settimeout(quiet_s)
 
-    def open_with(self, ticket: bytes, offset: int) -> None:
+    def open_with(self, ticket: bytes) -> None:
         """The client's first word."""
-        self._secured.sendall(_OPENING.pack(ticket, offset))
+        self._secured.sendall(ticket)
 
-    def opening(self) -> tuple[bytes, int]:
-        """The client's first word: ticket and offset."""
-        ticket, offset = _OPENING.unpack(self._read_exactly(_OPENING.size))
-        return ticket, offset
+    def opening(self) -> bytes:
+        """The client's first word, a ticket."""
+        return self._read_exactly(TICKET_BYTES)
 
     def tell(self, kind: bytes, number: int, rest: bytes = b"") -> None:
         """Send a frame."""
@@ -208,11 +206,10 @@ class BulkDialer:
 class BulkCall:
     """One bulk transfer, from dialling to its end; `run` blocks, and any thread may `abort` it."""
 
-    def __init__(self, dialer: BulkDialer, *, port: int, ticket: bytes, offset: int, quiet_s: float) -> None:
+    def __init__(self, dialer: BulkDialer, *, port: int, ticket: bytes, quiet_s: float) -> None:
         self._dialer = dialer
         self._port = port
         self._ticket = ticket
-        self._offset = offset
         self._quiet_s = quiet_s
         self._connection: BulkConnection | None = None
         self._aborted = False
@@ -229,7 +226,7 @@ class BulkCall:
             if self._aborted:
                 raise ConnectionAbortedError("the transfer was given up")
             connection.allow_silence(self._quiet_s)
-            connection.open_with(self._ticket, self._offset)
+            connection.open_with(self._ticket)
             work(connection)
         finally:
             connection.close()

@@ -18,7 +18,7 @@ from typing import Self
 
 import structlog
 
-from lepton_core.errors import ConflictError, FaultError, IdentityError, InputError, LeptonError
+from lepton_core.errors import ConflictError, FaultError, IdentityError, LeptonError
 from lepton_core.ids import Digest
 from lepton_core.ports import Clock
 from lepton_protos.bulk import DURABLE, REFUSED, SIZE, TICKET_BYTES, WRITTEN, BulkConnection
@@ -50,16 +50,18 @@ class BulkUpload:
 
     digest: Digest
     size: int
-    #: Where this sender's bytes of this content collect.
+    #: Where this sender's bytes of this content collect, and how many there are.
     slot: Digest
+    received: int
 
 
 @dataclass(frozen=True)
 class BulkDownload:
-    """A download that was admitted."""
+    """A download that was admitted, and where it begins."""
 
     digest: Digest
     size: int
+    offset: int
 
 
 @dataclass(frozen=True)
@@ -212,14 +214,14 @@ class BulkPort:
             secured.do_handshake()
             connection = BulkConnection(secured)
             with _Told(connection) as told:
-                token, offset = connection.opening()
-                ticket = self._redeem(token, connection.certificate, opened)
+                ticket = self._redeem(connection.opening(), connection.certificate, opened)
                 connection.allow_silence(_QUIET_S)
                 if isinstance(ticket.transfer, BulkUpload):
-                    self._take_in(ticket.transfer, ticket.principal, connection, offset)
+                    self._take_in(ticket.transfer, ticket.principal, connection)
                 else:
-                    told.is_raw = self._begin_to_hand_out(ticket.transfer, connection, offset)
-                    self._hand_out(ticket.transfer, ticket.principal, connection, offset)
+                    connection.tell(SIZE, ticket.transfer.size)
+                    told.is_raw = True
+                    self._hand_out(ticket.transfer, ticket.principal, connection)
         except OSError:  # ssl.SSLError is one: the other end is gone, or nobody we know
             pass
         finally:
@@ -246,16 +248,13 @@ class BulkPort:
             opened.principal = ticket.principal
         return ticket
 
-    def _take_in(self, upload: BulkUpload, principal: Principal, connection: BulkConnection, offset: int) -> None:
+    def _take_in(self, upload: BulkUpload, principal: Principal, connection: BulkConnection) -> None:
         """Write and hash an upload as it comes, tell how far it is, and make it an artifact."""
-        if offset > upload.size:
-            raise InputError(
-                "an offset behind the end", where="offset", expected=f"at most {upload.size}", got=str(offset)
-            )
-        writer = self.writers[upload.slot] = object()
+        offset, writer = upload.received, object()
+        self.writers[upload.slot] = writer
         try:
             with BackgroundSync(lambda: self._artifacts.sync(upload.slot, upload.size), offset) as syncing:
-                self._artifacts.write_at(upload.slot, offset, b"")  # refuses a gap before a byte has come
+                self._artifacts.write_at(upload.slot, offset, b"")  # refuses a gap, should it be shorter now
                 room = memoryview(bytearray(min(CHUNK_BYTES, upload.size - offset)))
                 while offset < upload.size:
                     piece = room[: upload.size - offset]
@@ -276,17 +275,9 @@ class BulkPort:
                 del self.writers[upload.slot]
                 self._artifacts.rest(upload.slot)
 
-    def _begin_to_hand_out(self, download: BulkDownload, connection: BulkConnection, offset: int) -> bool:
-        """Tell how large a download is. True: from now on nothing but its bytes is sent."""
-        if offset > download.size:
-            raise InputError(
-                "an offset behind the end", where="offset", expected=f"at most {download.size}", got=str(offset)
-            )
-        connection.tell(SIZE, download.size)
-        return True
-
-    def _hand_out(self, download: BulkDownload, principal: Principal, connection: BulkConnection, offset: int) -> None:
-        """Send an artifact's bytes from the offset on."""
+    def _hand_out(self, download: BulkDownload, principal: Principal, connection: BulkConnection) -> None:
+        """Send an artifact's bytes, and nothing else."""
+        offset = download.offset
         while offset < download.size:
             data = self._artifacts.read_at(download.digest, offset, CHUNK_BYTES)
             if not data:

@@ -123,7 +123,7 @@ class TransferService:
         if await asyncio.to_thread(self._artifacts.claim, upload.digest):
             return pb.BulkTicket(status=pb.UploadStatus(received=upload.size, complete=True))
         received = await asyncio.to_thread(self._artifacts.received, upload.slot)
-        ticket = self._bulk.ticket(call.principal, BulkUpload(upload.digest, upload.size, upload.slot))
+        ticket = self._bulk.ticket(call.principal, BulkUpload(upload.digest, upload.size, upload.slot, received))
         status = pb.UploadStatus(received=received, complete=False)
         return pb.BulkTicket(port=self._bulk.port, ticket=ticket, status=status)
 
@@ -132,7 +132,7 @@ class TransferService:
         if self._bulk is None:
             return pb.BulkTicket()
         digest, size = await self._admit_download(request, call)
-        ticket = self._bulk.ticket(call.principal, BulkDownload(digest, size))
+        ticket = self._bulk.ticket(call.principal, BulkDownload(digest, size, request.offset))
         return pb.BulkTicket(port=self._bulk.port, ticket=ticket, size=size)
 
     async def download(self, request: pb.DownloadRequest, call: Call) -> AsyncIterator[bytes]:

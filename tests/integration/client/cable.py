@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
+import pytest
+
+from lepton_client.patience import QUIET_S
 from lepton_client.transfer_link import Transfers
-from lepton_protos.channel import load_endpoint, open_aio_channel
+from lepton_core.ids import JobId, RoundNumber, digest_of
+from lepton_protos.channel import CHUNK_BYTES, load_endpoint, open_aio_channel
+from lepton_server.store.artifacts import FolderArtifacts
+
+#: A question to a server that died may hang for 30 s before it is asked again, and the next one has to start.
+RESTART_DEADLINE_S = 120.0
 
 
 @contextlib.contextmanager
@@ -109,10 +119,40 @@ class Cable:
 
 
 @contextlib.asynccontextmanager
-async def transfers_of(folder: Path, address: str | None = None) -> AsyncIterator[Transfers]:
+async def transfers_of(
+    folder: Path, address: str | None = None, *, bulk: bool = False, quiet_s: float = QUIET_S
+) -> AsyncIterator[Transfers]:
+    """The daemon's transfers with that server; with `bulk`, large ones over connections of their own."""
     endpoint = load_endpoint(folder / "client")
     channel = open_aio_channel(endpoint if address is None else replace(endpoint, address=address))
     try:
-        yield Transfers(channel)
+        yield Transfers(channel, bulk=endpoint if bulk else None, quiet_s=quiet_s)
     finally:
         await channel.close(None)
+
+
+def cuts(by_day: int) -> list[Any]:
+    """Numbers of cuts at random bytes: a few by day, forty by night."""
+    return [*range(by_day), *(pytest.param(number, marks=pytest.mark.nightly) for number in range(by_day, 40))]
+
+
+async def require_upload_outlives_its_server(folder: Path, *, chunks: int, bulk: bool) -> None:
+    """Kill the server in the middle of an upload of so many chunks, and start it again."""
+    payload = os.urandom(chunks * CHUNK_BYTES)
+    job, digest = JobId("killed"), digest_of(payload)
+    with serving(folder) as first:
+        async with transfers_of(folder, bulk=bulk) as transfers:
+            uploading = asyncio.create_task(
+                transfers.upload(job, RoundNumber(1), payload, digest, deadline_s=RESTART_DEADLINE_S)
+            )
+            partial = folder / "artifacts" / "partial"
+            while not any(file.stat().st_size > 4 * CHUNK_BYTES for file in partial.iterdir()):
+                assert not uploading.done()
+                await asyncio.sleep(0)
+            first.send_signal(signal.SIGKILL)
+            first.wait()
+            kept = max(file.stat().st_size for file in partial.iterdir())
+            with serving(folder):
+                await uploading
+    assert kept >= 4 * CHUNK_BYTES
+    assert FolderArtifacts(folder / "artifacts").get(digest) == payload

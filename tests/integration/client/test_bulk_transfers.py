@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import random
-import signal
 import socket
 import ssl
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -23,7 +21,7 @@ from lepton_protos.bulk import DURABLE, REFUSED, SIZE, TICKET_BYTES, WRITTEN, Bu
 from lepton_protos.channel import CHUNK_BYTES, load_endpoint, open_aio_channel
 from lepton_protos.v1 import transfer_pb2, transfer_pb2_grpc
 from lepton_server.store.artifacts import FolderArtifacts
-from tests.integration.client.cable import Cable, serving
+from tests.integration.client.cable import Cable, cuts, require_upload_outlives_its_server, serving, transfers_of
 
 BYTES = 12 * CHUNK_BYTES + 12_345
 DEADLINE_S = 40.0
@@ -32,11 +30,6 @@ ROUND = RoundNumber(1)
 LOST_AT_MOST = 6 * CHUNK_BYTES
 SLOW_BYTES_S = 10 * CHUNK_BYTES
 OVERHEAD = 128 * 1024
-
-
-def cuts(by_day: int) -> list:
-    """Numbers of cuts at random bytes: a few by day, forty by night."""
-    return [*range(by_day), *(pytest.param(number, marks=pytest.mark.nightly) for number in range(by_day, 40))]
 
 
 @pytest.fixture(scope="module")
@@ -64,16 +57,6 @@ def dialled(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], list[int]]:
     return through
 
 
-@contextlib.asynccontextmanager
-async def transfers_of(folder: Path, *, quiet_s: float = 15.0) -> AsyncIterator[Transfers]:
-    endpoint = load_endpoint(folder / "client")
-    channel = open_aio_channel(endpoint)
-    try:
-        yield Transfers(channel, bulk=endpoint, quiet_s=quiet_s)
-    finally:
-        await channel.close(None)
-
-
 async def bulk_port(folder: Path) -> int:
     """Where the serving process takes bulk connections."""
     async with open_aio_channel(load_endpoint(folder / "client")) as channel:
@@ -96,7 +79,7 @@ async def test_an_upload_cut_at_any_byte_sends_only_what_was_in_flight_again(
     target = f"127.0.0.1:{await bulk_port(folder)}"
     async with Cable(target, cut_at, upward=True, bytes_per_s=SLOW_BYTES_S) as cable:
         asked = dialled(int(cable.address.rpartition(":")[2]))
-        async with transfers_of(folder) as transfers:
+        async with transfers_of(folder, bulk=True) as transfers:
             job = JobId(f"cut-{number}")
             await transfers.upload(job, ROUND, payload, digest_of(payload), deadline_s=DEADLINE_S)
     assert cable.cuts == 1
@@ -117,7 +100,7 @@ async def test_a_download_cut_at_any_byte_goes_on_where_it_was(
     for to_file in (False, True):
         async with Cable(target, cut_at, upward=False) as cable:
             asked = dialled(int(cable.address.rpartition(":")[2]))
-            async with transfers_of(folder) as transfers:
+            async with transfers_of(folder, bulk=True) as transfers:
                 if to_file:
                     await transfers.download_to(tmp_path / "model", digest, largest=BYTES, deadline_s=DEADLINE_S)
                     found = (tmp_path / "model").read_bytes()
@@ -131,22 +114,7 @@ async def test_a_download_cut_at_any_byte_goes_on_where_it_was(
 
 
 async def test_an_upload_goes_on_after_the_server_was_killed(tmp_path: Path) -> None:
-    payload = os.urandom(64 * CHUNK_BYTES)
-    job, digest = JobId("killed"), digest_of(payload)
-    with serving(tmp_path) as first:
-        async with transfers_of(tmp_path) as transfers:
-            uploading = asyncio.create_task(transfers.upload(job, ROUND, payload, digest, deadline_s=3 * DEADLINE_S))
-            partial = tmp_path / "artifacts" / "partial"
-            while not any(file.stat().st_size > 4 * CHUNK_BYTES for file in partial.iterdir()):
-                assert not uploading.done()
-                await asyncio.sleep(0)
-            first.send_signal(signal.SIGKILL)
-            first.wait()
-            there = max(file.stat().st_size for file in partial.iterdir())
-            with serving(tmp_path):
-                await uploading
-    assert there >= 4 * CHUNK_BYTES
-    assert kept(tmp_path, digest) == payload
+    await require_upload_outlives_its_server(tmp_path, chunks=64, bulk=True)
 
 
 async def both_ways(folder: Path, transfers: Transfers, seed: int) -> None:
@@ -163,7 +131,7 @@ async def test_where_the_port_cannot_be_reached_everything_goes_through_grpc_and
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
         asked = dialled(nobody.getsockname()[1])
-        async with transfers_of(folder) as transfers:
+        async with transfers_of(folder, bulk=True) as transfers:
             await both_ways(folder, transfers, 501)
     assert len(asked) == 1
 
@@ -173,7 +141,7 @@ async def test_where_another_answers_at_the_port_everything_goes_through_grpc(
 ) -> None:
     with serving(tmp_path):  # the same kind, with an authority of its own
         asked = dialled(await bulk_port(tmp_path))
-        async with transfers_of(folder) as transfers:
+        async with transfers_of(folder, bulk=True) as transfers:
             await both_ways(folder, transfers, 502)
         assert len(asked) == 1
         assert not list((tmp_path / "artifacts" / "partial").iterdir())
@@ -189,7 +157,7 @@ class Answering:
         self._tls.load_verify_locations(mine / "ca.pem")
         self._tls.verify_mode = ssl.CERT_REQUIRED
         self._answers = answers
-        self.openings: list[tuple[bytes, int]] = []
+        self.openings: list[bytes] = []
         self.received = bytearray()
         #: Set when whoever was answered is through with it.
         self.over = threading.Event()
@@ -226,18 +194,17 @@ def takes_everything(connection: BulkConnection, port: Answering) -> None:
     connection.tell(DURABLE, BYTES)
 
 
-async def test_nothing_but_the_ticket_the_offset_and_the_payload_goes_over_the_connection(
+async def test_nothing_but_the_ticket_and_the_payload_goes_over_the_connection(
     folder: Path, dialled: Callable[[int], list[int]]
 ) -> None:
     payload = random.Random(601).randbytes(BYTES)
     answering = Answering(folder, takes_everything)
     with answering as port:
         dialled(port)
-        async with transfers_of(folder) as transfers:
+        async with transfers_of(folder, bulk=True) as transfers:
             await transfers.upload(JobId("bytes"), ROUND, payload, digest_of(payload), deadline_s=DEADLINE_S)
-    ((ticket, offset),) = answering.openings
+    (ticket,) = answering.openings
     assert len(ticket) == TICKET_BYTES
-    assert offset == 0
     assert answering.received == payload
 
 
@@ -260,7 +227,7 @@ async def test_a_connection_that_is_silent_from_the_start_is_given_up_for_grpc(
     with Answering(folder, falls_silent) as port:
         asked = dialled(port)
         payload = random.Random(602).randbytes(6 * CHUNK_BYTES)
-        async with transfers_of(folder, quiet_s=0.5) as transfers:
+        async with transfers_of(folder, bulk=True, quiet_s=0.5) as transfers:
             await transfers.upload(JobId("silent"), ROUND, payload, digest_of(payload), deadline_s=DEADLINE_S)
         assert kept(folder, digest_of(payload)) == payload
         assert len(asked) == 1
@@ -284,7 +251,7 @@ async def test_a_download_that_is_not_what_was_asked_for_is_a_violation(
     digest = FolderArtifacts(folder / "artifacts").put(random.Random(603).randbytes(BYTES))
     with Answering(folder, sends(*frames)) as port:
         dialled(port)
-        async with transfers_of(folder) as transfers:
+        async with transfers_of(folder, bulk=True) as transfers:
             with pytest.raises(PeerViolation):
                 await transfers.download(digest, largest=BYTES, deadline_s=DEADLINE_S)
 
@@ -302,7 +269,7 @@ async def test_a_download_whose_artifact_goes_away_ends_without_a_byte_that_is_n
         received = bytearray()
         with contextlib.closing(BulkDialer(endpoint).dial(ticket.port)) as connection:
             connection.allow_silence(DEADLINE_S)
-            connection.open_with(ticket.ticket, 0)
+            connection.open_with(ticket.ticket)
             assert connection.hear(SIZE) == (SIZE, len(payload))
             artifacts.delete(digest)
             with contextlib.suppress(ConnectionError):
@@ -320,7 +287,7 @@ async def test_a_refusal_is_told_as_it_was_meant(folder: Path, dialled: Callable
     told = NotFoundError("no such\x1b[2J round", where="there", reason="GONE").to_json().encode()
     with Answering(folder, sends((REFUSED, len(told), told))) as port:
         dialled(port)
-        async with transfers_of(folder) as transfers:
+        async with transfers_of(folder, bulk=True) as transfers:
             with pytest.raises(NotFoundError, match="no such") as refused:
                 await transfers.upload(JobId("no"), ROUND, payload, digest_of(payload), deadline_s=DEADLINE_S)
     assert (refused.value.where, refused.value.reason) == ("there", "GONE")
@@ -331,7 +298,7 @@ async def test_a_deadline_ends_a_transfer_that_hangs(folder: Path, dialled: Call
     with Answering(folder, falls_silent) as port:
         dialled(port)
         before = threading.active_count()
-        async with transfers_of(folder) as transfers:
+        async with transfers_of(folder, bulk=True) as transfers:
             payload = random.Random(605).randbytes(BYTES)
             with pytest.raises(FaultError, match="took too long"):
                 await transfers.upload(JobId("hangs"), ROUND, payload, digest_of(payload), deadline_s=1.0)
@@ -341,7 +308,7 @@ async def test_a_deadline_ends_a_transfer_that_hangs(folder: Path, dialled: Call
 async def test_small_transfers_ask_for_no_connection(folder: Path, dialled: Callable[[int], list[int]]) -> None:
     asked = dialled(1)
     payload = random.Random(606).randbytes(bulk.LEAST_BULK_BYTES - 1)
-    async with transfers_of(folder) as transfers:
+    async with transfers_of(folder, bulk=True) as transfers:
         await transfers.upload(JobId("small"), ROUND, payload, digest_of(payload), deadline_s=DEADLINE_S)
         assert await transfers.download(digest_of(payload), largest=len(payload), deadline_s=DEADLINE_S) == payload
     assert not asked

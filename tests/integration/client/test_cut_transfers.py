@@ -9,7 +9,6 @@ import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -19,7 +18,7 @@ from lepton_core.ids import Digest, JobId, RoundNumber, digest_of
 from lepton_protos.channel import CHUNK_BYTES, load_endpoint
 from lepton_protos.incoming import partial_of
 from lepton_server.store.artifacts import FolderArtifacts
-from tests.integration.client.cable import Cable, serving, transfers_of
+from tests.integration.client.cable import Cable, cuts, require_upload_outlives_its_server, serving, transfers_of
 
 SIZE = 12 * CHUNK_BYTES + 12_345
 DEADLINE_S = 40.0
@@ -29,11 +28,6 @@ LOST_AT_MOST = 6 * CHUNK_BYTES
 SLOW_BYTES_S = 10 * CHUNK_BYTES
 #: TLS, HTTP/2 and what is beside the chunks, for so many of them.
 OVERHEAD = 128 * 1024
-
-
-def cuts(by_day: int) -> list[Any]:
-    """Numbers of cuts at random bytes: a few by day, forty by night."""
-    return [*range(by_day), *(pytest.param(number, marks=pytest.mark.nightly) for number in range(by_day, 40))]
 
 
 @pytest.fixture(scope="module")
@@ -108,24 +102,7 @@ async def test_a_download_cut_at_any_byte_goes_on_where_it_was(folder: Path, num
 
 
 async def test_an_upload_goes_on_after_the_server_was_killed(tmp_path: Path) -> None:
-    payload = os.urandom(48 * CHUNK_BYTES)
-    job, digest = JobId("killed"), digest_of(payload)
-    with serving(tmp_path) as first:
-        async with transfers_of(tmp_path) as transfers:
-            uploading = asyncio.create_task(
-                transfers.upload(job, RoundNumber(1), payload, digest, deadline_s=DEADLINE_S)
-            )
-            partial = tmp_path / "artifacts" / "partial"
-            while not any(file.stat().st_size > 4 * CHUNK_BYTES for file in partial.iterdir()):
-                assert not uploading.done()
-                await asyncio.sleep(0)
-            first.send_signal(signal.SIGKILL)
-            first.wait()
-            kept = max(file.stat().st_size for file in partial.iterdir())
-            with serving(tmp_path):
-                await uploading
-    assert kept >= 4 * CHUNK_BYTES
-    assert FolderArtifacts(tmp_path / "artifacts").get(digest) == payload
+    await require_upload_outlives_its_server(tmp_path, chunks=48, bulk=False)
 
 
 async def killed_at(way: str, folder: Path, address: str, file: Path, digest: Digest, growing: Path) -> int:

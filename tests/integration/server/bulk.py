@@ -24,12 +24,12 @@ async def ticket_down(party: Party, digest: str, offset: int = 0) -> pb.BulkTick
 
 
 @contextlib.contextmanager
-def connected(party: Party, ticket: pb.BulkTicket, offset: int = 0) -> Iterator[BulkConnection]:
+def connected(party: Party, ticket: pb.BulkTicket) -> Iterator[BulkConnection]:
     """A connection that has shown this ticket."""
     connection = BulkDialer(party.endpoint).dial(ticket.port)
     connection.allow_silence(DEADLINE_S)
     try:
-        connection.open_with(ticket.ticket, offset)
+        connection.open_with(ticket.ticket)
         yield connection
     finally:
         connection.close()

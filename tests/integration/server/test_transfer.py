@@ -91,7 +91,7 @@ async def download(party: Party, digest: str, offset: int = 0) -> bytes:
 
 def over_bulk(party: Party, ticket: pb.BulkTicket, offset: int) -> bytes:
     """What a bulk connection gives from this offset on."""
-    with connected(party, ticket, offset) as connection:
+    with connected(party, ticket) as connection:
         assert connection.hear(SIZE) == (SIZE, ticket.size)
         rest = bytearray(ticket.size - offset)
         connection.read_into(memoryview(rest))
@@ -267,7 +267,7 @@ async def test_a_round_takes_its_members_inputs_of_its_length_and_its_model_goes
         assert digest_of(data) == model.digest
         assert await download(ada, model.digest, offset=5) == data[5:]
         assert await download(operator(home), model.digest) == data
-        assert await asyncio.to_thread(over_bulk, ada, await ticket_down(ada, model.digest), 5) == data[5:]
+        assert await asyncio.to_thread(over_bulk, ada, await ticket_down(ada, model.digest, offset=5), 5) == data[5:]
         with refused(NotFoundError):
             await ticket_down(bob, model.digest)
         with refused(InputError, match="behind the end"):

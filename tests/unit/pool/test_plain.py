@@ -135,13 +135,17 @@ def test_bytes_of_another_length_are_refused() -> None:
 def test_an_encoded_update_comes_back_as_near_as_its_codec_says_and_is_as_short(codec: dict, error: float) -> None:
     job = make_job(1000, **codec)
     update = update_of(job, 0.5)
-    payload = encode_payload(encode_plain(job, update, 7, SystemRandomness()))
     lanes, weights = plain_lanes(job)
-    found, weight = parse_plain(job, payload)
-    assert len(payload) == 8 * (lanes.words + weights.words)
-    assert weight == 7
-    assert np.sum((found - update) ** 2) == pytest.approx(error * np.sum(update**2), rel=0.3) or error == 1e-6
-    assert np.abs(found - update).max() < 1e-3 or error != 1e-6
+    found = []
+    for _ in range(30):  # a coordinate may lie far out, and one in a hundred errors is a third above the mean
+        payload = encode_payload(encode_plain(job, update, 7, SystemRandomness()))
+        vector, weight = parse_plain(job, payload)
+        found.append(vector)
+        assert len(payload) == 8 * (lanes.words + weights.words)
+        assert weight == 7
+    errors = [np.sum((vector - update) ** 2) / np.sum(update**2) for vector in found]
+    assert np.mean(errors) == pytest.approx(error, rel=0.3) or error == 1e-6
+    assert np.abs(found[0] - update).max() < 1e-3 or error != 1e-6
     assert len(payload) < len(encode_payload(encode_plain(make_job(1000), update, 7, SystemRandomness())))
 
 
