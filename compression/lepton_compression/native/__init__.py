@@ -53,7 +53,10 @@ class Kernels:
         self._calls[f"lepton_transform_{_SUFFIX[grid.dtype]}"](_at(grid, grid.dtype, grid.size), columns)
 
     def mix(self, source: Array, signs: Array, second_signs: Array, target: Array, side: int) -> None:
-        """`Rotation`'s signs and mixing of the columns of (4096, m), m >= side, into another grid; side 4 or 16."""
+        """`Rotation`'s signs and mixing of the columns of (4096, m), m >= side, into another grid; side 4 or 16.
+
+        Signs are 64 m words, a bit a value.
+        """
         self._call_mixing("lepton_mix", (source, signs, second_signs, target), side)
 
     def unmix(self, source: Array, signs: Array, second_signs: Array, target: Array, side: int) -> None:
@@ -121,8 +124,8 @@ class Kernels:
             raise CodecError("columns that cannot be mixed so", expected="4 or 16, of as many columns", got=str(side))
         self._calls[f"{name}_{_SUFFIX[source.dtype]}"](
             _at(source, source.dtype, source.size),
-            _at(signs, np.int8, source.size),
-            _at(second_signs, np.int8, source.size),
+            _at(signs, np.uint64, source.size // 64),
+            _at(second_signs, np.uint64, source.size // 64),
             _at(target, source.dtype, source.size),
             _at(row, source.dtype, columns),
             columns,

@@ -33,18 +33,29 @@ typedef double float64x4 __attribute__((vector_size(32)));
 #define SHUFFLE(v, ...) __builtin_shuffle(v, (MASK4){__VA_ARGS__})
 #endif
 
+/* At most 32 bits of a stream, from bit `at` on; the lowest bit of a word is its first. */
+INLINE uint32_t bits_at(const uint64_t *words, int64_t at, int64_t count)
+{
+    const uint64_t *word = words + at / 64;
+    const int skip = (int)(at % 64);
+    return (uint32_t)(skip + count > 64 ? word[0] >> skip | word[1] << (64 - skip) : word[0] >> skip);
+}
+
 #define REAL float
 #define REAL4 float32x4
+#define BITS uint32_t
 #define MASK4 int32x4
 #define NAME(x) x##_f32
 #include "rotation.h"
 #undef REAL
 #undef REAL4
+#undef BITS
 #undef MASK4
 #undef NAME
 
 #define REAL double
 #define REAL4 float64x4
+#define BITS uint64_t
 #define MASK4 int64x4
 #define NAME(x) x##_f64
 #include "rotation.h"

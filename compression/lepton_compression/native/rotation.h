@@ -1,4 +1,5 @@
-/* The loops of the rotation for one float type: REAL, with NAME(x) the name of x for it, and REAL4 for four of them.
+/* The loops of the rotation for one float type: REAL, with NAME(x) the name of x for it, REAL4 for four of them, and
+ * BITS for the unsigned integer of its width.
  *
  * Every transform is orthonormal and computed in a fixed order, without contraction: on integers that `rotation.py`
  * promises to rotate exactly, it does.
@@ -115,30 +116,47 @@ INLINE void NAME(strided)(const REAL *row, REAL *target, int64_t columns, int si
     }
 }
 
+/* `from` with the signs of the bits from bit `at` on, where 1 is minus. */
+INLINE void NAME(turn)(const REAL *from, REAL *to, const uint64_t *signs, int64_t at, int64_t count)
+{
+    BITS value;
+    int64_t k = 0;
+    for (; k + 32 <= count; k += 32) {
+        const BITS minus = bits_at(signs, at + k, 32);
+        for (int i = 0; i < 32; i++) {
+            memcpy(&value, from + k + i, sizeof value);
+            value ^= minus >> i << (8 * sizeof value - 1);
+            memcpy(to + k + i, &value, sizeof value);
+        }
+    }
+    const BITS minus = k < count ? bits_at(signs, at + k, count - k) : 0;
+    for (int64_t i = 0; k + i < count; i++) {
+        memcpy(&value, from + k + i, sizeof value);
+        value ^= minus >> i << (8 * sizeof value - 1);
+        memcpy(to + k + i, &value, sizeof value);
+    }
+}
+
 /* Signs, neighbours, second signs, strides: (4096, columns) into another grid. `row` has room for `columns` values. */
-EXPORTED void NAME(lepton_mix)(const REAL *source, const int8_t *signs, const int8_t *second, REAL *target, REAL *row,
-                               int64_t columns, int64_t side)
+EXPORTED void NAME(lepton_mix)(const REAL *source, const uint64_t *signs, const uint64_t *second, REAL *target,
+                               REAL *row, int64_t columns, int64_t side)
 {
     for (int64_t at = 0; at < 4096 * columns; at += columns) {
-        for (int64_t k = 0; k < columns; k++)
-            row[k] = source[at + k] * signs[at + k];
+        NAME(turn)(source + at, row, signs, at, columns);
         NAME(neighbours)(row, columns / side * side, (int)side);
-        for (int64_t k = 0; k < columns; k++)
-            row[k] *= second[at + k];
+        NAME(turn)(row, row, second, at, columns);
         NAME(strided)(row, target + at, columns, (int)side);
     }
 }
 
 /* The inverse of `lepton_mix`. */
-EXPORTED void NAME(lepton_unmix)(const REAL *source, const int8_t *signs, const int8_t *second, REAL *target,
+EXPORTED void NAME(lepton_unmix)(const REAL *source, const uint64_t *signs, const uint64_t *second, REAL *target,
                                  REAL *row, int64_t columns, int64_t side)
 {
     for (int64_t at = 0; at < 4096 * columns; at += columns) {
         NAME(strided)(source + at, row, columns, (int)side);
-        for (int64_t k = 0; k < columns; k++)
-            row[k] *= second[at + k];
+        NAME(turn)(row, row, second, at, columns);
         NAME(neighbours)(row, columns / side * side, (int)side);
-        for (int64_t k = 0; k < columns; k++)
-            target[at + k] = row[k] * signs[at + k];
+        NAME(turn)(row, target + at, signs, at, columns);
     }
 }

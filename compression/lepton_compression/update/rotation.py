@@ -69,9 +69,10 @@ class Rotation:
         second_words = self._blocks * LARGEST_BLOCK // 64 if self._mixed else 0
         words = philox_words(_LABEL, seed, sign_words + second_words + 1 + self._tail_length)
         signs, second, offset, keys = np.split(words, np.cumsum([sign_words, second_words, 1]))
-        #: 1 or -1 by place before mixing, shape (length,); and between the two mixing steps, shape (4096, m).
-        self._signs = _unpack_signs(signs, length)
-        self._second_signs = _unpack_signs(second, 64 * second_words).reshape(LARGEST_BLOCK, -1)
+        cut = self._blocks * LARGEST_BLOCK // 64
+        #: By place in the grid, a bit a value: before mixing, and between the two mixing steps.
+        self._sign_words, self._second_words = signs[:cut], second
+        self._tail_signs = _unpack_signs(signs[cut:], self._tail_length)
         self._tail_stride = length // self._tail_length if self._tail_length else 0
         self._tail_offset = int(offset[0]) % self._tail_stride if self._tail_length else 0
         self._tail_order = np.argsort(keys, kind="stable")
@@ -86,7 +87,7 @@ class Rotation:
             grid = out[:cut].reshape(LARGEST_BLOCK, self._blocks)
             self._mix(head, grid)
             _transform_grid(grid)
-        signed = tail[self._tail_order] * self._signs[cut:]
+        signed = tail[self._tail_order] * self._tail_signs
         start = 0
         for size in _tail_blocks(self._tail_length):
             out[cut + start : cut + start + size] = _transform_block(signed[start : start + size])
@@ -105,7 +106,7 @@ class Rotation:
         for size in _tail_blocks(self._tail_length):
             block = _transform_block(rotated[cut + start : cut + start + size])
             places = self._tail_order[start : start + size]
-            tail[places] = block * self._signs[cut + start : cut + start + size]
+            tail[places] = block * self._tail_signs[start : start + size]
             start += size
         return self._join(self._unmix(grid), tail)
 
@@ -140,43 +141,48 @@ class Rotation:
 
     def _mix(self, head: npt.NDArray[F], out: npt.NDArray[F]) -> None:
         """The head signed and its columns mixed, into `out` of shape (4096, m)."""
-        grid, signs = head.reshape(out.shape), self._signs[: head.size].reshape(out.shape)
+        grid, kernels = head.reshape(out.shape), load_kernels()
+        if self._mixed and kernels is not None:
+            kernels.mix(grid, self._sign_words, self._second_words, out, self._mixed)
+            return
+        signs, second_signs = self._unpacked_signs()
         if not self._mixed:
             np.multiply(grid, signs, out=out)
-            return
-        kernels = load_kernels()
-        if kernels is not None:
-            kernels.mix(grid, signs, self._second_signs, out, self._mixed)
             return
         factor = _hadamard(self._mixed, head.dtype, scale=self._mixed**-0.5)
         for rows in self._row_slices():
             signed = grid[rows] * signs[rows]
             joined = signed.copy()
             np.matmul(self._neighbours(signed), factor, out=self._neighbours(joined))
-            joined *= self._second_signs[rows]
+            joined *= second_signs[rows]
             out[rows] = joined
             np.matmul(factor, self._strided(joined), out=self._strided(out[rows]))
 
     def _unmix(self, grid: npt.NDArray[F]) -> npt.NDArray[F]:
         """The head that `_mix` makes into this, shape (4096 m,)."""
-        signs = self._signs[: grid.size].reshape(grid.shape)
-        head = np.empty_like(grid)
+        head, kernels = np.empty_like(grid), load_kernels()
+        if self._mixed and kernels is not None:
+            kernels.unmix(grid, self._sign_words, self._second_words, head, self._mixed)
+            return head.reshape(-1)
+        signs, second_signs = self._unpacked_signs()
         if not self._mixed:
             np.multiply(grid, signs, out=head)
-            return head.reshape(-1)
-        kernels = load_kernels()
-        if kernels is not None:
-            kernels.unmix(grid, signs, self._second_signs, head, self._mixed)
             return head.reshape(-1)
         factor = _hadamard(self._mixed, grid.dtype, scale=self._mixed**-0.5)
         for rows in self._row_slices():
             joined = grid[rows].copy()
             np.matmul(factor, self._strided(grid[rows]), out=self._strided(joined))
-            joined *= self._second_signs[rows]
+            joined *= second_signs[rows]
             signed = joined.copy()
             np.matmul(self._neighbours(joined), factor, out=self._neighbours(signed))
             np.multiply(signed, signs[rows], out=head[rows])
         return head.reshape(-1)
+
+    def _unpacked_signs(self) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.int8]]:
+        """1 or -1 by place before mixing, and between the two mixing steps if columns are mixed; shape (4096, m)."""
+        shape = (LARGEST_BLOCK, self._blocks)
+        signs, second = (_unpack_signs(words, 64 * len(words)) for words in (self._sign_words, self._second_words))
+        return signs.reshape(shape), second.reshape(shape) if self._mixed else second
 
     def _row_slices(self) -> list[slice]:
         """Slices of at most `_MIXED_ROWS` rows that hold about `_MIXED` values each."""
