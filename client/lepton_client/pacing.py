@@ -1,15 +1,20 @@
 """When an update may leave, so that the time it took to learn it tells nothing of the records that were drawn.
 
-A training step takes longer the more records its sample has. The daemon holds every update of a private job until a
-fixed time after its training began: the job's pace, a number of the grid 2^(k/2) milliseconds a fifth above the slowest
-of some rounds. A round that takes longer than the pace raises it; every sixteenth round sets it anew, so that one slow
-round does not slow down the rest of the job. The first round, in which the model is built, sets its own. So an observer
-learns one number of a coarse grid in sixteen rounds, and when the pace was raised; never a round's own time.
+A training step takes longer the more records it is made of. The daemon holds every update of a private job until a
+fixed time after its training began: the job's pace, a number of the grid 2^(k/2) milliseconds a fifth above what some
+rounds took, which every sixteenth round sets anew. The first round, in which the model is built, sets its own.
+
+- Where each round draws its records, the pace is set by the slowest of the sixteen, and a round that takes longer
+  raises it: an observer learns one number of a coarse grid in sixteen rounds, and when the pace was raised; never a
+  round's own time.
+- Where every round takes all of them, each does the same work, and what one takes longer than the usual is the
+  machine's doing: the pace is set by the median, and a slower round leaves when it is done.
 """
 
 from __future__ import annotations
 
 import math
+import statistics
 
 #: The grid's finest step, in seconds; training that is faster is as fast.
 _LEAST_S = 1e-3
@@ -26,24 +31,26 @@ _WINDOW = 16
 class Pace:
     """One job's pace."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, sampled: bool) -> None:
+        """`sampled`: each round draws its records, so that every round's own time is to be hidden."""
+        self._sampled = sampled
         #: Seconds from the beginning of training to the release; 0 where the next round sets it.
         self._pace_s = 0.0
-        #: Of the rounds since the pace was set, the slowest, in seconds, and how many there were.
-        self._slowest_s = 0.0
-        self._rounds = 0
+        #: What the rounds since the pace was set took, in seconds.
+        self._taken_s: list[float] = []
         self._is_first = True
 
     def wait_s(self, elapsed_s: float, deadline_s: float) -> float:
         """How long to hold an update that took so long to learn, in a step of this deadline; at least 0."""
-        if elapsed_s > self._pace_s:
+        if self._pace_s == 0.0 or (self._sampled and elapsed_s > self._pace_s):
             self._pace_s = _on_grid(elapsed_s)
         wait_s = max(0.0, min(self._pace_s, _MOST_OF_DEADLINE * deadline_s) - elapsed_s)
-        self._slowest_s, self._rounds = max(self._slowest_s, elapsed_s), self._rounds + 1
+        self._taken_s.append(elapsed_s)
         if self._is_first:
-            self._is_first, self._pace_s, self._slowest_s, self._rounds = False, 0.0, 0.0, 0
-        elif self._rounds == _WINDOW:
-            self._pace_s, self._slowest_s, self._rounds = _on_grid(self._slowest_s), 0.0, 0
+            self._is_first, self._pace_s, self._taken_s = False, 0.0, []
+        elif len(self._taken_s) == _WINDOW:
+            usual_s = max(self._taken_s) if self._sampled else statistics.median(self._taken_s)
+            self._pace_s, self._taken_s = _on_grid(usual_s), []
         return wait_s
 
 

@@ -6,6 +6,7 @@ import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -36,7 +37,7 @@ class Layout:
 
     places: tuple[TensorPlace, ...]
 
-    @property
+    @cached_property
     def length(self) -> int:
         """Number of values in the flat vector."""
         return sum(place.size for place in self.places)

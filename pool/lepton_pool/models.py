@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 BUILT_IN = ("logistic", "mlp", "cnn")
 #: Group of installed factories `(features: int, outputs: int, seed: int) -> torch.nn.Module`.
 ENTRY_POINT_GROUP = "lepton.models"
+#: Jobs are immutable, and their models are asked for several times a round.
+_MOST_REMEMBERED = 256
 #: Most values a model may have; a vector of this length takes 2 GiB.
 MOST_PARAMETERS = 2**29
 
@@ -45,6 +48,7 @@ class Architecture:
     outputs: int = 1
 
 
+@lru_cache(maxsize=_MOST_REMEMBERED)
 def architecture_of(job: Job) -> Architecture:
     """The job's model between its features and its target's classes."""
     return Architecture(job.model, job.task.width, job.task.target.outputs)
@@ -60,6 +64,11 @@ def model_layout(architecture: Architecture) -> Layout:
     """
     if architecture.spec.kind not in BUILT_IN:
         return layout_of(build_model(architecture))
+    return _built_in_layout(architecture)
+
+
+@lru_cache(maxsize=_MOST_REMEMBERED)
+def _built_in_layout(architecture: Architecture) -> Layout:
     layout = Layout(tuple(_built_in_places(architecture)))
     if layout.length > MOST_PARAMETERS:
         raise JobError(

@@ -14,9 +14,9 @@ def released_at(pace: Pace, elapsed_s: float, deadline_s: float = 60.0) -> float
     return elapsed_s + pace.wait_s(elapsed_s, deadline_s)
 
 
-def begun(*first_s: float) -> Pace:
+def begun(*first_s: float, sampled: bool = True) -> Pace:
     """A pace after the first round, which sets its own, and these."""
-    pace = Pace()
+    pace = Pace(sampled=sampled)
     for elapsed_s in (3.0, *first_s):
         released_at(pace, elapsed_s)
     return pace
@@ -42,15 +42,40 @@ def test_a_slower_round_raises_the_pace_at_once_and_later_ones_lower_it_after_si
     assert released_at(pace, 0.01) < 0.02
 
 
-def test_every_pace_lies_on_a_grid_of_half_powers_of_two() -> None:
-    pace = begun()
+def test_where_every_round_takes_all_records_a_slow_one_holds_no_other_back() -> None:
+    pace, times = begun(0.1, sampled=False), random.Random(2)
+    assert released_at(pace, 0.5) == 0.5  # by a busy machine: it does the work of all others
+    usual = [released_at(pace, times.uniform(0.08, 0.12)) for _ in range(14)]
+    assert len({round(one, 9) for one in usual}) == 1
+    assert 0.12 <= usual[0] < 0.12 * math.sqrt(2)
+    for _ in range(8):  # of sixteen, seven are slow: the pace stays what it was
+        assert released_at(pace, 0.1) == pytest.approx(usual[0])
+    for _ in range(7):
+        assert released_at(pace, 0.5) == 0.5
+    assert released_at(pace, 0.1) == pytest.approx(usual[0])
+    assert released_at(pace, 0.1) == pytest.approx(usual[0])
+
+
+def test_where_every_round_takes_all_records_the_pace_follows_what_is_usual() -> None:
+    pace = begun(0.1, sampled=False)
+    for _ in range(15):
+        released_at(pace, 0.4)
+    assert 0.48 <= released_at(pace, 0.01) < 0.48 * math.sqrt(2)
+    for _ in range(15):
+        released_at(pace, 0.01)
+    assert 0.012 <= released_at(pace, 0.001) < 0.012 * math.sqrt(2)
+
+
+@pytest.mark.parametrize("sampled", [True, False])
+def test_every_pace_lies_on_a_grid_of_half_powers_of_two(sampled: bool) -> None:
+    pace = begun(0.9, sampled=sampled)
     for elapsed in (0.01, 0.3, 0.05, 0.31, 0.002, 0.9):
         steps = 2 * math.log2(released_at(pace, elapsed) / 1e-3)
         assert steps == pytest.approx(round(steps), abs=1e-6)
 
 
 def test_the_first_round_which_builds_the_model_does_not_slow_the_rest() -> None:
-    assert released_at(Pace(), 3.0) >= 3.6
+    assert released_at(Pace(sampled=True), 3.0) >= 3.6
     assert released_at(begun(), 0.05) < 0.1
 
 
@@ -66,5 +91,5 @@ def test_nothing_is_held_beyond_half_of_the_deadline() -> None:
 
 
 def test_training_of_no_time_at_all_is_held_for_a_moment() -> None:
-    assert released_at(Pace(), 0.0) == 0.0
-    assert released_at(Pace(), 1e-6) == pytest.approx(1e-3)
+    assert released_at(Pace(sampled=True), 0.0) == pytest.approx(1e-3)
+    assert released_at(Pace(sampled=True), 1e-6) == pytest.approx(1e-3)
