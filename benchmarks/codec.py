@@ -34,7 +34,7 @@ from lepton_compression.update import (
     encode,
     encode_plain_update,
 )
-from lepton_compression.update.rotation import Rotation
+from lepton_compression.update.rotation import Rotation, rotation_of
 from lepton_core.layout import Vector
 from lepton_core.ports import SystemRandomness
 from lepton_core.ring import Words, pack, unpack
@@ -172,6 +172,7 @@ def _measure_cohort(members: int, seed: bytes, args: argparse.Namespace) -> list
         update = _make_update(args.length, args.seed, member)
         mean += update
         for cell in cells:
+            rotation_of.cache_clear()  # a member encodes once a round
             started = time.perf_counter()
             cell.words += _encode(update, cell.plan, seed, member)
             cell.encode_s.append(time.perf_counter() - started)
@@ -182,6 +183,7 @@ def _measure_cohort(members: int, seed: bytes, args: argparse.Namespace) -> list
         dithers = [_dither(seed, member) for member in range(members)] if plan.dithered else []
 
         def decode(cell: _Cell = cell, dithers: list[bytes] = dithers) -> Vector:
+            rotation_of.cache_clear()
             total = unpack(cell.words, cell.plan.lane_bits, cell.plan.padded_length)
             return decode_sum(total, members, cell.plan, seed, dithers=dithers)
 

@@ -23,12 +23,16 @@ _ROWS = 4096
 _POINTER, _INT, _FLOAT, _DOUBLE = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float, ctypes.c_double
 _ARGUMENTS = {
     "lepton_transform": (_POINTER, _INT),
+    "lepton_turn": (_POINTER, _POINTER, _POINTER, _INT),
+    "lepton_blocks": (_POINTER, _INT),
     "lepton_mix": (*[_POINTER] * 5, _INT, _INT),
     "lepton_unmix": (*[_POINTER] * 5, _INT, _INT),
     "lepton_quantize": (_POINTER, _POINTER, _INT, _INT, _INT, _INT, _FLOAT, _FLOAT, _INT, _POINTER, _POINTER),
     "lepton_dequantize": (_POINTER, _POINTER, _POINTER, _INT, _INT, _INT, _POINTER),
     "lepton_gaussians": (_POINTER, _INT, _DOUBLE, _POINTER),
 }
+#: Those that there are for either float type.
+_ROTATING = {"lepton_transform", "lepton_turn", "lepton_blocks", "lepton_mix", "lepton_unmix"}
 _SUFFIX = {np.dtype(np.float32): "f32", np.dtype(np.float64): "f64"}
 
 Array = npt.NDArray[Any]
@@ -40,7 +44,7 @@ class Kernels:
     def __init__(self, library: ctypes.CDLL) -> None:
         self._calls: dict[str, Any] = {}
         for name, arguments in _ARGUMENTS.items():
-            floats = ("_f32", "_f64") if name in {"lepton_transform", "lepton_mix", "lepton_unmix"} else ("",)
+            floats = tuple(f"_{one}" for one in _SUFFIX.values()) if name in _ROTATING else ("",)
             for suffix in floats:
                 call = getattr(library, name + suffix)
                 call.argtypes = arguments
@@ -51,6 +55,23 @@ class Kernels:
         """The orthonormal Hadamard transform of each column of (4096, m), in place; float32 or float64."""
         columns = _columns(grid)
         self._calls[f"lepton_transform_{_SUFFIX[grid.dtype]}"](_at(grid, grid.dtype, grid.size), columns)
+
+    def turn(self, source: Array, signs: Array, target: Array) -> None:
+        """The source with these signs, a bit a value, into another array; float32 or float64, 64 values a word."""
+        suffix = _suffix(source)
+        self._calls[f"lepton_turn_{suffix}"](
+            _at(source, source.dtype, source.size),
+            _at(signs, np.uint64, source.size // 64),
+            _at(target, source.dtype, source.size),
+            64 * signs.size,
+        )
+
+    def blocks(self, values: Array) -> None:
+        """The orthonormal Hadamard transforms of a tail's blocks, in place; a multiple of 16 below 4096 of values."""
+        suffix = _suffix(values)
+        if values.ndim != 1 or values.size % 16 or values.size >= _ROWS:
+            raise CodecError("not a tail", expected=f"a multiple of 16 below {_ROWS}", got=str(values.shape))
+        self._calls[f"lepton_blocks_{suffix}"](_at(values, values.dtype, values.size), values.size)
 
     def mix(self, source: Array, signs: Array, second_signs: Array, target: Array, side: int) -> None:
         """`Rotation`'s signs and mixing of the columns of (4096, m), m >= side, into another grid; side 4 or 16.
@@ -151,13 +172,17 @@ def open_kernels(path: Path) -> Kernels | None:
 
 
 def _columns(grid: Array) -> int:
-    if grid.ndim != 2 or grid.shape[0] != _ROWS or grid.dtype not in _SUFFIX:
-        raise CodecError(
-            "not a grid of blocks",
-            expected=f"float32 or float64 of shape ({_ROWS}, m)",
-            got=f"{grid.dtype} {grid.shape}",
-        )
+    if grid.ndim != 2 or grid.shape[0] != _ROWS:
+        raise CodecError("not a grid of blocks", expected=f"({_ROWS}, m)", got=str(grid.shape))
+    _suffix(grid)
     return int(grid.shape[1])
+
+
+def _suffix(array: Array) -> str:
+    """What the loops for this float type are called by."""
+    if array.dtype not in _SUFFIX:
+        raise CodecError("not a grid of blocks", expected="float32 or float64", got=str(array.dtype))
+    return _SUFFIX[array.dtype]
 
 
 def _at(array: Array, dtype: npt.DTypeLike, size: int) -> int:

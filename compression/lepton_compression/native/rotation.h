@@ -137,6 +137,32 @@ INLINE void NAME(turn)(const REAL *from, REAL *to, const uint64_t *signs, int64_
     }
 }
 
+/* `source` with the signs of as many bits, into another array. */
+EXPORTED void NAME(lepton_turn)(const REAL *source, const uint64_t *signs, REAL *target, int64_t count)
+{
+    NAME(turn)(source, target, signs, 0, count);
+}
+
+/* The transform of each block of descending powers of two, the binary digits of `count`, 16 to 2048, in place. */
+EXPORTED void NAME(lepton_blocks)(REAL *values, int64_t count)
+{
+    for (int64_t size = 2048; size >= 16; size /= 2) {
+        if (!(count & size))
+            continue;
+        for (int64_t half = 1; half < size; half *= 2)
+            for (REAL *low = values; low < values + size; low += 2 * half)
+                for (int64_t k = 0; k < half; k++) {
+                    const REAL a = low[k], b = low[k + half];
+                    low[k] = a + b;
+                    low[k + half] = a - b;
+                }
+        const REAL scale = (REAL)(1.0 / sqrt((double)size));
+        for (int64_t k = 0; k < size; k++)
+            values[k] *= scale;
+        values += size;
+    }
+}
+
 /* Signs, neighbours, second signs, strides: (4096, columns) into another grid. `row` has room for `columns` values. */
 EXPORTED void NAME(lepton_mix)(const REAL *source, const uint64_t *signs, const uint64_t *second, REAL *target,
                                REAL *row, int64_t columns, int64_t side)

@@ -34,7 +34,7 @@ import numpy.typing as npt
 from lepton_compression.update.mask import kept_indices
 from lepton_compression.update.pipeline import decode_lanes
 from lepton_compression.update.plan import RingPlan, derive_lengths
-from lepton_compression.update.rotation import Rotation
+from lepton_compression.update.rotation import rotation_of
 from lepton_compression.update.streams import require_seed
 from lepton_core.errors import CodecError, FaultError
 from lepton_core.privacy.discrete_gaussian import LARGEST_VARIANCE, sample_discrete_gaussian
@@ -270,7 +270,7 @@ def round_to_integers(vector: Doubles, plan: NoisedPlan, seed: bytes, rounding: 
         kept *= ring.kept_norm / norm
 
     # 2. Spread over all values alike.
-    rotated = Rotation(seed, ring.padded_length).forward(kept)
+    rotated = rotation_of(seed, ring.padded_length).forward(kept)
 
     # 3. Up or down by chance, to a level; zero is one.
     np.clip(rotated, -ring.scale, ring.scale, out=rotated)

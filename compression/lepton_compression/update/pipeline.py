@@ -23,7 +23,7 @@ import numpy.typing as npt
 from lepton_compression.update.mask import kept_indices, kept_stretch
 from lepton_compression.update.plan import SEED_BYTES, RingPlan
 from lepton_compression.update.quantizer import dequantize_sum, quantize, step_size
-from lepton_compression.update.rotation import Rotation
+from lepton_compression.update.rotation import rotation_of
 from lepton_compression.update.streams import CHUNK, dither_offset, dither_words, keystream_uint16, require_seed
 from lepton_core.errors import CodecError, FaultError
 from lepton_core.layout import Vector, require_finite
@@ -108,7 +108,7 @@ def encode_with_report(
         kept = np.multiply(kept, factor, out=np.empty_like(kept), dtype=np.float64, casting="same_kind")
 
     # 3. Spread over all values alike.
-    rotated = Rotation(seed, plan.padded_length).forward(kept)
+    rotated = rotation_of(seed, plan.padded_length).forward(kept)
 
     # 4. Rounded to the levels of a lane.
     quantized = quantize(rotated, plan, words, offset=offset)
@@ -201,7 +201,7 @@ def decode_lanes(
     # 2. and 3. Whole steps, and their exact rotation back.
     words = dither_words(seed, plan.padded_length) if plan.dithered else None
     steps = dequantize_sum(total, members, plan, words, [dither_offset(dither) for dither in dithers])
-    rotation = Rotation(seed, plan.padded_length)
+    rotation = rotation_of(seed, plan.padded_length)
     back = rotation.inverse(steps)
     residual = _require_inverse(rotation.forward(back), steps) if test else 0.0
 

@@ -68,14 +68,13 @@ class Rotation:
         sign_words = -(-length // 64)
         second_words = self._blocks * LARGEST_BLOCK // 64 if self._mixed else 0
         words = philox_words(_LABEL, seed, sign_words + second_words + 1 + self._tail_length)
-        signs, second, offset, keys = np.split(words, np.cumsum([sign_words, second_words, 1]))
-        cut = self._blocks * LARGEST_BLOCK // 64
+        cut, end = self._blocks * LARGEST_BLOCK // 64, sign_words + second_words
         #: By place in the grid, a bit a value: before mixing, and between the two mixing steps.
-        self._sign_words, self._second_words = signs[:cut], second
-        self._tail_signs = _unpack_signs(signs[cut:], self._tail_length)
+        self._sign_words, self._second_words = words[:cut], words[sign_words:end]
+        self._tail_signs = _unpack_signs(words[cut:sign_words], self._tail_length)
         self._tail_stride = length // self._tail_length if self._tail_length else 0
-        self._tail_offset = int(offset[0]) % self._tail_stride if self._tail_length else 0
-        self._tail_order = np.argsort(keys, kind="stable")
+        self._tail_offset = int(words[end]) % self._tail_stride if self._tail_length else 0
+        self._tail_order = np.argsort(words[end + 1 :], kind="stable")
 
     def forward(self, vector: npt.NDArray[F]) -> npt.NDArray[F]:
         """The rotated vector, shape (length,), of the same float type."""
@@ -87,11 +86,8 @@ class Rotation:
             grid = out[:cut].reshape(LARGEST_BLOCK, self._blocks)
             self._mix(head, grid)
             _transform_grid(grid)
-        signed = tail[self._tail_order] * self._tail_signs
-        start = 0
-        for size in _tail_blocks(self._tail_length):
-            out[cut + start : cut + start + size] = _transform_block(signed[start : start + size])
-            start += size
+        np.multiply(tail[self._tail_order], self._tail_signs, out=out[cut:])
+        _transform_tail(out[cut:])
         return out
 
     def inverse(self, rotated: npt.NDArray[F]) -> npt.NDArray[F]:
@@ -101,13 +97,10 @@ class Rotation:
         grid = rotated[:cut].reshape(LARGEST_BLOCK, self._blocks).copy()
         if self._blocks:
             _transform_grid(grid)
-        tail = np.empty(self._tail_length, dtype=rotated.dtype)
-        start = 0
-        for size in _tail_blocks(self._tail_length):
-            block = _transform_block(rotated[cut + start : cut + start + size])
-            places = self._tail_order[start : start + size]
-            tail[places] = block * self._tail_signs[start : start + size]
-            start += size
+        blocks = rotated[cut:].copy()
+        _transform_tail(blocks)
+        tail = np.empty_like(blocks)
+        tail[self._tail_order] = blocks * self._tail_signs
         return self._join(self._unmix(grid), tail)
 
     def _split(self, vector: npt.NDArray[F]) -> tuple[npt.NDArray[F], npt.NDArray[F]]:
@@ -142,8 +135,11 @@ class Rotation:
     def _mix(self, head: npt.NDArray[F], out: npt.NDArray[F]) -> None:
         """The head signed and its columns mixed, into `out` of shape (4096, m)."""
         grid, kernels = head.reshape(out.shape), load_kernels()
-        if self._mixed and kernels is not None:
-            kernels.mix(grid, self._sign_words, self._second_words, out, self._mixed)
+        if kernels is not None:
+            if self._mixed:
+                kernels.mix(grid, self._sign_words, self._second_words, out, self._mixed)
+            else:
+                kernels.turn(grid, self._sign_words, out)
             return
         signs, second_signs = self._unpacked_signs()
         if not self._mixed:
@@ -161,8 +157,11 @@ class Rotation:
     def _unmix(self, grid: npt.NDArray[F]) -> npt.NDArray[F]:
         """The head that `_mix` makes into this, shape (4096 m,)."""
         head, kernels = np.empty_like(grid), load_kernels()
-        if self._mixed and kernels is not None:
-            kernels.unmix(grid, self._sign_words, self._second_words, head, self._mixed)
+        if kernels is not None:
+            if self._mixed:
+                kernels.unmix(grid, self._sign_words, self._second_words, head, self._mixed)
+            else:
+                kernels.turn(grid, self._sign_words, head)
             return head.reshape(-1)
         signs, second_signs = self._unpacked_signs()
         if not self._mixed:
@@ -204,6 +203,12 @@ class Rotation:
             raise CodecError("a vector of another length", expected=f"({self._length},)", got=str(vector.shape))
 
 
+@lru_cache(maxsize=2)
+def rotation_of(seed: bytes, length: int) -> Rotation:
+    """The rotation of a round's seed, which is asked for when an update is encoded and when the sum is decoded."""
+    return Rotation(seed, length)
+
+
 def _unpack_signs(words: npt.NDArray[np.uint64], count: int) -> npt.NDArray[np.int8]:
     """1 for each bit that is 0 and -1 for each that is 1, lowest bit first; shape (count,)."""
     bits = np.unpackbits(words.astype("<u8").view(np.uint8), count=count, bitorder="little")
@@ -243,6 +248,18 @@ def _middle(grid: npt.NDArray[F]) -> npt.NDArray[F]:
 def _outer(grid: npt.NDArray[F]) -> npt.NDArray[F]:
     """A view of (4096, columns) as (256, 16, columns) whose second axis is the highest digit of the row."""
     return grid.reshape(16, 256, grid.shape[1]).transpose(1, 0, 2)
+
+
+def _transform_tail(tail: npt.NDArray[F]) -> None:
+    """The orthonormal Hadamard transform of each of a tail's blocks, in place."""
+    kernels = load_kernels()
+    if kernels is not None:
+        kernels.blocks(tail)
+        return
+    start = 0
+    for size in _tail_blocks(len(tail)):
+        tail[start : start + size] = _transform_block(tail[start : start + size])
+        start += size
 
 
 def _transform_block(block: npt.NDArray[F]) -> npt.NDArray[F]:

@@ -31,7 +31,11 @@ def test_every_golden_case_with_noise_is_encoded_and_decoded_to_the_same_bytes(c
 @pytest.mark.parametrize("case", PLAIN_1["cases"], ids=lambda case: f"{case['codec']}-{case['length']}")
 def test_every_plain_codec_makes_the_same_bytes(case):
     codec = {str(codec): codec for codec in PLAIN}[case["codec"]]
-    assert make_plain_case(codec, case["length"]) == case
+    made = make_plain_case(codec, case["length"])
+    # Written with five digits, the last of which may fall to either side.
+    found, expected = (list(map(float, one.pop("decoded_start"))) for one in (made, dict(case)))
+    assert found == pytest.approx(expected, rel=1e-4)
+    assert made == {key: value for key, value in case.items() if key != "decoded_start"}
 
 
 @pytest.mark.parametrize("case", DOWN["cases"], ids=lambda case: str(case["length"]))

@@ -53,9 +53,11 @@ def either(kernels, monkeypatch):
     return run
 
 
-@pytest.mark.parametrize("blocks", BLOCKS)
-def test_integers_rotate_to_the_same_bits_in_both(either, blocks):
-    steps = np.random.default_rng(blocks).integers(-(2**33), 2**33, 4096 * blocks + 16).astype(np.float64)
+@pytest.mark.parametrize("tail", [0, 16, 1808, 4080])
+@pytest.mark.parametrize("blocks", [0, *BLOCKS])
+def test_integers_rotate_to_the_same_bits_in_both(either, blocks, tail):
+    length = 4096 * blocks + tail or 48
+    steps = np.random.default_rng(blocks).integers(-(2**33), 2**33, length).astype(np.float64)
     turned = Rotation(SEED, len(steps))
     for function in (turned.forward, turned.inverse):
         compiled, plain = either(lambda function=function: function(steps))
@@ -64,7 +66,7 @@ def test_integers_rotate_to_the_same_bits_in_both(either, blocks):
 
 @pytest.mark.parametrize("blocks", BLOCKS)
 def test_floats_rotate_to_the_same_values_in_both(either, blocks):
-    vector = np.random.default_rng(blocks).standard_normal(4096 * blocks).astype(np.float32)
+    vector = np.random.default_rng(blocks).standard_normal(4096 * blocks + 4080).astype(np.float32)
     turned = Rotation(SEED, len(vector))
     for function in (turned.forward, turned.inverse):
         compiled, plain = either(lambda function=function: function(vector))
@@ -183,5 +185,16 @@ def test_arrays_of_another_shape_never_reach_a_compiled_loop(kernels):
         kernels.transform(grid[:, :8])
     with pytest.raises(CodecError, match="compiled loop"):
         kernels.mix(grid, signs[1:], signs, grid.copy(), 16)
+    with pytest.raises(CodecError, match="compiled loop"):
+        kernels.turn(grid, signs[1:], grid.copy())
+    with pytest.raises(CodecError, match="compiled loop"):
+        kernels.turn(grid, signs, grid[1:].copy())
+    with pytest.raises(CodecError, match="grid"):
+        kernels.turn(grid.astype(np.float16), signs, grid.astype(np.float16))
+    for tail in (np.zeros(24, dtype=np.float32), np.zeros(4096, dtype=np.float32), np.zeros((2, 16))):
+        with pytest.raises(CodecError, match="tail"):
+            kernels.blocks(tail)
+    with pytest.raises(CodecError, match="grid"):
+        kernels.blocks(np.zeros(16, dtype=np.int64))
     with pytest.raises(CodecError, match="mixed"):
         kernels.mix(grid[:, :8].copy(), signs[: 64 * 8], signs[: 64 * 8], grid[:, :8].copy(), 16)

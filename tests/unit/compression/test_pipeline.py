@@ -308,7 +308,7 @@ def test_a_machine_that_computes_wrongly_publishes_no_model(monkeypatch):
         model_length=100_003, kept_fraction=1.0, profile="default", update_norm=1.0, members_max=5, dithered=False
     )
     total = np.random.default_rng(0).integers(0, 3 * plan.max_value, plan.padded_length)
-    monkeypatch.setattr(pipeline, "Rotation", Broken)
+    monkeypatch.setattr(pipeline, "rotation_of", Broken)
     with pytest.raises(FaultError, match="decoded wrongly") as refused:
         decode_and_test(total, 3, plan, SEED)
     assert refused.value.reason == "DECODE_SELF_TEST"
