@@ -15,6 +15,7 @@ HEAVY = {
     "cryptography",
     "dp_accounting",
     "grpc",
+    "nacl",
     "numpy",
     "opacus",
     "polars",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from nacl.bindings import crypto_sign_open
 
 from lepton_core import identity
 
@@ -14,29 +14,14 @@ _REMEMBERED = 4_096
 
 
 @functools.lru_cache(maxsize=_REMEMBERED)
-def _verify(public: bytes, signature: bytes, message: bytes) -> None:
+def _open(signed: bytes, public: bytes) -> bytes:
     """As the library says; what raises is not remembered, so a wrong signature is looked at every time."""
-    Ed25519PublicKey.from_public_bytes(public).verify(signature, message)
-
-
-class RememberedKey:
-    """Ed25519PublicKey, as far as a signature is verified."""
-
-    def __init__(self, public: bytes) -> None:
-        self._public = public
-
-    @classmethod
-    def from_public_bytes(cls, public: bytes) -> RememberedKey:
-        Ed25519PublicKey.from_public_bytes(public)
-        return cls(public)
-
-    def verify(self, signature: bytes, message: bytes) -> None:
-        _verify(self._public, signature, message)
+    return crypto_sign_open(signed, public)
 
 
 @pytest.fixture(autouse=True)
 def signatures_are_verified_once(monkeypatch):
     """The same key, signature and message are verified once a test, whoever asks."""
-    monkeypatch.setattr(identity, "Ed25519PublicKey", RememberedKey)
+    monkeypatch.setattr(identity, "crypto_sign_open", _open)
     yield
-    _verify.cache_clear()
+    _open.cache_clear()

@@ -26,8 +26,16 @@ SECRET_BYTES = 32
 TAG_BYTES = 16
 #: Each AEAD key seals one message, so the nonce is constant (RFC 8439, section 4).
 _NONCE = bytes(12)
-#: Any private key tells a point of low order; this one protects nothing.
-_PROBE = X25519PrivateKey.from_private_bytes(bytes(31) + b"\x40")
+_PRIME = 2**255 - 19
+#: Points whose shared secret with anybody is zero: orders 1, 2, 4 and 8 on the curve and its twist, and those of them
+#: that are written in a second way (Bernstein 2006, appendix; RFC 7748, section 7).
+_LOW_ORDER = frozenset(
+    {
+        *(0, 1, _PRIME - 1, _PRIME, _PRIME + 1),
+        325606250916557431795983626356110631294008115727848805560023387167927233504,
+        39382357235489614581723060781553021112529911719440698176882885853963445705823,
+    }
+)
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -108,23 +116,28 @@ def _exchange(key: X25519PrivateKey, public: bytes, *, who: str) -> Secret:
     try:
         shared = key.exchange(X25519PublicKey.from_public_bytes(public))
     except ValueError:
-        raise PeerViolation(
-            "a public key that gives no secret",
-            where=who,
-            expected="32 bytes, not a point of low order",
-            got=f"{len(public)} bytes that are refused",
-            reason="BAD_KEY",
-        ) from None
+        raise _bad_key(public, who) from None
     return Secret(shared)
 
 
+def _bad_key(public: bytes, who: str) -> PeerViolation:
+    return PeerViolation(
+        "a public key that gives no secret",
+        where=who,
+        expected="32 bytes, not a point of low order",
+        got=f"{len(public)} bytes that are refused",
+        reason="BAD_KEY",
+    )
+
+
 def require_usable_key(public: bytes, *, who: str) -> None:
-    """Refuse a public key with which no secret can be agreed; a point of low order fails with every private key.
+    """Refuse a public key with which no secret can be agreed: whoever tries would learn it only by an exchange.
 
     Raises:
         PeerViolation: names `who`.
     """
-    _exchange(_PROBE, public, who=who)
+    if len(public) != SECRET_BYTES or int.from_bytes(public, "little") % 2**255 in _LOW_ORDER:  # the top bit is unused
+        raise _bad_key(public, who)
 
 
 def commit_seed(setup_id: bytes, member: MemberId, seed: Secret) -> bytes:

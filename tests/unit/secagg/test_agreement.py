@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
@@ -95,6 +96,24 @@ def test_public_keys_that_give_no_secret_are_refused_and_name_their_owner(point)
         assert refused.value.reason == "BAD_KEY"
 
 
+def test_a_key_is_usable_if_and_only_if_an_exchange_with_it_gives_a_secret():
+    low = [int.from_bytes(bytes.fromhex(point), "little") for point in LOW_ORDER]
+    near = {value + step for value in low for step in (-1, 0, 1)} | {2**255 - 1, 2**255 - 2, 9, 2**200}
+    drawn = [int.from_bytes(SeededRandomness(f"key {number}").token(32), "little") for number in range(50)]
+    for value in (*(value % 2**255 + top for value in near for top in (0, 2**255)), *drawn):
+        key = value.to_bytes(32, "little")
+        refusals = []
+        for use in (
+            lambda key: exchange(Secret(b"k" * 32), key, who="m"),
+            lambda key: require_usable_key(key, who="m"),
+        ):
+            try:
+                use(key)
+            except PeerViolation as error:
+                refusals.append(error)
+        assert len(refusals) == (2 if value % 2**255 in low else 0)
+
+
 def test_sealed_bytes_open_only_as_sealed():
     secrets = draw_round_secrets(SeededRandomness("seal"))
     shared = exchange(secrets.encryption_private, b"\x09" + bytes(31), who="base point")
@@ -157,11 +176,39 @@ def test_a_signature_over_anything_else_names_the_signer():
         (key.public, signature, b"other"),
         (key.public, signature[:-1], b"message"),
         (key.public, bytes(64), b"message"),
+        (key.public, signature + b"0", b"message"),
+        (key.public, b"", b"message"),
         (bytes(31), signature, b"message"),
+        (b"", signature, b"message"),
     ):
         with pytest.raises(IdentityError) as refused:
             require_signature(public, signed, message, who="member m", what="note")
         assert refused.value.where == "member m"
+
+
+def test_what_openssl_signs_holds_and_what_it_refuses_does_not():
+    key = IdentityKey.generate(SeededRandomness("oracle"))
+    public = Ed25519PublicKey.from_public_bytes(key.public)
+    for number in range(200):
+        message = number.to_bytes(2, "big") * number
+        signature = bytearray(key.sign(message))
+        require_signature(key.public, bytes(signature), message, who="m", what="note")
+        signature[number % 64] ^= 1 << number % 8
+        with pytest.raises(InvalidSignature):
+            public.verify(bytes(signature), message)
+        with pytest.raises(IdentityError):
+            require_signature(key.public, bytes(signature), message, who="m", what="note")
+
+
+def test_nobody_has_two_signatures_of_one_message_or_a_key_that_signs_everything():
+    key = IdentityKey.generate(SeededRandomness("identity"))
+    signature = key.sign(b"message")
+    order = 2**252 + 27742317777372353535851937790883648493
+    twin = (int.from_bytes(signature[32:], "little") + order).to_bytes(32, "little")
+    neutral = b"\x01" + bytes(31)  # a key of order 1: R = sB holds for every message
+    for public, signed in ((key.public, signature[:32] + twin), (neutral, neutral + bytes(32))):
+        with pytest.raises(IdentityError):
+            require_signature(public, signed, b"message", who="m", what="note")
 
 
 def test_a_fingerprint_is_eight_groups_of_four_digits():
