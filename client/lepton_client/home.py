@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from pydantic import Field, field_validator
@@ -112,7 +113,7 @@ class Home:
         """What of updates was not sent yet, by job."""
         return self.folder / "residuals"
 
-    @property
+    @cached_property
     def paused(self) -> Path:
         """There while the client is paused."""
         return self.folder / "paused.json"

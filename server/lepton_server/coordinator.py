@@ -273,8 +273,8 @@ class Coordinator:
                         yield job, ev.MemberLeft(member, live.phase.record.number, None)
                     if ahead is not None and member in ahead.record.cohort:
                         yield job, ev.MemberLeft(member, ahead.record.number, None)
-            case ev.Reported(member, report):
-                yield self._event_of_report(member, report)
+            case ev.Reported(member, report, encoded):
+                yield self._event_of_report(member, report, encoded)
             case ev.TimerFired(key):
                 job = JobId(key.split("/", 1)[0])
                 if job in self._live and key != _return_key(job):
@@ -284,7 +284,7 @@ class Coordinator:
                     yield item.job, item
 
     def _event_of_report(
-        self, member: MemberId, report: MatchAnswer | RoundReport | RoundRefusal
+        self, member: MemberId, report: MatchAnswer | RoundReport | RoundRefusal, encoded: bytes
     ) -> tuple[JobId, ev.MachineEvent]:
         live = self._live.get(report.job)
         if live is None or member not in live.facts.peers:
@@ -311,7 +311,7 @@ class Coordinator:
                     artifacts=self._artifacts,
                     kept=lambda digest: digest in self._published or digest in artifacts_in_use(self._live.values()),
                 )
-                encoded = report_to_bytes(replace(report, payload=b""))
+                encoded = encoded or report_to_bytes(replace(report, payload=b""))
                 return job, ev.RoundMessage(member, number, message, len(encoded), inline, encoded)
 
     def _apply(self, events: Sequence[tuple[JobId, ev.MachineEvent]]) -> tuple[ev.Effect, ...]:

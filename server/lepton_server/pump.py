@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import ParamSpec, Protocol, TypeVar, assert_never
 
 import structlog
@@ -77,6 +78,19 @@ class Outlets(Protocol):
         ...
 
 
+@dataclass(eq=False)
+class _Waiting:
+    """Inputs that came together."""
+
+    items: tuple[ev.Input, ...]
+    #: Called in the coordinator's thread ahead of them, once; None if nothing is to be, or it has been.
+    first: Callable[[], None] | None = None
+    #: Set when they need not be repeated; None if nobody waits for it.
+    done: asyncio.Future[None] | None = None
+    #: What `first` raised: then they are not taken in.
+    error: Exception | None = None
+
+
 class Pump:
     """The one caller of a coordinator. Everything here but the coordinator's own calls runs on the event loop."""
 
@@ -86,7 +100,7 @@ class Pump:
         self._clock = clock
         #: The only thread that touches the coordinator and, through `call`, its store.
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="coordinator")
-        self._inputs: list[tuple[ev.Input, asyncio.Future[None] | None]] = []
+        self._inputs: list[_Waiting] = []
         self._arrived = asyncio.Event()
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._tasks: dict[object, asyncio.Task[None]] = {}
@@ -129,19 +143,19 @@ class Pump:
 
     def put(self, item: ev.Input) -> None:
         """Take the input in soon."""
-        self._inputs.append((item, None))
+        self._inputs.append(_Waiting((item,)))
         self._arrived.set()
 
-    async def take(self, *items: ev.Input) -> None:
+    async def take(self, *items: ev.Input, first: Callable[[], None] | None = None) -> None:
         """Take the inputs in, in one batch, and return when they need not be repeated.
 
-        A sender that waits for it cannot flood.
+        A sender that waits for it cannot flood. `first` is called in the coordinator's thread ahead of them; what it
+        raises is raised here, and then none of them is taken in.
         """
-        if not items:
+        if not items and first is None:
             return
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._inputs.extend((item, None) for item in items[:-1])
-        self._inputs.append((items[-1], done))
+        self._inputs.append(_Waiting(items, first, done))
         self._arrived.set()
         await done
 
@@ -160,9 +174,9 @@ class Pump:
 
     async def _take_batch(self) -> bool:
         """One commit; False if the store could not take it, and the inputs still wait."""
-        batch = self._inputs[:MOST_IN_A_BATCH]
+        batch = self._next_batch()
         try:
-            effects = await self._handle([item for item, _ in batch])
+            effects = await self._handle(batch)
         except FaultError as error:
             if self.problem != str(error):
                 _log.error("inputs wait for the store", **error.as_dict())
@@ -175,25 +189,51 @@ class Pump:
         if not self._inputs and not self._stopping.is_set():
             self._arrived.clear()
         self._perform(effects)
-        for _, done in batch:
-            if done is not None and not done.done():
-                done.set_result(None)
+        for waiting in batch:
+            if waiting.done is None or waiting.done.done():
+                continue
+            if waiting.error is None:
+                waiting.done.set_result(None)
+            else:
+                waiting.done.set_exception(waiting.error)
         return True
 
-    async def _handle(self, items: Sequence[ev.Input]) -> tuple[ev.Effect, ...]:
+    def _next_batch(self) -> list[_Waiting]:
+        """What is taken in together; inputs that came together are not parted."""
+        count = place = 0
+        for place, waiting in enumerate(self._inputs):
+            count += len(waiting.items)
+            if place and count > MOST_IN_A_BATCH:
+                return self._inputs[:place]
+        return self._inputs[: place + 1]
+
+    async def _handle(self, batch: Sequence[_Waiting]) -> tuple[ev.Effect, ...]:
         """The batch's effects; where the batch fails for another reason than the store, each input by itself."""
         try:
-            return await self.call(self._coordinator.handle, items)
+            return await self.call(self._take_in, batch)
         except FaultError:
             raise
         except Exception:  # noqa: BLE001 - one input that cannot be handled must not stop the coordinator
+            items = _accepted(batch)
             if len(items) == 1:
                 _log.exception("an input was dropped", input=type(items[0]).__name__)
                 return ()
         effects: list[ev.Effect] = []
         for item in items:
-            effects.extend(await self._handle([item]))
+            effects.extend(await self._handle([_Waiting((item,))]))
         return tuple(effects)
+
+    def _take_in(self, batch: Sequence[_Waiting]) -> tuple[ev.Effect, ...]:
+        """In the coordinator's thread: what goes first, then the inputs."""
+        for waiting in batch:
+            if waiting.first is not None:
+                try:
+                    waiting.first()
+                except Exception as error:  # noqa: BLE001 - raised where the inputs came from
+                    waiting.error = error
+                waiting.first = None
+        items = _accepted(batch)
+        return self._coordinator.handle(items) if items else ()
 
     # ---- effects ---------------------------------------------------------------------------------------------------
 
@@ -259,6 +299,11 @@ class Pump:
 
     async def _work(self, effect: Work) -> None:
         self.put(await self._outlets.work(effect))
+
+
+def _accepted(batch: Sequence[_Waiting]) -> list[ev.Input]:
+    """The inputs of a batch, but for those that nothing may come of."""
+    return [item for waiting in batch if waiting.error is None for item in waiting.items]
 
 
 def _work_key(effect: Work) -> tuple[str, str, int]:

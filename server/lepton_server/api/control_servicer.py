@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+import functools
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
 from lepton_core import __version__
 from lepton_core.errors import ConflictError, IdentityError, InputError, LeptonError
@@ -50,15 +51,14 @@ class ControlService:
                 first = await anext(batches, None)
         except TimeoutError:
             first = None
-        opening = () if first is None else convert.reports_from_proto(first)
-        member = _require_hello(opening[0] if opening else None, call)
+        opening = () if first is None else _said_in(first)
+        member = _require_hello(opening[0][0] if opening else None, call)
         anchor = None if first is None else convert.anchor_from_proto(first)
         session = self._sessions.open(member)
         reader = asyncio.create_task(self._read(batches, session, call.principal))
         try:
             session.push(await self._welcome(call.principal))
-            await self._anchored(anchor, call.principal)
-            await self._pump.take(MemberConnected(member))
+            await self._pump.take(MemberConnected(member), first=self._anchoring(anchor, call.principal))
             await self._take(opening[1:], session)
             await self._repeat(session)
             sent = 0
@@ -84,7 +84,7 @@ class ControlService:
             if isinstance(report, Hello):
                 _require_hello(report, call)
                 commands.append(convert.command_to_proto(await self._welcome(call.principal)))
-        await self._anchored(convert.anchor_from_proto(request), call.principal)
+        await self._pump.take(first=self._anchoring(convert.anchor_from_proto(request), call.principal))
         if self._sessions.touch(member, valid_s=_MISSED_POLLS * self._heartbeat_s):
             await self._pump.take(MemberConnected(member))
         await self._pump.take(*(Reported(member, said) for said in reports if not isinstance(said, (Hello, Heartbeat))))
@@ -101,37 +101,53 @@ class ControlService:
         """Take in batches, one after another, so that a member cannot send faster than they are taken in."""
         try:
             async for batch in batches:
-                await self._anchored(convert.anchor_from_proto(batch), principal)
-                await self._take(convert.reports_from_proto(batch), session)
+                anchoring = self._anchoring(convert.anchor_from_proto(batch), principal)
+                await self._take(_said_in(batch), session, anchoring)
         except LeptonError as error:
             session.end(error)
         else:
             session.end(None)
 
-    async def _take(self, reports: Sequence[MemberReport], session: Session) -> None:
+    async def _take(
+        self,
+        reports: Sequence[tuple[MemberReport, pb.MemberReport]],
+        session: Session,
+        first: Callable[[], None] | None = None,
+    ) -> None:
         """What a member says at one time is taken in at one time."""
         said: list[Reported] = []
-        for report in reports:
+        for report, envelope in reports:
             match report:
                 case Hello():
                     raise InputError("a session is opened once", where=f"member {session.member.hex()}")
                 case Heartbeat():
                     await self._repeat(session)
                 case _:
-                    said.append(Reported(session.member, report))
-        await self._pump.take(*said)
+                    said.append(Reported(session.member, report, convert.take_bytes_of(envelope)))
+        await self._pump.take(*said, first=first)
 
     async def _repeat(self, session: Session) -> None:
         for command in await self._pump.call(self._coordinator.outstanding, session.member):
             session.push(command)
 
-    async def _anchored(self, anchor: LedgerAnchor | None, principal: Principal) -> None:
-        if anchor is not None and principal.member is not None:
-            await self._pump.call(self._anchors.take, OwnerName(principal.name), principal.member, anchor)
+    def _anchoring(self, anchor: LedgerAnchor | None, principal: Principal) -> Callable[[], None] | None:
+        """Takes the anchor, where the coordinator is: together with what came with it, so that it costs no wait."""
+        if anchor is None or principal.member is None:
+            return None
+        return functools.partial(self._anchors.take, OwnerName(principal.name), principal.member, anchor)
 
     async def _welcome(self, principal: Principal) -> Welcome:
         kept = await self._pump.call(self._anchors.given_back, OwnerName(principal.name))
         return Welcome(PROTOCOL_VERSION, __version__, self._heartbeat_s, kept)
+
+
+def _said_in(batch: pb.ReportBatch) -> tuple[tuple[MemberReport, pb.MemberReport], ...]:
+    """The reports of a batch, each with the envelope it came in.
+
+    Raises:
+        InputError: too many, or one that is empty or malformed.
+    """
+    return tuple(zip(convert.reports_from_proto(batch), batch.reports, strict=True))
 
 
 def _split(commands: Sequence[ServerCommand], *, first: int) -> Iterator[pb.CommandBatch]:

@@ -40,6 +40,8 @@ class Reported:
 
     member: MemberId
     report: MatchAnswer | RoundReport | RoundRefusal
+    #: The report without its payload, as a journal keeps it; empty where it is still to be made.
+    encoded: bytes = b""
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 import numpy as np
 from safetensors.numpy import load, save
@@ -14,7 +16,7 @@ from lepton_core.layout import Vector
 from lepton_core.optimizer import OptimizerState, apply_update
 from lepton_core.plain.server import PlainResult
 from lepton_core.secagg.transcript import RoundResult
-from lepton_core.secagg.unmask import Run, unmask
+from lepton_core.secagg.unmask import unmask
 from lepton_pool.downlink import Descent, descend, is_published_exact, prefers_deltas
 from lepton_pool.measured import Measured
 from lepton_pool.models import architecture_of, model_layout
@@ -24,24 +26,37 @@ from lepton_pool.weights import decode_weights, encode_weights
 from lepton_server.jobs.events import AggregateDone, AggregateFailed, RunAggregate
 from lepton_server.store.port import Artifacts
 
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class Parallel(Protocol):
+    """`map`, or that of a pool of threads."""
+
+    def __call__(self, function: Callable[[T], R], values: Iterable[T], /) -> Iterable[R]:
+        """What the function gives for each value, in their order."""
+        ...
+
+
 #: Where the optimizer's state keeps the exact model, if members hold a coarser one.
 _EXACT = "exact"
 
 
-def run(effect: RunAggregate, artifacts: Artifacts, parallel: Run = map) -> AggregateDone | AggregateFailed:
+def run(effect: RunAggregate, artifacts: Artifacts, parallel: Parallel = map) -> AggregateDone | AggregateFailed:
     """Do the round's vector work; the same effect gives the same artifacts. CPU only: call it off the event loop.
 
-    parallel: does the work on the slices of the sum, as `unmask` asks it; threads give the same bits.
+    parallel: does the work on the slices of the sum, as `unmask` asks it, and waits for disks; threads give the same
+        bits.
     """
     try:
         if isinstance(effect.result, PlainResult):
-            return _mean(effect, effect.result, artifacts)
+            return _mean(effect, effect.result, artifacts, parallel)
         return _aggregate(effect, effect.result, artifacts, parallel)
     except LeptonError as error:
         return AggregateFailed(effect.job_id, effect.round, error)
 
 
-def _aggregate(effect: RunAggregate, result: RoundResult, artifacts: Artifacts, parallel: Run) -> AggregateDone:
+def _aggregate(effect: RunAggregate, result: RoundResult, artifacts: Artifacts, parallel: Parallel) -> AggregateDone:
     job, terms = effect.job, effect.setup.terms
     # 1. Every mask that did not cancel is taken off the sum of the survivors' masked words.
     total = np.frombuffer(artifacts.get(effect.total), dtype="<u8").astype(np.uint64, copy=False)
@@ -60,20 +75,20 @@ def _aggregate(effect: RunAggregate, result: RoundResult, artifacts: Artifacts, 
         measured=after.measured,
         residual=after.residual,
     )
-    return _kept(effect, ended, artifacts)
+    return _kept(effect, ended, artifacts, parallel)
 
 
-def _mean(effect: RunAggregate, result: PlainResult, artifacts: Artifacts) -> AggregateDone:
+def _mean(effect: RunAggregate, result: PlainResult, artifacts: Artifacts, parallel: Parallel) -> AggregateDone:
     """In the plain: the members' mean update by weight, and the server optimizer's step on the exact model."""
     held, known = _model(effect, artifacts)
     before, state = known.get(_EXACT, held), {name: vector for name, vector in known.items() if name != _EXACT}
     payloads = (artifacts.get(Digest(result.payload_digests[member].hex())) for member in result.survivors)
     after, state_after = apply_update(effect.job.training.server, before, mean_plain(effect.job, payloads), state)
     if is_published_exact(effect.job, ModelVersion(effect.version + 1)):
-        return _kept(effect, _Ended(before, after, state_after, link=b"", pair_masks=0), artifacts)
+        return _kept(effect, _Ended(before, after, state_after, link=b"", pair_masks=0), artifacts, parallel)
     down = descend(held, effect.model, after)
     kept = {**state_after, _EXACT: after}
-    return _kept(effect, _Ended(before, after, kept, down.delta, pair_masks=0, down=down), artifacts)
+    return _kept(effect, _Ended(before, after, kept, down.delta, pair_masks=0, down=down), artifacts, parallel)
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,16 +113,21 @@ def _model(effect: RunAggregate, artifacts: Artifacts) -> tuple[Vector, Optimize
     return before, load(artifacts.get(effect.optimizer)) if effect.optimizer is not None else {}
 
 
-def _kept(effect: RunAggregate, ended: _Ended, artifacts: Artifacts) -> AggregateDone:
+def _kept(effect: RunAggregate, ended: _Ended, artifacts: Artifacts, parallel: Parallel) -> AggregateDone:
     layout = model_layout(architecture_of(effect.job))
     model = encode_weights(layout, ended.after if ended.down is None else ended.down.held)
     measured = ended.measured
+    snapshot = ended.down.snapshot if ended.down is not None else b""
+    parts = {"model": model, "state": save(dict(ended.state)), "link": ended.link, "snapshot": snapshot}
+    parts = {name: part for name, part in parts.items() if part}
+    # Each waits for the disk twice; together they wait as long as one.
+    kept = dict(zip(parts, parallel(artifacts.put, parts.values()), strict=True))
     return AggregateDone(
         job=effect.job_id,
         round=effect.round,
-        digest=artifacts.put(model),
-        optimizer=artifacts.put(save(dict(ended.state))),
-        link=artifacts.put(ended.link) if ended.link else Digest(""),
+        digest=kept["model"],
+        optimizer=kept["state"],
+        link=kept.get("link", Digest("")),
         changed=not np.array_equal(ended.before, ended.after),
         pair_masks_reconstructed=ended.pair_masks,
         bytes_down=_bytes_down(model, ended, layout.length),
@@ -115,7 +135,7 @@ def _kept(effect: RunAggregate, ended: _Ended, artifacts: Artifacts) -> Aggregat
         saturated_share=measured.saturated_share if measured is not None else -1.0,
         squared_error=measured.squared_error if measured is not None else -1.0,
         decode_residual=ended.residual,
-        snapshot=artifacts.put(ended.down.snapshot) if ended.down is not None else None,
+        snapshot=kept.get("snapshot"),
     )
 
 

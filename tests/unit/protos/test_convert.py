@@ -65,6 +65,18 @@ def test_a_report_comes_back_as_it_was(report: object) -> None:
     assert convert.report_from_proto(control_pb2.MemberReport.FromString(wire)) == report
 
 
+@pytest.mark.parametrize(
+    "message",
+    [ADVERT, UNMASKING, m.InputTrailer(MEMBER, b"p" * 32, 80, (MEMBER,), b"s" * 64)],
+)
+def test_a_journal_gets_the_same_bytes_of_a_report_that_came_as_of_one_made_anew(message: m.MemberMessage) -> None:
+    report = RoundReport(JobId("a-job"), RoundNumber(2), message)
+    came = convert.report_to_proto(RoundReport(JobId("a-job"), RoundNumber(2), message, b"masked words"))
+    unknown = bytes([0xFA, 0x07, 0x03]) + b"why"  # field 127, of a later version
+    envelope = control_pb2.MemberReport.FromString(came.SerializeToString() + unknown)
+    assert convert.take_bytes_of(envelope) == convert.report_to_bytes(report)
+
+
 def test_reports_and_commands_travel_together_in_their_order() -> None:
     reports = (Heartbeat(), MatchAnswer(JobId("a-job"), None), Heartbeat())
     batch = control_pb2.ReportBatch.FromString(convert.reports_to_proto(reports, acknowledged=7).SerializeToString())

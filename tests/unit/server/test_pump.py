@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from lepton_core.errors import FaultError
+from lepton_core.errors import FaultError, PeerViolation
 from lepton_core.ids import Digest, JobId, MemberId
 from lepton_core.ports import SystemClock
 from lepton_core.session import JobClosed, ServerCommand
@@ -93,6 +93,42 @@ async def test_inputs_that_come_together_are_one_commit() -> None:
     await pump.take(ev.TimerFired("last"))
     await pump.stop()
     assert [[item.key for item in batch] for batch in coordinator.batches] == [["0", "1", "2", "3", "4", "last"]]
+
+
+async def test_what_goes_first_runs_with_its_inputs_and_keeps_back_no_others_if_it_fails() -> None:
+    pump, coordinator, _ = made()
+    threads: list[str] = []
+
+    def refuse() -> None:
+        raise PeerViolation("not this one's", where="member")
+
+    waiting = [
+        asyncio.ensure_future(
+            pump.take(ev.TimerFired("good"), first=lambda: threads.append(threading.current_thread().name))
+        ),
+        asyncio.ensure_future(pump.take(ev.TimerFired("refused"), first=refuse)),
+        asyncio.ensure_future(pump.take(first=refuse)),
+        asyncio.ensure_future(pump.take(ev.TimerFired("other"))),
+    ]
+    await asyncio.sleep(0)
+    await pump.start()
+    outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+    await pump.stop()
+    assert [type(outcome) for outcome in outcomes] == [type(None), PeerViolation, PeerViolation, type(None)]
+    assert [[item.key for item in batch] for batch in coordinator.batches] == [["good", "other"]]
+    assert [name.startswith("coordinator") for name in threads] == [True]
+
+
+async def test_what_goes_first_is_not_done_again_when_the_store_has_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pump_module, "RETRY_S", 0.0)
+    pump, coordinator, _ = made()
+    coordinator.faults = [FaultError("the disk is full")]
+    calls: list[int] = []
+    await pump.start()
+    await pump.take(ev.TimerFired("one"), first=lambda: calls.append(1))
+    await pump.stop()
+    assert calls == [1]
+    assert len(coordinator.batches) == 1
 
 
 async def test_a_store_fault_keeps_the_inputs_and_is_told_until_it_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
