@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO
 
@@ -101,7 +102,8 @@ def install(wire: Wire) -> None:
     """Hook this process's coordinator."""
     take, honest_choice = Pump.take, Roll.eligible.fget
 
-    async def hearing(pump: Pump, *items: object) -> None:
+    async def hearing(pump: Pump, *items: object, first: Callable[[], None] | None = None) -> None:
+        await take(pump, first=first)
         for item in items:
             for one in wire.hear(item) if isinstance(item, Reported) else (item,):
                 await take(pump, one)
