@@ -80,6 +80,13 @@ class Processes:
         _signal_group(self._running[name].process, signal.SIGKILL)
         self._running[name].process.wait()
 
+    def stop_children(self, name: str) -> bool:
+        """SIGSTOP to what a process has started, which `kill` ends all the same; False if nothing is there to stop."""
+        children = _children_of(self.pid(name))
+        for child in children:
+            os.kill(child, signal.SIGSTOP)
+        return bool(children)
+
     def finish(self, name: str, timeout_s: float) -> None:
         """Wait for a process that ends by itself.
 
@@ -154,6 +161,16 @@ def _end(wave: Sequence[Running]) -> None:
     for running in wave:
         _signal_group(running.process, signal.SIGKILL)
         running.process.wait()
+
+
+def _children_of(pid: int) -> list[int]:
+    """The processes that a process has started; none where the kernel does not tell, which Linux does."""
+    found = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it has just ended
+            if int(status.read_text("utf-8", "replace").rsplit(")", 1)[1].split()[1]) == pid:
+                found.append(int(status.parent.name))
+    return found
 
 
 def _signal_group(process: subprocess.Popen[bytes], number: int) -> None:

@@ -138,6 +138,7 @@ def _watch(scene: _Scene, researcher: CoordinatorLink, ready: ReadyJob, job_id: 
         owner=LOST_OWNER,
         from_round=1 + int(LOST_AFTER * ready.job.training.rounds),
         cohort=len(stage.HOSPITALS),
+        stop=lambda: processes.stop_children(LOST_OWNER),
         kill=lambda: processes.kill(LOST_OWNER),
         restart=lambda: stage.start_owner(scene.folder, processes, LOST_OWNER),
         say=watcher.say,
@@ -156,9 +157,11 @@ def _watch(scene: _Scene, researcher: CoordinatorLink, ready: ReadyJob, job_id: 
             baselines_run = True
             _start_baselines(scene, ready, researcher)
 
-    follow(
-        lambda after: researcher.watch(job_id, after, timeout_s=LOOK_S), take, watcher.board, between=processes.check
-    )
+    def between() -> None:
+        processes.check()
+        power.look()
+
+    follow(lambda after: researcher.watch(job_id, after, timeout_s=LOOK_S), take, watcher.board, between=between)
     watcher.close()
     if watcher.board.state != "finished":
         raise AbortedError(

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -133,3 +134,31 @@ def test_a_free_port_can_be_listened_on():
 
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", free_port()))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells what a process has started")
+def test_what_a_process_has_started_can_be_stopped_and_ends_with_it_all_the_same(tmp_path, processes):
+    started = tmp_path / "started"
+    code = (
+        "import pathlib, subprocess, sys, time\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
+        f"pathlib.Path({str(started)!r}).write_text(str(child.pid))\n"
+        "time.sleep(600)\n"
+    )
+    processes.lepton("parent", "--file", script(tmp_path, code))
+    processes.wait_until(lambda: started.is_file() and bool(started.read_text()), "the child's start", "parent")
+    child = int(started.read_text())
+    assert processes.stop_children("parent")
+    deadline = time.monotonic() + 10.0
+    while Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[0] != "T":
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    processes.kill("parent")
+    while is_alive(child):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_a_process_without_children_has_nothing_that_could_be_stopped(tmp_path, processes):
+    processes.lepton("alone", "--file", script(tmp_path, "import time; time.sleep(600)"))
+    assert not processes.stop_children("alone")
