@@ -84,7 +84,8 @@ class Processes:
         """SIGSTOP to what a process has started, which `kill` ends all the same; False if nothing is there to stop."""
         children = _children_of(self.pid(name))
         for child in children:
-            os.kill(child, signal.SIGSTOP)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, signal.SIGSTOP)
         return bool(children)
 
     def finish(self, name: str, timeout_s: float) -> None:

@@ -58,12 +58,12 @@ class Kernels:
 
     def turn(self, source: Array, signs: Array, target: Array) -> None:
         """The source with these signs, a bit a value, into another array; float32 or float64, 64 values a word."""
-        suffix = _suffix(source)
+        suffix, count = _suffix(source), 64 * signs.size
         self._calls[f"lepton_turn_{suffix}"](
-            _at(source, source.dtype, source.size),
-            _at(signs, np.uint64, source.size // 64),
-            _at(target, source.dtype, source.size),
-            64 * signs.size,
+            _at(source, source.dtype, count),
+            _at(signs, np.uint64, signs.size),
+            _at(target, source.dtype, count),
+            count,
         )
 
     def blocks(self, values: Array) -> None:
