@@ -30,7 +30,7 @@ from benchmarks.secure_round.memory import measure_memory
 from benchmarks.secure_round.one_round import OneRound
 from benchmarks.secure_round.plot import Line, draw_plot
 from benchmarks.secure_round.theory import measure_unit_costs
-from lepton_core.ring import words_for
+from lepton_core.lane_widths import words_for
 from lepton_core.secagg.graph import draw_graph
 
 Row = dict[str, float]

@@ -6,17 +6,19 @@ No value from records, no count of rows, no update and no secret is ever given t
 from __future__ import annotations
 
 import sys
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO, TypeAlias
 
-import structlog
-from structlog.typing import FilteringBoundLogger, Processor
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger, Processor
 
 #: What the client's modules log to.
-Log = FilteringBoundLogger
+Log: TypeAlias = "FilteringBoundLogger"
 
 
 def open_log(stream: TextIO | None = None) -> Log:
     """A log on the stream, standard error by default."""
+    import structlog  # a tenth of a second, which commands that keep no log would pay for
+
     target = stream if stream is not None else sys.stderr
     last: Processor = structlog.dev.ConsoleRenderer() if target.isatty() else structlog.processors.JSONRenderer()
     log: Log = structlog.wrap_logger(

@@ -8,47 +8,17 @@ import numpy as np
 import numpy.typing as npt
 
 from lepton_core.errors import CodecError
+from lepton_core.lane_widths import lanes_per_word, words_for
 
 #: Packed words, shape (words,), uint64; sums are taken modulo 2^64.
 Words = npt.NDArray[np.uint64]
 #: One integer a value, shape (length,), int64.
 Lanes = npt.NDArray[np.int64]
 
-#: Lane widths that leave few bits of a word unused: 8x8, 7x9, 6x10, 5x12, 4x16, 3x21, 2x32.
-LANE_BITS = (8, 9, 10, 12, 16, 21, 32)
 #: Widths at which a word's lanes, lowest first, are its bytes in memory as integers of that width.
 _STORED: dict[int, np.dtype[Any]] = {8: np.dtype("<u1"), 16: np.dtype("<u2"), 32: np.dtype("<u4")}
 #: Words packed at a time: their lanes are read once for each lane of a word, and stay in the cache until then.
 _TILE = 2**14
-
-
-def lanes_per_word(bits: int) -> int:
-    """How many lanes of `bits` one word holds.
-
-    Raises:
-        CodecError: not a lane width.
-    """
-    if bits not in LANE_BITS:
-        raise CodecError("not a lane width", expected=f"one of {LANE_BITS}", got=str(bits))
-    return 64 // bits
-
-
-def words_for(length: int, bits: int) -> int:
-    """Words needed for `length` values in lanes of `bits`."""
-    return -(-length // lanes_per_word(bits))
-
-
-def lane_bits_for(members: int, value_bits: int) -> int:
-    """The narrowest lane that holds the sum of `members` values of `value_bits` without a carry.
-
-    Raises:
-        CodecError: no lane is wide enough.
-    """
-    need = (members * (2**value_bits - 1)).bit_length()
-    for bits in LANE_BITS:
-        if bits >= need:
-            return bits
-    raise CodecError("the sum fits no lane", expected=f"at most {LANE_BITS[-1]} bits", got=f"{need} bits")
 
 
 def require_range(values: Lanes, bits: int, members: int) -> None:

@@ -23,6 +23,7 @@ HEAVY = {
     "scipy",
     "sklearn",
     "sqlalchemy",
+    "structlog",
     "torch",
 }
 PROBE = """
@@ -52,6 +53,20 @@ def test_the_command_line_starts_without_heavy_imports(arguments: list[str]) -> 
     assert code in (0, None)
     assert printed
     assert sorted(modules & HEAVY) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "heavy"),
+    [
+        ("lepton_admin.link", ["numpy", "scipy", "sqlalchemy", "structlog", "torch"]),
+        ("lepton_client.status", ["dp_accounting", "grpc", "numpy", "polars", "scipy", "structlog", "torch"]),
+        ("lepton_client.spending", ["dp_accounting", "grpc", "numpy", "polars", "scipy", "structlog", "torch"]),
+    ],
+)
+def test_what_most_commands_need_starts_without_what_few_of_them_do(module: str, heavy: list[str]) -> None:
+    code = f"import sys, {module}; print([name for name in {heavy} if name in sys.modules])"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout == "[]\n"
 
 
 def test_version_prints_the_distributions_version() -> None:

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lepton_core.errors import AbortedError
-from lepton_core.ring import LANE_BITS, unpack
+from lepton_core.lane_widths import LANE_BITS
+from lepton_core.ring import unpack
 from lepton_core.secagg import client_phases
 from lepton_core.secagg.agreement import Secret
 from lepton_core.secagg.graph import threshold

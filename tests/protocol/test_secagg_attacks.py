@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from lepton_core.ids import MemberId, ModelVersion
+from lepton_core.lane_widths import LANE_BITS
 from lepton_core.membership import ListedMember, MembershipList
-from lepton_core.ring import LANE_BITS
 from lepton_core.secagg import client, client_phases, server
 from lepton_core.secagg import client_events as told
 from lepton_core.secagg import server_events as heard

@@ -37,8 +37,9 @@ from lepton_compression.update.plan import RingPlan, derive_lengths
 from lepton_compression.update.rotation import rotation_of
 from lepton_compression.update.streams import require_seed
 from lepton_core.errors import CodecError, FaultError
+from lepton_core.lane_widths import words_for
 from lepton_core.privacy.discrete_gaussian import LARGEST_VARIANCE, sample_discrete_gaussian
-from lepton_core.ring import Lanes, Words, pack, unpack, words_for
+from lepton_core.ring import Lanes, Words, pack, unpack
 
 Doubles = npt.NDArray[np.float64]
 #: Uniform 64-bit words from a secret source, shape (count,).

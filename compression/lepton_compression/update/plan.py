@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from lepton_core.errors import CodecError
-from lepton_core.ring import words_for
+from lepton_core.lane_widths import words_for
 
 #: Name and version of the encoding; bound into a round's terms. Golden vectors hold it in place.
 CODEC_VERSION = "ring/3"

@@ -16,7 +16,7 @@ from functools import cached_property, lru_cache
 from lepton_core.canonical import canonical_json
 from lepton_core.errors import InputError
 from lepton_core.ids import JobId, MemberId, RoundNumber
-from lepton_core.ring import LANE_BITS, words_for
+from lepton_core.lane_widths import LANE_BITS, words_for
 
 #: Below three members a sum tells each of two members the other's update.
 SMALLEST_COHORT = 3

@@ -4,7 +4,7 @@ import pytest
 
 from lepton_compression.update import RingPlan, derive_plan
 from lepton_core.errors import CodecError
-from lepton_core.ring import words_for
+from lepton_core.lane_widths import words_for
 
 NUMBERS = {
     "model_length": 1000,

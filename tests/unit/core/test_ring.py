@@ -4,7 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lepton_core.errors import CodecError
-from lepton_core.ring import LANE_BITS, lane_bits_for, lanes_per_word, pack, unpack, words_for
+from lepton_core.lane_widths import LANE_BITS, lanes_per_word, words_for
+from lepton_core.ring import pack, unpack
 
 int64s = st.integers(-(2**63), 2**63 - 1)
 
@@ -82,18 +83,3 @@ def test_words_of_another_length_are_refused(words):
 def test_words_of_another_type_are_refused():
     with pytest.raises(CodecError, match="int64"):
         unpack(np.zeros(3, dtype=np.int64), 16, 12)
-
-
-@pytest.mark.parametrize("members", [1, 3, 10, 100, 1000])
-@pytest.mark.parametrize("value_bits", [1, 4, 8, 12])
-def test_the_narrowest_lane_that_holds_the_sum_is_taken(members, value_bits):
-    largest = members * (2**value_bits - 1)
-    bits = lane_bits_for(members, value_bits)
-    assert largest < 2**bits
-    narrower = [width for width in LANE_BITS if width < bits]
-    assert all(largest >= 2**width for width in narrower)
-
-
-def test_a_sum_that_fits_no_lane_is_refused():
-    with pytest.raises(CodecError, match="fits no lane"):
-        lane_bits_for(1000, 24)

@@ -8,7 +8,8 @@ import pytest
 from lepton_compression.update import derive_plan, encode
 from lepton_core.errors import CodecError, InputError
 from lepton_core.ids import JobId, RoundNumber
-from lepton_core.ring import LANE_BITS, require_range
+from lepton_core.lane_widths import LANE_BITS
+from lepton_core.ring import require_range
 from lepton_core.secagg import client, client_phases, server
 from lepton_core.secagg.client_checks import Admission
 from lepton_core.secagg.lanes import pack_input, unpack_sum
