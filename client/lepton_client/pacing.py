@@ -16,6 +16,9 @@ from __future__ import annotations
 import math
 import statistics
 
+from lepton_core.job import Job
+from lepton_core.privacy.rules import RECORD_MODES
+
 #: The grid's finest step, in seconds; training that is faster is as fast.
 _LEAST_S = 1e-3
 #: What a round may take longer than the slowest before, without raising the pace.
@@ -39,6 +42,12 @@ class Pace:
         #: What the rounds since the pace was set took, in seconds.
         self._taken_s: list[float] = []
         self._is_first = True
+
+    @classmethod
+    def of(cls, job: Job) -> Pace:
+        """The pace of a private job."""
+        takes_all = job.privacy.mode in RECORD_MODES and job.training.record_rate >= 1.0
+        return cls(sampled=not takes_all)
 
     def wait_s(self, elapsed_s: float, deadline_s: float) -> float:
         """How long to hold an update that took so long to learn, in a step of this deadline; at least 0."""

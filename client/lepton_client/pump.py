@@ -228,8 +228,7 @@ class Pump:
                 learnt = await self._trainer.train(job, model, kept, effect.expected_batch, effect.shuffle)
             elapsed_s = asyncio.get_running_loop().time() - began
         if job.privacy.mode != "none":
-            takes_all = job.privacy.mode in RECORD_MODES and job.training.record_rate >= 1.0
-            pace = self._paces.setdefault(effect.job_id, Pace(sampled=not takes_all))
+            pace = self._paces.setdefault(effect.job_id, Pace.of(job))
             await asyncio.sleep(pace.wait_s(elapsed_s, deadline_s))
         return learnt, len(prepared.target)
 

@@ -100,10 +100,7 @@ class Transfers:
         def read(offset: int) -> memoryview:
             return view[offset : offset + CHUNK_BYTES]
 
-        async def read_at_once(offset: int) -> memoryview:
-            return read(offset)
-
-        await self._upload(header, read, read_at_once, f"upload of round {number}", deadline_s)
+        await self._upload(header, read, f"upload of round {number}", deadline_s, waits=False)
 
     async def upload_from(
         self, path: Path, digest: Digest, *, job: JobId, number: RoundNumber, deadline_s: float
@@ -115,11 +112,7 @@ class Transfers:
         """
         with open_outgoing(path) as outgoing:
             header = transfer_pb2.UploadHeader(digest=digest, size=outgoing.size, job=job, round=number)
-
-            async def read_in_thread(offset: int) -> bytes:
-                return await asyncio.to_thread(outgoing.read, offset)
-
-            await self._upload(header, outgoing.read, read_in_thread, f"upload of {path.name}", deadline_s)
+            await self._upload(header, outgoing.read, f"upload of {path.name}", deadline_s, waits=True)
 
     async def download(self, digest: Digest, *, largest: int, deadline_s: float) -> bytes:
         """The bytes of this digest, at most `largest` of them; their size is checked before memory is taken.
@@ -153,13 +146,17 @@ class Transfers:
         self,
         header: transfer_pb2.UploadHeader,
         read: Callable[[int], Piece],
-        read_soon: Callable[[int], Awaitable[Piece]],
         what: str,
         deadline_s: float,
+        *,
+        waits: bool,
     ) -> None:
-        """`read` gives the chunk at an offset and may wait for a disk; `read_soon` is the same for the event loop."""
+        """`read` gives the chunk at an offset; with `waits`, it may wait for a disk."""
         progress, patience = self._progress(what), Patience(self._quiet_s)
         route = BulkRoute(self._dialer, patience, progress)
+
+        async def read_soon(offset: int) -> Piece:
+            return await asyncio.to_thread(read, offset) if waits else read(offset)
 
         async def once() -> None:
             status, round_trip_s = await self._timed_status(header)

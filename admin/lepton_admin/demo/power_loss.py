@@ -43,7 +43,7 @@ class PowerLoss:
     noticed: dict[int, str] = field(default_factory=dict)
     #: True from the kill until the coordinator has noticed it, or the round has ended.
     is_down: bool = False
-    #: When the training process was stopped, in seconds since the epoch; None while it runs.
+    #: When the training process was stopped, in seconds since the epoch, 0 if it could not be; None before.
     stopped: float | None = None
     _newest: JobEvent | None = None
 

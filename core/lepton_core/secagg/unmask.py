@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Protocol, TypeVar
 
 import numpy as np
 
 from lepton_core.ring import Words
 from lepton_core.secagg.masks import MaskStream, add_masks, masks_of, split_groups
 from lepton_core.secagg.terms import Terms
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 #: Slices are as equal as can be, so that no thread waits for another, and at most this long: below about 1 MiB,
 #: threads would wait for each other more than they work.
@@ -46,7 +50,15 @@ def sum_words(contributions: Iterable[Words], terms: Terms) -> Words:
     return total
 
 
-def unmask(total: Words, plan: UnmaskPlan, terms: Terms, run: Run = map) -> list[Words]:
+class Parallel(Protocol):
+    """`map`, or that of a pool of threads."""
+
+    def __call__(self, function: Callable[[T], R], values: Iterable[T], /) -> Iterable[R]:
+        """What the function gives for each value, in their order."""
+        ...
+
+
+def unmask(total: Words, plan: UnmaskPlan, terms: Terms, run: Parallel = map) -> list[Words]:
     """The packed sum of the survivors' inputs, one vector a lane group (`ring.unpack` reads it).
 
     total: shape (terms.words,), what `sum_words` gave over exactly the survivors; it is left as it was.
@@ -81,10 +93,6 @@ class _Slice:
     words: Words
     group: int
     start_word: int
-
-
-#: What `map` and an executor's `map` have in common.
-Run = Callable[[Callable[[_Slice], None], Iterable[_Slice]], Iterable[None]]
 
 
 def unmask_slice(words: Words, plan: UnmaskPlan, group: int, start_word: int = 0) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
 
 import numpy as np
 from safetensors.numpy import load, save
@@ -16,7 +14,7 @@ from lepton_core.layout import Vector
 from lepton_core.optimizer import OptimizerState, apply_update
 from lepton_core.plain.server import PlainResult
 from lepton_core.secagg.transcript import RoundResult
-from lepton_core.secagg.unmask import unmask
+from lepton_core.secagg.unmask import Parallel, unmask
 from lepton_pool.downlink import Descent, descend, is_published_exact, prefers_deltas
 from lepton_pool.measured import Measured
 from lepton_pool.models import architecture_of, model_layout
@@ -25,18 +23,6 @@ from lepton_pool.steps import next_model
 from lepton_pool.weights import decode_weights, encode_weights
 from lepton_server.jobs.events import AggregateDone, AggregateFailed, RunAggregate
 from lepton_server.store.port import Artifacts
-
-T = TypeVar("T")
-R = TypeVar("R")
-
-
-class Parallel(Protocol):
-    """`map`, or that of a pool of threads."""
-
-    def __call__(self, function: Callable[[T], R], values: Iterable[T], /) -> Iterable[R]:
-        """What the function gives for each value, in their order."""
-        ...
-
 
 #: Where the optimizer's state keeps the exact model, if members hold a coarser one.
 _EXACT = "exact"

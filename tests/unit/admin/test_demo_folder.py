@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -149,14 +148,10 @@ def test_what_a_process_has_started_can_be_stopped_and_ends_with_it_all_the_same
     processes.wait_until(lambda: started.is_file() and bool(started.read_text()), "the child's start", "parent")
     child = int(started.read_text())
     assert processes.stop_children("parent")
-    deadline = time.monotonic() + 10.0
-    while Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[0] != "T":
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    status = Path(f"/proc/{child}/stat")
+    processes.wait_until(lambda: status.read_text().rpartition(")")[2].split()[0] == "T", "the child's stop")
     processes.kill("parent")
-    while is_alive(child):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    processes.wait_until(lambda: not is_alive(child), "the child's end")
 
 
 def test_a_process_without_children_has_nothing_that_could_be_stopped(tmp_path, processes):

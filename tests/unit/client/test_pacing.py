@@ -8,6 +8,8 @@ import random
 import pytest
 
 from lepton_client.pacing import Pace
+from lepton_core.job import Job
+from tests.unit.client.owners import make_distributed_job, make_job
 
 
 def released_at(pace: Pace, elapsed_s: float, deadline_s: float = 60.0) -> float:
@@ -93,3 +95,20 @@ def test_nothing_is_held_beyond_half_of_the_deadline() -> None:
 def test_training_of_no_time_at_all_is_held_for_a_moment() -> None:
     assert released_at(Pace(sampled=True), 0.0) == pytest.approx(1e-3)
     assert released_at(Pace(sampled=True), 1e-6) == pytest.approx(1e-3)
+
+
+@pytest.mark.parametrize(
+    ("job", "sampled"),
+    [
+        (make_distributed_job(), False),
+        (make_distributed_job(training={"batching": "poisson", "sampling_rate": 0.5, "local_steps": 1}), True),
+        (make_distributed_job("client-distributed"), True),
+        (make_job(training={"sampling_rate": 1.0}), False),
+        (make_job(training={"sampling_rate": 0.5}), True),
+    ],
+)
+def test_rounds_are_held_one_by_one_unless_each_takes_all_of_a_sites_records(job: Job, sampled: bool) -> None:
+    pace = Pace.of(job)
+    for elapsed_s in (3.0, 0.1, 0.5):  # the first builds the model, the second sets the pace
+        released = released_at(pace, elapsed_s)
+    assert (released > 0.5) is sampled
