@@ -34,12 +34,15 @@ from lepton_pool.steps import encode_update
 from lepton_pool.weights import decode_weights
 from lepton_protos import convert
 from lepton_protos.v1 import control_pb2, transfer_pb2
-from tests.e2e.allowed_fields import KINDS, REQUESTS, Told, kinds_of_message, parse, values, violations
+from tests.e2e.allowed_fields import KIND_OF, KINDS, REQUESTS, Told, kinds_of_message, parse, values, violations
 from tests.e2e.clipped_sums import sum_again
 from tests.e2e.hospitals import LEARNING, OPENED, OWNERS, REFUSING, ROUNDS, STEP_DEADLINE_S
 from tests.e2e.leak_search import secrets_of, secrets_of_a_refusing_owner
 from tests.e2e.published_noise import deviation_of_noise, noise_in
 from tests.e2e.uniformity import FAR, deviation
+
+#: Kinds of field whose bytes are random, and nearly all of what is sent.
+RANDOM = {"masked words", "ciphertext", "signature", "random or derived from it, 32 bytes"}
 
 pytestmark = [pytest.mark.timeout(240), pytest.mark.xdist_group("hospitals")]
 
@@ -325,6 +328,16 @@ def bytes_that_left(calls):
     return b"\0".join([*parts, *(message for call in calls for message in call.sent)])
 
 
+def bytes_that_left_and_are_not_random(calls):
+    """As `bytes_that_left`, of each message only the values of fields that need not be random."""
+    parts = [f"{call.method} {call.headers}".encode() for call in calls]
+    for call in calls:
+        sent = [item for raw in call.sent for item in values(parse(call, raw))]
+        legible = [value for name, value in sent if KIND_OF[name].name not in RANDOM]
+        parts += [value if isinstance(value, bytes) else str(value).encode() for value in legible]
+    return b"\0".join(parts)
+
+
 @pytest.fixture(scope="module")
 def secrets(hospitals, learnt, told, found):
     """Learning owner -> what it keeps."""
@@ -343,6 +356,19 @@ def test_nothing_of_records_mapping_policy_plan_or_ledger_is_in_the_bytes(record
     # The codes of two hospitals, such as M and B, are too short to look for.
     assert {what for what, needles in secrets[owner].texts.items() if not needles} <= {"code"}
     assert secrets[owner].found_in(bytes_that_left(record[owner])) == []
+    assert secrets[owner].found_in(bytes_that_left_and_are_not_random(record[owner]), random=False) == []
+
+
+def test_the_search_finds_the_shortest_texts_in_all_that_is_not_random(record, secrets):
+    session = calls_of(record["aurora"], "Session")[0]
+    for report, found in (
+        (control_pb2.RoundReport(job="17.99"), ["raw value as text"]),
+        (control_pb2.RoundReport(input_trailer=control_pb2.InputTrailer(member=b"-17.99-")), ["raw value as text"]),
+        (control_pb2.RoundReport(payload=b"-17.99-"), []),
+    ):
+        batch = control_pb2.ReportBatch(reports=[control_pb2.MemberReport(round_report=report)])
+        forged = type(session)(session.method, (), None, [(True, batch.SerializeToString())])
+        assert secrets["aurora"].found_in(bytes_that_left_and_are_not_random([forged]), random=False) == found
 
 
 @pytest.mark.parametrize(
