@@ -110,15 +110,15 @@ class Consent:
             require_budgets(self._ledger, population, asked)
         return population
 
-    def require_round(self, setup: Setup, accepted: AcceptedJob) -> Admission:
-        """Who may be in this round, if its terms are those of the accepted job and the policy still allows it.
+    def require_round(self, setup: Setup, accepted: AcceptedJob) -> tuple[Population, Admission]:
+        """What this round may use and who may be in it, if its terms are the accepted job's and all still allow it.
 
         Raises:
             PeerViolation: other terms than this owner derives.
             RefusedError: PARTIAL_PARTICIPATION.
             PolicyRefusal, IdentityError: as `population` and `admission`.
         """
-        self.population(accepted.job)
+        population = self.population(accepted.job)
         admission = self.admission(accepted.membership)
         require_everybody(accepted.job, accepted.members.admitted(), admission.members)
         if setup.terms != derive_terms(accepted.job, accepted.members.digest()):
@@ -128,7 +128,7 @@ class Consent:
                 expected="the terms that the job and the membership list give",
                 reason="TERMS",
             )
-        return admission
+        return population, admission
 
     def require_model(self, accepted: AcceptedJob, version: ModelVersion, model: Digest) -> None:
         """Refuse a model that was answered on under another version number, and more versions than the job has rounds.
@@ -157,15 +157,15 @@ class Consent:
                 reason="ALREADY_ANSWERED",
             )
 
-    def reserve(self, accepted: AcceptedJob, number: RoundNumber) -> Charge | None:
-        """The durable charge of a round, if policy, peers and budget allow the whole rest of the job; None if free.
+    def reserve(self, accepted: AcceptedJob, number: RoundNumber, population: Population) -> Charge | None:
+        """The durable charge of a round that `require_round` allows, if the budget covers the whole rest of the job.
+
+        None if it is free.
 
         Raises:
-            RefusedError, IdentityError, ConflictError, FaultError: nothing may be trained.
+            RefusedError, ConflictError, FaultError: nothing may be trained.
         """
         job = accepted.job
-        population = self.population(job)
-        self.admission(accepted.membership)
         event = round_event(job)
         if event is None:
             return None

@@ -238,7 +238,7 @@ class _Chain:
             )
         time, sign = self._clock.now(), self._identity.sign
         opening = chain.open_population(self._head, population, known, reason=reason, time=time, sign=sign)
-        self._take([opening])
+        self._take([opening], opening.head())
         return opening
 
     def settle(self) -> None:
@@ -317,16 +317,16 @@ class _Chain:
             head = entry.head()
         if not entries:
             return
-        self._take(entries)
+        self._take(entries, head)
         self._interrupted.discard(key)
         self._begun.pop(key, None)
 
-    def _take(self, entries: Sequence[Entry]) -> None:
+    def _take(self, entries: Sequence[Entry], head: LedgerHead) -> None:
         self._keep(entries)
         self._entries += entries
         for entry in entries:
             self._accounts.take(entry)
-        self._head = entries[-1].head()
+        self._head = head
 
     def _keep(self, entries: Sequence[Entry]) -> None:
         """Make the entries durable; memory needs nothing."""

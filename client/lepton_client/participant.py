@@ -270,7 +270,7 @@ class Participant:
             job = require_open(accepted, job_id)
             if job_id not in self._prepared:
                 return self._prepare_again(job, setup)
-            admission = self._consent.require_round(setup, job)
+            _, admission = self._consent.require_round(setup, job)
         except LeptonError as error:
             refusal = leaving(error, accepted.job if accepted is not None else None)
             return (refuse_round(job_id, setup.round, refusal),)
@@ -347,10 +347,9 @@ class Participant:
         current.train = train
         try:
             # Much may have changed since this round's keys were made.
-            admission = self._consent.require_round(current.setup, accepted)
-            population = self._consent.population(accepted.job)
+            population, admission = self._consent.require_round(current.setup, accepted)
             self._consent.require_model(accepted, train.model_version, current.model)
-            current.charge = self._consent.reserve(accepted, current.setup.round)
+            current.charge = self._consent.reserve(accepted, current.setup.round, population)
             sent = self._feedback.resume(job_id, train)
             if sent is not None:
                 return self._step(job_id, current, secagg.InputReady(sent))

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.xdist_group("sources")
 CORE_MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "numpy": (),
     "cryptography": (),
-    "nacl": ("lepton_core.identity",),
+    "nacl": ("lepton_core.identity", "lepton_core.secagg.agreement"),
     "pydantic": (),
     "dp_accounting": ("lepton_core.privacy.accounting_library",),
     "scipy": ("lepton_core.privacy.accounting_library",),

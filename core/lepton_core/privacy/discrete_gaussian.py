@@ -35,7 +35,7 @@ Integers = npt.NDArray[np.int64]
 #: Standard deviations up to 2^25: the proposals' scale stays below 2^26, and x * t below 2^63.
 LARGEST_VARIANCE = 2**50
 #: Proposals at a time; the temporaries stay in the cache.
-_CHUNK = 2**15
+_CHUNK = 2**14
 #: Below this word, u is known too coarsely for a double's logarithm: one of 2^20.
 _LEAST_WORD = np.uint64(2**44)
 #: ln u errs by at most 2^-44 (64 bits of a word above 2^44), and 2^-49 (rounding): far less than this.
@@ -59,7 +59,7 @@ def sample_discrete_gaussian(variance: int, count: int, words: Words) -> Integer
     scale = _scale_for(variance)
     samples, filled = np.empty(count, dtype=np.int64), 0
     while filled < count:
-        proposed = _propose(scale, min(_CHUNK, 2 * (count - filled) + 16), words)
+        proposed = _propose(scale, min(_CHUNK, 13 * (count - filled) // 8 + 32), words)
         taken = proposed[_accept(proposed, variance, scale, words)][: count - filled]
         samples[filled : filled + len(taken)] = taken
         filled += len(taken)

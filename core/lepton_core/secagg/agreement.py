@@ -1,4 +1,4 @@
-"""Keys of one round: drawn, derived, agreed on and used to seal shares. We compose the `cryptography` package only.
+"""Keys of one round: drawn, derived, agreed on and used to seal shares, by `cryptography` and libsodium.
 
 The masking secret and the self-mask seed are uniform field elements, so that Shamir can share them; the X25519 key
 is derived from the masking secret by HKDF (RFC 5869). Every derivation's label names protocol, version and purpose.
@@ -7,16 +7,16 @@ is derived from the masking secret by HKDF (RFC 5869). Every derivation's label 
 from __future__ import annotations
 
 import hmac
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from nacl.bindings import crypto_scalarmult, crypto_scalarmult_base
+from nacl.exceptions import CryptoError
 
-from lepton_core.errors import PeerViolation
+from lepton_core.errors import InputError, PeerViolation
 from lepton_core.ids import MemberId
 from lepton_core.ports import Randomness
 from lepton_core.secagg.shamir import draw_element, encode_element
@@ -43,9 +43,16 @@ class Secret:
     """32 secret bytes that no `repr`, log or error shows; compared in constant time.
 
     Dropped with the phase that holds it. Python cannot overwrite the memory.
+
+    Raises:
+        InputError: another number of bytes.
     """
 
     value: bytes
+
+    def __post_init__(self) -> None:
+        if len(self.value) != SECRET_BYTES:  # libsodium would read beyond
+            raise InputError("not a secret", expected=f"{SECRET_BYTES} bytes", got=f"{len(self.value)} bytes")
 
     def __repr__(self) -> str:
         return "Secret(<redacted>)"
@@ -90,7 +97,7 @@ def derive_mask_private(mask_secret: Secret, setup_id: bytes) -> Secret:
 
 def public_key(private: Secret) -> bytes:
     """The X25519 public key, 32 bytes."""
-    return X25519PrivateKey.from_private_bytes(private.value).public_key().public_bytes_raw()
+    return crypto_scalarmult_base(private.value)
 
 
 def exchange(private: Secret, public: bytes, *, who: str) -> Secret:
@@ -99,25 +106,12 @@ def exchange(private: Secret, public: bytes, *, who: str) -> Secret:
     Raises:
         PeerViolation: a key of another length or a low-order point, whose result anybody knows; names `who`.
     """
-    return _exchange(X25519PrivateKey.from_private_bytes(private.value), public, who=who)
-
-
-def exchange_each(private: Secret, publics: Mapping[MemberId, bytes]) -> dict[MemberId, Secret]:
-    """The X25519 shared secret with each member; the private key is read once, which costs as much as an exchange.
-
-    Raises:
-        PeerViolation: as `exchange`; names the member.
-    """
-    key = X25519PrivateKey.from_private_bytes(private.value)
-    return {member: _exchange(key, public, who=f"member {member.hex()}") for member, public in publics.items()}
-
-
-def _exchange(key: X25519PrivateKey, public: bytes, *, who: str) -> Secret:
+    if len(public) != SECRET_BYTES:  # libsodium would read beyond
+        raise _bad_key(public, who)
     try:
-        shared = key.exchange(X25519PublicKey.from_public_bytes(public))
-    except ValueError:
+        return Secret(crypto_scalarmult(private.value, public))
+    except CryptoError:
         raise _bad_key(public, who) from None
-    return Secret(shared)
 
 
 def _bad_key(public: bytes, who: str) -> PeerViolation:

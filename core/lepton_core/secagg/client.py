@@ -42,7 +42,7 @@ from lepton_core.secagg.agreement import (
     commit_seed,
     derive_mask_private,
     draw_round_secrets,
-    exchange_each,
+    exchange,
     public_key,
 )
 from lepton_core.secagg.client_checks import (
@@ -311,13 +311,12 @@ def _share(phase: Advertised, roster: Roster) -> Outcome:
     own = phase.own
     circle = require_roster(roster, own.setup, own.admission, phase.advert)
     secrets, adverts = phase.secrets, circle.adverts
-    sealing = exchange_each(
-        secrets.encryption_private, {member: advert.encryption_public for member, advert in adverts.items()}
-    )
-    masking = exchange_each(
-        derive_mask_private(secrets.mask_secret, own.setup_id),
-        {member: advert.mask_public for member, advert in adverts.items()},
-    )
+    mask_private = derive_mask_private(secrets.mask_secret, own.setup_id)
+    sealing, masking = {}, {}
+    for member, advert in adverts.items():
+        who = f"member {member.hex()}"
+        sealing[member] = exchange(secrets.encryption_private, advert.encryption_public, who=who)
+        masking[member] = exchange(mask_private, advert.mask_public, who=who)
     message, own_shares = deal(
         own.identity,
         secrets,

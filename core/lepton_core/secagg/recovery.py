@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from lepton_core.ids import MemberId
-from lepton_core.secagg.agreement import Secret, commit_seed, derive_mask_private, exchange_each, public_key
+from lepton_core.secagg.agreement import Secret, commit_seed, derive_mask_private, exchange, public_key
 from lepton_core.secagg.masks import MaskStream, negated, pair_streams, self_streams
 from lepton_core.secagg.messages import Advert, Unmasking
 from lepton_core.secagg.shamir import combine, encode_element, parse_element, weights_at_zero
@@ -78,8 +78,8 @@ def derive_plan(recovery: Recovery) -> UnmaskPlan | BadDealer:
         private = derive_mask_private(rebuild.secret(dealer), recovery.setup_id)
         if public_key(private) != recovery.adverts[dealer].mask_public:
             return BadDealer(dealer)
-        publics = {member: recovery.adverts[member].mask_public for member in members}
-        for member, shared in exchange_each(private, publics).items():
+        for member in members:
+            shared = exchange(private, recovery.adverts[member].mask_public, who=f"member {member.hex()}")
             streams.extend(negated(pair_streams(shared, recovery.sid, member, dealer, recovery.terms)))
         pair_masks += len(members)
     return UnmaskPlan(tuple(streams), len(recovery.survivors), pair_masks, len(partners))

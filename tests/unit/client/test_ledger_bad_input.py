@@ -238,15 +238,16 @@ def test_two_jobs_on_one_population_never_overspend_it_together_however_their_st
             elif steps[letter] == 1:
                 owner.participant.matched(job_id, PLAN)
             elif job_id in owner.records.jobs():
+                consent, accepted = owner.participant._consent, owner.records.jobs()[job_id]
                 for number in range(1, 13):
-                    charged = owner.participant._consent.reserve(owner.records.jobs()[job_id], number)
+                    charged = consent.reserve(accepted, number, consent.population(accepted.job))
                     owner.ledger.spend(charged)
                     owner.ledger.publish(charged.job, number)
             steps[letter] += 1
             assert epsilon_of(spent_events(owner.ledger.entries, "patients"), 1e-3) <= limit
-        accepted = tuple(sorted(owner.records.jobs()))
-        assert len(accepted) == 1, order
-        outcomes |= set(accepted)
+        known = tuple(sorted(owner.records.jobs()))
+        assert len(known) == 1, order
+        outcomes |= set(known)
     assert outcomes == {"race-a", "race-b"}
 
 

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from lepton_core.errors import IdentityError, PeerViolation
+from lepton_core.errors import IdentityError, InputError, PeerViolation
 from lepton_core.identity import IdentityKey, fingerprint, require_signature
 from lepton_core.ids import MemberId
 from lepton_core.secagg.agreement import (
@@ -57,6 +58,22 @@ def test_key_agreement_gives_the_answer_of_rfc_7748():
     assert public_key(bob) == known["bob_public"]
     assert exchange(alice, known["bob_public"], who="bob") == Secret(known["shared"])
     assert exchange(bob, known["alice_public"], who="alice") == Secret(known["shared"])
+
+
+def test_key_agreement_gives_what_openssl_gives():
+    for number in range(50):
+        randomness = SeededRandomness(f"pair {number}")
+        private, public = Secret(randomness.token(32)), randomness.token(32)
+        oracle = X25519PrivateKey.from_private_bytes(private.value)
+        assert public_key(private) == oracle.public_key().public_bytes_raw()
+        shared = oracle.exchange(X25519PublicKey.from_public_bytes(public))
+        assert exchange(private, public, who="x").value == shared
+
+
+@pytest.mark.parametrize("length", [0, 31, 33])
+def test_a_secret_of_another_length_is_refused_before_a_library_reads_it(length):
+    with pytest.raises(InputError, match="not a secret"):
+        Secret(bytes(length))
 
 
 def test_signatures_give_the_answer_of_rfc_8032():
