@@ -161,7 +161,9 @@ async def enrol(home: Path, name: str, role: str = "owner") -> Party:
     key, csr = new_key()
     async with calling(bootstrap(invitation)) as channel:
         stub: Any = identity_pb2_grpc.EnrolmentStub(channel)
-        reply = await stub.Enrol(request_for(invitation.token, csr, identity), timeout=DEADLINE_S)
+        asked = request_for(invitation.token, csr, identity)
+        # A busy machine may cut a handshake short; whoever enrols connects again.
+        reply = await stub.Enrol(asked, timeout=DEADLINE_S, wait_for_ready=True)
     endpoint = Endpoint(invitation.address, reply.ca_certificate.encode(), reply.certificate.encode(), key)
     return Party(name, endpoint, identity)
 
