@@ -26,9 +26,9 @@ $(STAMP): pyproject.toml constraints.txt $(filter-out %.so %__pycache__,$(NATIVE
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[demo]' --group dev
 	@touch $@
 
-# One BLAS thread a process: tests run in two processes on two cores.
+# One BLAS thread a process: tests run in three processes on two cores, since some wait for what they started.
 TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
-TEST_RUN := -n 2 --dist loadgroup
+TEST_RUN := -n 3 --dist loadgroup
 
 check: setup ## formatting, lint, types, import layers, container files
 	$(BIN)/ruff format --check .
