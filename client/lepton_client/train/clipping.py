@@ -52,6 +52,7 @@ from lepton_client.train.recording import Recorder
 from lepton_client.train.row_by_row import gradients_row_by_row
 from lepton_client.train.subjects import places_of, subject_squares
 from lepton_client.train.units import Indices
+from lepton_compression.native import load_kernels
 from lepton_core.errors import RefusedError
 
 Doubles = npt.NDArray[np.float64]
@@ -61,7 +62,7 @@ _ROUNDING_SLACK = 2.0**-22
 #: The least factor: float32's smallest normal number, as below it a crafted model could do what it likes.
 _LEAST_FACTOR = torch.finfo(torch.float32).tiny
 #: Values of rows that are turned to float64 at once.
-_VALUES_WIDENED = 1 << 16
+_VALUES_WIDENED = 1 << 17
 #: Values of a mask that are turned to float64 at once.
 _MASK_WIDENED = 1 << 18
 #: The rows that a model is tried on.
@@ -161,10 +162,10 @@ class ClippedSums:
         weights = None if sizes is None else torch.from_numpy(np.repeat(1.0 / sizes, sizes).astype(np.float32))
         held = self._held(self._recorder.record(features, target, weights), kept, sizes)
         with torch.no_grad():
-            squares = np.zeros(len(target) if sizes is None else len(sizes))
+            squares = torch.zeros(len(target) if sizes is None else len(sizes), dtype=torch.float64)
             for one in held:
-                squares += _squares(one, kept).numpy()
-            factors = clipping_factors(squares, clip_norm)
+                _add_squares(squares, one, kept)
+            factors = clipping_factors(squares.numpy(), clip_norm)
             if not factors.all():
                 used = np.flatnonzero(factors)
                 held, factors = [one.only(used) for one in held], factors[used]
@@ -252,6 +253,16 @@ def clipping_factors(squares: Doubles, norm: float) -> Doubles:
     return factors
 
 
+def _add_squares(squares: torch.Tensor, held: _Held, kept: torch.Tensor | None) -> None:
+    """Adds each unit's squared norm over the layer's kept parameters to `squares`, (units,), float64."""
+    kernels, places = load_kernels(), held.trained.places
+    if kernels is None or held.outer is None or held.sizes is not None or kept is not None:
+        squares += _squares(held, kept)
+        return
+    inputs, gradients = (each.contiguous() for each in held.outer)
+    kernels.add_outer_squares(inputs, gradients, squares, weight="weight" in places, bias="bias" in places)
+
+
 def _squares(held: _Held, kept: torch.Tensor | None) -> torch.Tensor:
     """Each unit's squared norm over the layer's kept parameters, (units,), float64."""
     if held.outer is None:
@@ -304,25 +315,30 @@ def _add_clipped(total: Doubles, held: _Held, factors: Doubles) -> None:
     for start in range(0, len(factors), at_once):
         part = slice(start, start + at_once)
         if held.outer is not None:
-            inputs, gradients = (each[part].double() for each in held.outer)
-            _add_outer(total, held.trained.places, inputs, gradients.numpy() * factors[part, np.newaxis])
+            places, (inputs, gradients) = held.trained.places, (each[part] for each in held.outer)
+            scaled, summed = _scaled(gradients, torch.from_numpy(factors[part]))
+            if "weight" in places:
+                weight = torch.from_numpy(total[places["weight"]]).view(gradients.shape[1], inputs.shape[1])
+                weight.addmm_(scaled.t(), inputs.double())
+            if "bias" in places:
+                total[places["bias"]] += summed.numpy()
         elif held.rows is not None:
-            summed = held.rows[part].double().t().mv(torch.from_numpy(factors[part])).numpy()  # (values,)
+            values = held.rows[part].double().t().mv(torch.from_numpy(factors[part])).numpy()  # (values,)
             at = 0
             for place in held.trained.places.values():
-                total[place] += summed[at : (at := at + place.stop - place.start)]
+                total[place] += values[at : (at := at + place.stop - place.start)]
 
 
-def _add_outer(total: Doubles, places: Mapping[str, slice], inputs: torch.Tensor, scaled: Doubles) -> None:
-    """Adds sum_i s_i a_i^T and sum_i s_i of inputs a (rows, d) and scaled gradients s (rows, outputs), float64.
-
-    Only the matrix product is torch's: numpy's calls take a tenth of its time to begin.
-    """
-    if "weight" in places:
-        weight = torch.from_numpy(total[places["weight"]]).view(scaled.shape[1], inputs.shape[1])
-        weight.addmm_(torch.from_numpy(scaled).t(), inputs)
-    if "bias" in places:
-        total[places["bias"]] += scaled.sum(axis=0)
+def _scaled(gradients: torch.Tensor, factors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The rows of gradients (rows, outputs), each times its factor, and their sum; float64."""
+    kernels = load_kernels()
+    if kernels is None:
+        scaled = gradients.double().mul_(factors.unsqueeze(1))
+        return scaled, scaled.sum(dim=0)
+    scaled = torch.empty(gradients.shape, dtype=torch.float64)
+    summed = torch.zeros(gradients.shape[1], dtype=torch.float64)
+    kernels.scale(gradients.contiguous(), factors, scaled, summed)
+    return scaled, summed
 
 
 def _joined(kept: torch.Tensor, trained: TrainedLayer) -> torch.Tensor:

@@ -14,6 +14,7 @@ import torch
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from lepton_compression.native import load_kernels
+from lepton_core.layout import Vector
 
 Doubles = npt.NDArray[np.float64]
 
@@ -76,6 +77,22 @@ class SecretStream:
             else:
                 kernels.gaussians(words, piece, standard_deviation)
         return values[:count]
+
+    def descend(self, weights: Vector, total: Doubles, standard_deviation: float, rate: float) -> None:
+        """Subtracts `rate` times total and noise, (count,), from as many weights in place; noise as of `gaussian`."""
+        kernels = load_kernels()
+        for start in range(0, len(weights), 2 * _PAIRS_AT_ONCE):
+            piece = slice(start, min(start + 2 * _PAIRS_AT_ONCE, len(weights)))
+            count = piece.stop - start
+            if kernels is not None:
+                words = self.words(count + count % 2)
+                kernels.descend(words, total[piece], weights[piece], deviation=standard_deviation, rate=rate)
+                continue
+            change = self.gaussian(count, standard_deviation)
+            with np.errstate(over="ignore", invalid="ignore"):  # weights that ran to infinity are told after the round
+                change += total[piece]
+                change *= rate
+                weights[piece] -= change.astype(np.float32)
 
 
 def _box_muller(words: npt.NDArray[np.uint64], values: Doubles, deviation: float) -> None:

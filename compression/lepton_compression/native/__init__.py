@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -30,12 +30,40 @@ _ARGUMENTS = {
     "lepton_quantize": (_POINTER, _POINTER, _INT, _INT, _INT, _INT, _FLOAT, _FLOAT, _INT, _POINTER, _POINTER),
     "lepton_dequantize": (_POINTER, _POINTER, _POINTER, _INT, _INT, _INT, _POINTER),
     "lepton_gaussians": (_POINTER, _INT, _DOUBLE, _POINTER),
+    "lepton_descend": (_POINTER, _DOUBLE, _POINTER, _INT, _DOUBLE, _POINTER),
+    "lepton_add_outer_squares": (_POINTER, _POINTER, *[_INT] * 5, _POINTER),
+    "lepton_scale": (_POINTER, _POINTER, _INT, _INT, _POINTER, _POINTER),
 }
 #: Those that there are for either float type.
 _ROTATING = {"lepton_transform", "lepton_turn", "lepton_blocks", "lepton_mix", "lepton_unmix"}
 _SUFFIX = {np.dtype(np.float32): "f32", np.dtype(np.float64): "f64"}
 
 Array = npt.NDArray[Any]
+
+
+class Tensor(Protocol):
+    """A torch tensor, which this package does not import: told where it begins in a tenth of an array's time."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Its dimensions."""
+        ...
+
+    def data_ptr(self) -> int:
+        """Where it begins."""
+        ...
+
+    def element_size(self) -> int:
+        """Bytes of a value."""
+        ...
+
+    def is_contiguous(self) -> bool:
+        """Whether its values follow each other."""
+        ...
+
+    def is_floating_point(self) -> bool:
+        """Whether its values are floats."""
+        ...
 
 
 class Kernels:
@@ -138,6 +166,48 @@ class Kernels:
             _at(words, np.uint64, words.size), words.size // 2, deviation, _at(values, np.float64, words.size)
         )
 
+    def descend(self, words: Array, total: Array, weights: Array, *, deviation: float, rate: float) -> None:
+        """`noise.SecretStream.descend` for as many weights as words, or one less."""
+        self._calls["lepton_descend"](
+            _at(words, np.uint64, 2 * ((weights.size + 1) // 2)),
+            deviation,
+            _at(total, np.float64, weights.size),
+            weights.size,
+            rate,
+            _at(weights, np.float32, weights.size),
+        )
+
+    def add_outer_squares(
+        self, inputs: Tensor, gradients: Tensor, squares: Tensor, *, weight: bool, bias: bool
+    ) -> None:
+        """Adds squared norms of each row's gradient of a Linear layer's weight and bias to `squares`, (rows,) float64.
+
+        inputs: (rows, width), gradients: (rows, outputs), float32.
+        """
+        (rows, width), (_, outputs) = inputs.shape, gradients.shape
+        self._calls["lepton_add_outer_squares"](
+            _within(inputs, 4, (rows, width)),
+            _within(gradients, 4, (rows, outputs)),
+            rows,
+            width,
+            outputs,
+            weight,
+            bias,
+            _within(squares, 8, (rows,)),
+        )
+
+    def scale(self, rows: Tensor, factors: Tensor, scaled: Tensor, total: Tensor) -> None:
+        """Rows (rows, columns) float32, each times its factor, as float64; `total`, (columns,), grows by their sum."""
+        count, columns = rows.shape
+        self._calls["lepton_scale"](
+            _within(rows, 4, (count, columns)),
+            _within(factors, 8, (count,)),
+            count,
+            columns,
+            _within(scaled, 8, (count, columns)),
+            _within(total, 8, (columns,)),
+        )
+
     def _call_mixing(self, name: str, arrays: tuple[Array, Array, Array, Array], side: int) -> None:
         source, signs, second_signs, target = arrays
         columns, row = _columns(source), np.empty(source.shape[1], dtype=source.dtype)
@@ -194,3 +264,15 @@ def _at(array: Array, dtype: npt.DTypeLike, size: int) -> int:
             got=f"{array.dtype} of shape {array.shape}",
         )
     return int(array.ctypes.data)
+
+
+def _within(tensor: Tensor, size: int, shape: tuple[int, ...]) -> int:
+    """Where the tensor begins, if it is what a loop reads: contiguous floats of so many bytes."""
+    floats = tensor.is_floating_point() and tensor.element_size() == size and tensor.is_contiguous()
+    if not floats or tensor.shape != shape:
+        raise CodecError(
+            "not a tensor a compiled loop takes",
+            expected=f"contiguous floats of {size} bytes, {shape}",
+            got=f"{tensor.element_size()} bytes a value, {tuple(tensor.shape)}",
+        )
+    return tensor.data_ptr()

@@ -10,7 +10,7 @@ import subprocess
 from pathlib import Path
 
 LIBRARY = "kernels.so"
-SOURCES = ("kernels.c", "rotation.h")
+SOURCES = ("kernels.c", "rotation.h", "gaussians.h")
 #: No option that would let a compiler change a sum: neither contraction nor another order of additions.
 _OPTIONS = (
     "-O3",

@@ -1,5 +1,5 @@
-/* The inner loops of rotation, rounding and Gaussian noise. `rotation.py`, `quantizer.py` and the client's `noise.py`
- * say what they compute, and compute the same without them; `__init__.py` checks every length before it calls one of
+/* The inner loops of rotation, rounding, Gaussian noise and clipping. `rotation.py`, `quantizer.py` and the client's
+ * `noise.py` and `clipping.py` say what they compute, and compute the same without them; `__init__.py` checks every length before it calls one of
  * these, which check nothing.
  */
 #include <math.h>
@@ -59,6 +59,7 @@ INLINE uint32_t bits_at(const uint64_t *words, int64_t at, int64_t count)
 #define MASK4 int64x4
 #define NAME(x) x##_f64
 #include "rotation.h"
+#undef NAME
 
 /* Reals to levels by `random` fractions of a level; returns how many lay beyond the bound. `difference` holds what a
  * decoder would be off by, in steps. */
@@ -110,49 +111,80 @@ INLINE uint64_t as_bits(double value)
     return bits;
 }
 
-/* Pairs of independent Gaussians (Box and Muller 1958) of two uniform words a pair, without a branch: logarithm, sine
- * and cosine are their series where these converge fast, and right to 3e-14 of the radius. */
-EXPORTED void lepton_gaussians(const uint64_t *restrict words, int64_t pairs, double deviation, double *restrict values)
+#if defined(__x86_64__) && defined(__GLIBC__)
+/* What is drawn here is secret and goes to nobody who would have to draw it again: its last bits may differ. */
+#define TARGET __attribute__((target("avx2,fma")))
+#define MULTIPLY_ADD __builtin_fma
+#define NAME(x) x##_fused
+#include "gaussians.h"
+#undef TARGET
+#undef MULTIPLY_ADD
+#undef NAME
+#ifndef FUSED
+#define FUSED (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+#endif
+#else
+#define FUSED 0
+#define gaussians_fused gaussians_plain
+#define descend_fused descend_plain
+#endif
+
+#define TARGET
+#define MULTIPLY_ADD(x, y, z) ((x) * (y) + (z))
+#define NAME(x) x##_plain
+#include "gaussians.h"
+
+__attribute__((visibility("default"))) void lepton_gaussians(const uint64_t *words, int64_t pairs, double deviation,
+                                                             double *values)
 {
-    const uint64_t one = 0x3ff0000000000000u, mantissa = 0x000fffffffffffffu, root_half = 0x3fe6a09e667f3bcdu;
-    const double to_integer = 0x1.8p52;
-    for (int64_t k = 0; k < pairs; k++) {
-        /* ln u of u in (0, 1]: u = 2^e m, m in [sqrt(1/2), sqrt(2)), and ln m = 2 artanh((m - 1) / (m + 1)). */
-        const uint64_t shifted = as_bits(2.0 - as_double(words[k] >> 12 | one)) - root_half + one;
-        const double e = as_double(shifted >> 52 | 0x4330000000000000u) - (0x1p52 + 1023.0);
-        const double m = as_double((shifted & mantissa) + root_half);
-        const double s = (m - 1.0) / (m + 1.0), z = s * s;
-        double p = 1.0 / 17;
-        p = p * z + 1.0 / 15;
-        p = p * z + 1.0 / 13;
-        p = p * z + 1.0 / 11;
-        p = p * z + 1.0 / 9;
-        p = p * z + 1.0 / 7;
-        p = p * z + 1.0 / 5;
-        p = p * z + 1.0 / 3;
-        const double radius = deviation * sqrt(-2.0 * (e * 0.69314718055994530942 + 2.0 * (s + s * z * p)));
-        /* The angle, in turns, is a number of quarters and at most an eighth either way. */
-        const double turns = as_double(words[pairs + k] >> 12 | one) - 1.0;
-        const double quarters = 4.0 * turns + to_integer;
-        const uint64_t quarter = as_bits(quarters);
-        const double t = (turns - 0.25 * (quarters - to_integer)) * 6.28318530717958647693, w = t * t;
-        double sine = 1.0 / 6227020800.0, cosine = -1.0 / 87178291200.0;
-        cosine = cosine * w + 1.0 / 479001600.0;
-        sine = sine * w - 1.0 / 39916800.0;
-        cosine = cosine * w - 1.0 / 3628800.0;
-        sine = sine * w + 1.0 / 362880.0;
-        cosine = cosine * w + 1.0 / 40320.0;
-        sine = sine * w - 1.0 / 5040.0;
-        cosine = cosine * w - 1.0 / 720.0;
-        sine = sine * w + 1.0 / 120.0;
-        cosine = cosine * w + 1.0 / 24.0;
-        sine = sine * w - 1.0 / 6.0;
-        cosine = cosine * w - 0.5;
-        const uint64_t sine_bits = as_bits(t + t * w * sine), cosine_bits = as_bits(1.0 + w * cosine);
-        const uint64_t swapped = 0 - (quarter & 1), sign = 0x8000000000000000u;
-        const uint64_t first = (sine_bits & swapped) | (cosine_bits & ~swapped);
-        const uint64_t second = (cosine_bits & swapped) | (sine_bits & ~swapped);
-        values[k] = radius * as_double(first ^ ((quarter + 1) << 62 & sign));
-        values[pairs + k] = radius * as_double(second ^ (quarter << 62 & sign));
+    (FUSED ? gaussians_fused : gaussians_plain)(words, pairs, deviation, values);
+}
+
+__attribute__((visibility("default"))) void lepton_descend(const uint64_t *words, double deviation,
+                                                           const double *total, int64_t count, double rate,
+                                                           float *weights)
+{
+    (FUSED ? descend_fused : descend_plain)(words, deviation, total, count, rate, weights);
+}
+
+/* Eight sums, so that additions need not wait for each other. */
+INLINE double square_of(const float *values, int64_t count)
+{
+    double sums[8] = {0}, rest = 0.0;
+    int64_t k = 0;
+    for (; k + 8 <= count; k += 8)
+        for (int lane = 0; lane < 8; lane++)
+            sums[lane] += (double)values[k + lane] * (double)values[k + lane];
+    for (; k < count; k++)
+        rest += (double)values[k] * (double)values[k];
+    return rest + ((sums[0] + sums[4]) + (sums[1] + sums[5])) + ((sums[2] + sums[6]) + (sums[3] + sums[7]));
+}
+
+/* To `squares`, squared norms of what each row adds to a Linear layer's gradient: g a^T for its weight, g for its bias. */
+EXPORTED void lepton_add_outer_squares(const float *restrict inputs, const float *restrict gradients, int64_t rows,
+                                       int64_t width, int64_t outputs, int64_t weight, int64_t bias,
+                                       double *restrict squares)
+{
+    for (int64_t row = 0; row < rows; row++) {
+        const double of_gradients = square_of(gradients + row * outputs, outputs);
+        if (weight)
+            squares[row] += of_gradients * square_of(inputs + row * width, width);
+        if (bias)
+            squares[row] += of_gradients;
+    }
+}
+
+/* Rows, each times its factor, as doubles; their sum is added to `total`. */
+EXPORTED void lepton_scale(const float *restrict rows, const double *restrict factors, int64_t count, int64_t columns,
+                           double *restrict scaled, double *restrict total)
+{
+    for (int64_t row = 0; row < count; row++) {
+        const double factor = factors[row];
+        const float *from = rows + row * columns;
+        double *to = scaled + row * columns;
+        for (int64_t k = 0; k < columns; k++) {
+            to[k] = (double)from[k] * factor;
+            total[k] += to[k];
+        }
     }
 }

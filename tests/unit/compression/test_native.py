@@ -4,6 +4,7 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 
 from lepton_compression import native
 from lepton_compression.native.build import LIBRARY, build_library
@@ -154,20 +155,102 @@ def test_a_compiler_that_fails_leaves_nothing_behind(tmp_path, monkeypatch, comp
     assert list(tmp_path.iterdir()) == []
 
 
-def test_gaussians_are_those_of_box_and_muller_at_every_corner(kernels):
+@pytest.fixture(scope="module", params=["as this processor can", "without fused additions"])
+def drawing(request, kernels, tmp_path_factory):
+    """The loops that draw noise, of either kind that a processor is given."""
+    if request.param == "as this processor can":
+        return kernels
+    compiler = next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
+    if compiler is None:
+        pytest.skip("this machine has no C compiler")
+    target = tmp_path_factory.mktemp("plain") / LIBRARY
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CC", f"{compiler} -DFUSED=0")
+        assert build_library(native._FOLDER, target) is None
+    return native.open_kernels(target)
+
+
+def test_gaussians_are_those_of_box_and_muller_at_every_corner(drawing):
     corners = np.array([0, 1, 2**12, 2**61, 2**62 - 1, 2**62, 2**63, 3 * 2**62, 7 * 2**61, 2**64 - 1], dtype=np.uint64)
     random = np.random.default_rng(4).integers(0, 2**64, 20_000, dtype=np.uint64)
     first = np.concatenate([np.repeat(corners, len(corners)), random[:10_000]])
     second = np.concatenate([np.tile(corners, len(corners)), random[10_000:]])
     for pairs in (1, 3, len(first)):
         values = np.empty(2 * pairs)
-        kernels.gaussians(np.concatenate([first[:pairs], second[:pairs]]), values, 1.5)
+        drawing.gaussians(np.concatenate([first[:pairs], second[:pairs]]), values, 1.5)
         above = 1.0 - (first[:pairs] >> np.uint64(12)) * 2.0**-52  # in (0, 1]
         turns = (second[:pairs] >> np.uint64(12)) * 2.0**-52
         radius = 1.5 * np.sqrt(-2.0 * np.log(above))
         expected = np.concatenate([radius * np.cos(2 * np.pi * turns), radius * np.sin(2 * np.pi * turns)])
         assert np.isfinite(values).all()
         assert np.allclose(values, expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 1000, 20_001])
+def test_a_step_subtracts_the_sum_and_the_same_gaussians_from_each_weight(drawing, count):
+    random = np.random.default_rng(count)
+    words = random.integers(0, 2**64, count + count % 2, dtype=np.uint64)
+    total, weights = random.normal(0, 10, count), random.normal(0, 1, count).astype(np.float32)
+    values = np.empty(len(words))
+    drawing.gaussians(words, values, 2.5)
+    expected = weights - ((total + values[:count]) * 0.125).astype(np.float32)
+    drawing.descend(words, total, weights, deviation=2.5, rate=0.125)
+    assert np.allclose(weights, expected, rtol=0, atol=1e-6)
+
+
+def test_words_for_another_number_of_weights_are_refused(kernels):
+    with pytest.raises(CodecError, match="compiled loop"):
+        kernels.descend(np.zeros(2, dtype=np.uint64), np.zeros(3), np.zeros(3, dtype=np.float32), deviation=1, rate=1)
+
+
+@pytest.mark.parametrize(("rows", "width", "outputs"), [(1, 1, 1), (3, 7, 8), (64, 100, 256), (5, 9, 1), (0, 4, 4)])
+def test_squares_and_scaled_rows_are_those_of_float64(kernels, rows, width, outputs):
+    generator = torch.Generator().manual_seed(rows)
+    inputs, gradients = (torch.randn(rows, each, generator=generator) for each in (width, outputs))
+    of_inputs, of_gradients = (each.double().square().sum(dim=1) for each in (inputs, gradients))
+    for weight, bias in ((True, True), (True, False), (False, True)):
+        squares = torch.ones(rows, dtype=torch.float64)
+        kernels.add_outer_squares(inputs, gradients, squares, weight=weight, bias=bias)
+        assert torch.allclose(squares, 1.0 + of_gradients * (weight * of_inputs + bias), rtol=1e-13)
+    factors = torch.rand(rows, generator=generator, dtype=torch.float64)
+    scaled, total = torch.empty(rows, outputs, dtype=torch.float64), torch.ones(outputs, dtype=torch.float64)
+    kernels.scale(gradients, factors, scaled, total)
+    assert torch.equal(scaled, gradients.double() * factors.unsqueeze(1))
+    assert torch.allclose(total, 1.0 + scaled.sum(dim=0), rtol=1e-13)
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan"), 3e38])
+def test_a_square_that_is_not_finite_or_beyond_float32_is_its_row_s_alone(kernels, value):
+    inputs, gradients, squares = torch.ones(3, 9), torch.ones(3, 2), torch.zeros(3, dtype=torch.float64)
+    inputs[1, 4] = value
+    kernels.add_outer_squares(inputs, gradients, squares, weight=True, bias=True)
+    assert squares[[0, 2]].tolist() == [20.0, 20.0]
+    assert torch.equal(squares[1], 2 * (8 + inputs[1, 4].double() ** 2) + 2) or bool(squares[1].isnan())
+    assert bool(squares[1].isfinite()) == (value == 3e38)
+
+
+def test_tensors_of_another_shape_or_kind_never_reach_a_compiled_loop(kernels):
+    right = {
+        "inputs": torch.zeros(3, 4),
+        "gradients": torch.zeros(3, 2),
+        "squares": torch.zeros(3, dtype=torch.float64),
+    }
+    for wrong in (
+        {"inputs": torch.zeros(4, 3).t()},
+        {"inputs": torch.zeros(2, 4)},
+        {"gradients": torch.zeros(4, 2)},
+        {"gradients": torch.zeros(3, 2, dtype=torch.float64)},
+        {"gradients": torch.zeros(3, 2, dtype=torch.int32)},
+        {"squares": torch.zeros(3)},
+        {"squares": torch.zeros(2, dtype=torch.float64)},
+    ):
+        with pytest.raises(CodecError, match="compiled loop"):
+            kernels.add_outer_squares(**(right | wrong), weight=True, bias=True)
+    doubles = {"dtype": torch.float64}
+    with pytest.raises(CodecError, match="compiled loop"):
+        kernels.scale(
+            torch.zeros(3, 2), torch.zeros(3, **doubles), torch.zeros(3, 3, **doubles), torch.zeros(2, **doubles)
+        )
 
 
 def test_an_odd_number_of_gaussians_is_refused(kernels):

@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F  # noqa: N812 (torch's own abbreviation)
 
+from lepton_client.train import clipping
 from lepton_client.train.clipping import ClippedSums, clipping_factors
 from lepton_client.train.layers import Method
 from lepton_client.train.row_by_row import gradients_row_by_row
+from lepton_compression.native import load_kernels
 from lepton_core.errors import RefusedError
 from tests.property.budget import examples
 
@@ -142,6 +144,18 @@ def own_parameters(trained):
     return [getattr(trained.layer, key) for key in trained.places]
 
 
+@pytest.fixture(params=["compiled", "compiled, in slices", "in torch"])
+def loops(request, monkeypatch):
+    """Sums with the compiled loops, as on a machine where none were built, and with a batch in many slices."""
+    if request.param == "in torch":
+        monkeypatch.setattr(clipping, "load_kernels", lambda: None)
+    elif load_kernels() is None:
+        pytest.skip("the installation had no C compiler")
+    if "slices" in request.param:
+        monkeypatch.setattr(clipping, "_VALUES_WIDENED", 64)
+
+
+@pytest.mark.usefixtures("loops")
 @pytest.mark.parametrize("share", [1.0, 0.5, 0.1])
 @pytest.mark.parametrize("name", MODELS)
 def test_the_sum_is_that_of_the_naive_loop(name, share):

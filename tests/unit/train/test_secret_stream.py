@@ -34,6 +34,21 @@ def test_gaussian_noise_fits_the_normal_distribution_in_body_and_tails():
 
 
 @pytest.mark.usefixtures("loops")
+@pytest.mark.parametrize("count", [1, 99_999])
+def test_a_step_s_noise_is_normal_of_the_deviation_asked_for_and_fresh_each_time(count):
+    stream, total = SecretStream(), np.full(count, 40.0)
+    steps = []
+    for _ in range(2):
+        weights = np.zeros(count, dtype=np.float32)
+        stream.descend(weights, total, 2.0, 0.5)
+        steps.append((-weights / 0.5 - 40.0) / 2.0)
+    assert (steps[0] != steps[1]).all()
+    if count > 1:
+        assert stats.kstest(steps[0], "norm").pvalue > FALSE_ALARM
+        assert stats.pearsonr(steps[0], steps[1]).pvalue > FALSE_ALARM
+
+
+@pytest.mark.usefixtures("loops")
 def test_neighbouring_values_and_halves_of_pairs_do_not_depend_on_each_other():
     values = SecretStream().gaussian(100_000, 1.0)
     half = len(values) // 2
