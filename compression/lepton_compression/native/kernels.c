@@ -1,6 +1,6 @@
 /* The inner loops of rotation, rounding, Gaussian noise and clipping. `rotation.py`, `quantizer.py` and the client's
- * `noise.py` and `clipping.py` say what they compute, and compute the same without them; `__init__.py` checks every length before it calls one of
- * these, which check nothing.
+ * `noise.py` and `clipping.py` say what they compute, and compute the same without them; `__init__.py` checks every
+ * length before it calls one of these, which check nothing.
  */
 #include <math.h>
 #include <stdint.h>

@@ -42,7 +42,8 @@ def test_a_step_s_noise_is_normal_of_the_deviation_asked_for_and_fresh_each_time
         weights = np.zeros(count, dtype=np.float32)
         stream.descend(weights, total, 2.0, 0.5)
         steps.append((-weights / 0.5 - 40.0) / 2.0)
-    assert (steps[0] != steps[1]).all()
+    # As float32, one value in two million is drawn again by chance.
+    assert np.count_nonzero(steps[0] == steps[1]) <= count // 10_000
     if count > 1:
         assert stats.kstest(steps[0], "norm").pvalue > FALSE_ALARM
         assert stats.pearsonr(steps[0], steps[1]).pvalue > FALSE_ALARM
