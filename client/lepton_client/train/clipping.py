@@ -255,26 +255,21 @@ def clipping_factors(squares: Doubles, norm: float) -> Doubles:
 
 def _add_squares(squares: torch.Tensor, held: _Held, kept: torch.Tensor | None) -> None:
     """Adds each unit's squared norm over the layer's kept parameters to `squares`, (units,), float64."""
-    kernels, places = load_kernels(), held.trained.places
-    if kernels is None or held.outer is None or held.sizes is not None or kept is not None:
-        squares += _squares(held, kept)
-        return
-    inputs, gradients = (each.contiguous() for each in held.outer)
-    kernels.add_outer_squares(inputs, gradients, squares, weight="weight" in places, bias="bias" in places)
-
-
-def _squares(held: _Held, kept: torch.Tensor | None) -> torch.Tensor:
-    """Each unit's squared norm over the layer's kept parameters, (units,), float64."""
     if held.outer is None:
         assert held.rows is not None  # noqa: S101 (one of the two is there)
-        return _squared(held.rows)
+        squares += _squared(held.rows)
+        return
     inputs, gradients = held.outer
-    places = held.trained.places
+    places, kernels = held.trained.places, load_kernels()
     masks = {} if kept is None else {key: kept[place] for key, place in places.items() if not bool(kept[place].all())}
     if held.sizes is not None:
-        return subject_squares(inputs, gradients, held.sizes, parameters=frozenset(places), masks=masks)
+        squares += subject_squares(inputs, gradients, held.sizes, parameters=frozenset(places), masks=masks)
+        return
+    if kernels is not None and not masks:
+        sides = inputs.contiguous(), gradients.contiguous()
+        kernels.add_outer_squares(*sides, squares, weight="weight" in places, bias="bias" in places)
+        return
     of_gradients = _squared(gradients)
-    squares = torch.zeros_like(of_gradients)
     if "weight" in masks:
         squares += _masked_squares(inputs, gradients, masks["weight"].view(gradients.shape[1], inputs.shape[1]))
     elif "weight" in places:
@@ -283,7 +278,6 @@ def _squares(held: _Held, kept: torch.Tensor | None) -> torch.Tensor:
         squares += _squared(gradients[:, masks["bias"]])
     elif "bias" in places:
         squares += of_gradients
-    return squares
 
 
 def _squared(values: torch.Tensor) -> torch.Tensor:
