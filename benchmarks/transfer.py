@@ -4,10 +4,10 @@ Two processes over mutual TLS on loopback. Bare and real transfers alternate, th
 carries such bytes in the same chunks over the same options, and neither looks at them nor keeps them. Downloads go to a
 file, durably; `download_memory_*` are those of the same bytes into memory. `*_processor_ratio` is the bare stream's
 processor time of both processes over that of the transfer, the least of each: a machine that others use changes it
-less than `*_ratio`. `disk_mb_s` is how fast the same bytes are written and synced alone: no transfer to a file is
-faster. `round_mb_s`
-is `--members` uploads of `--round-mb` each, eight at a time, validated, made durable and added up. `rss_mb` is the most
-memory the serving process ever had.
+less than `*_ratio`. `kept_*` are those of the bare stream itself where its receiver hashes the chunks and writes them
+to a file, not synced, in a thread beside: what SHA-256 and the file leave of it. `disk_mb_s` is how fast the same bytes
+are written and synced alone: no transfer to a file is faster. `round_mb_s` is `--members` uploads of `--round-mb` each,
+eight at a time, validated, made durable and added up. `rss_mb` is the most memory the serving process ever had.
 """
 
 from __future__ import annotations
@@ -86,11 +86,13 @@ async def _measure(folder: Path, args: argparse.Namespace) -> dict[str, object]:
 
     large = await _large(folder, channel, transfers) if args.large else {}
     bare_up: Any = channel.stream_unary("/bench.Bare/Up", None, None)
+    bare_kept: Any = channel.stream_unary("/bench.Bare/Kept", None, None)
     bare_down: Any = channel.unary_stream("/bench.Bare/Down", None, None)
     for repeat in range(args.repeats):
         payload = os.urandom(size)
         digest = digest_of(payload)
         await timed("bare_up", lambda payload=payload: bare_up(_slices(payload), timeout=_DEADLINE_S))  # type: ignore[misc]
+        await timed("kept", lambda payload=payload: bare_kept(_slices(payload), timeout=_DEADLINE_S))  # type: ignore[misc]
         await timed(
             "up",
             lambda payload=payload, digest=digest, repeat=repeat: transfers.upload(  # type: ignore[misc]
@@ -121,6 +123,9 @@ async def _measure(folder: Path, args: argparse.Namespace) -> dict[str, object]:
         "download_ratio": best["down"] / best["bare_down"],
         "upload_processor_ratio": least_s["bare_up"] / least_s["up"],
         "download_processor_ratio": least_s["bare_down"] / least_s["down"],
+        "kept_mb_s": best["kept"],
+        "kept_ratio": best["kept"] / best["bare_up"],
+        "kept_processor_ratio": least_s["bare_up"] / least_s["kept"],
         "disk_mb_s": best["disk"],
         "round_mb_s": round_mb_s,
         "rss_mb": peak_kib * 1024 / _MB,

@@ -7,12 +7,16 @@ runs until its standard input ends. What stands in for the coordinator is its wo
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import resource
 import ssl
 import sys
+import tempfile
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -33,6 +37,8 @@ from lepton_protos.channel import (
     server_credentials,
 )
 from lepton_protos.chunks import split_chunk
+from lepton_protos.durable import write_all
+from lepton_protos.spooling import MOST_WAITING
 from lepton_protos.v1 import transfer_pb2 as pb
 from lepton_server.api.bulk_port import BulkPort
 from lepton_server.api.guard import Call
@@ -74,6 +80,7 @@ class Bench:
     """The production servicer and, by raw bytes, the bare stream and the sums."""
 
     def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self.artifacts = FolderArtifacts(folder / "artifacts")
         everybody: Any = _Everybody()
         here: Any = _Here()
@@ -109,6 +116,7 @@ class Bench:
                 "bench.Bare",
                 {
                     "Up": grpc.stream_unary_rpc_method_handler(self._bare_up),
+                    "Kept": grpc.stream_unary_rpc_method_handler(self._bare_kept),
                     "Down": grpc.unary_stream_rpc_method_handler(self._bare_down),
                     "Add": grpc.unary_unary_rpc_method_handler(self._add),
                     "Total": grpc.unary_unary_rpc_method_handler(self._total),
@@ -143,6 +151,24 @@ class Bench:
         async for chunk in chunks:
             total += len(chunk)
         return str(total).encode()
+
+    async def _bare_kept(self, chunks: AsyncIterator[bytes], _: Any) -> bytes:
+        """The bare stream, each chunk hashed and written in a thread while the next ones come."""
+        hasher, waiting, end = hashlib.sha256(), deque[asyncio.Future[None]](), 0
+        loop = asyncio.get_running_loop()
+        with tempfile.TemporaryFile(dir=self.folder) as file, ThreadPoolExecutor(1) as thread:
+
+            def keep(chunk: bytes, offset: int) -> None:
+                write_all(file.fileno(), chunk, offset)
+                hasher.update(chunk)
+
+            async for chunk in chunks:
+                if len(waiting) == MOST_WAITING:
+                    await waiting.popleft()
+                waiting.append(loop.run_in_executor(thread, keep, chunk, end))
+                end += len(chunk)
+            await asyncio.gather(*waiting)
+        return hasher.digest()
 
     async def _bare_down(self, request: bytes, _: Any) -> AsyncIterator[bytes]:
         for number in range(int(request)):
