@@ -43,6 +43,8 @@ _CLIP_NORM, _NOISE_MULTIPLIER, _LEARNING_RATE = 1.0, 1.0, 0.01
 #: A row is in a batch with this probability.
 _RATE = 1 / 16
 _KEPT_SHARE = 0.1
+#: Steps whose memory is measured, of which the median counts.
+_STEPS_OF_MEMORY = 5
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -123,13 +125,14 @@ def _measure(name: str, batch: int, args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _peak_bytes(build: Callable[[], Learner], step: Callable[[Learner], object]) -> int:
-    """The most bytes that torch and numpy had out at once during a learner's second step, its own included."""
+def _peak_bytes(build: Callable[[], Learner], step: Callable[[Learner], object]) -> float:
+    """`_held_bytes`, the median of several: samples differ in size, and memory goes with it."""
     _held_bytes(build, step)  # what is loaded and cached once stays out
-    return _held_bytes(build, step)
+    return statistics.median(_held_bytes(build, step) for _ in range(_STEPS_OF_MEMORY))
 
 
 def _held_bytes(build: Callable[[], Learner], step: Callable[[Learner], object]) -> int:
+    """The most bytes that torch and numpy had out at once during a learner's second step, its own included."""
     gc.collect()
     tracemalloc.start()
     try:

@@ -31,7 +31,7 @@ far below anything that noise is measured in, however many rows there are.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -302,37 +302,49 @@ def _add_clipped(total: Doubles, held: _Held, factors: Doubles) -> None:
 
     (Save in `add_long`, which looks at the sum.)
     """
-    if held.outer is not None and held.sizes is not None:
-        factors = np.repeat(factors, held.sizes)
-    per_row = held.rows.shape[1] if held.rows is not None else sum(each.shape[1] for each in held.outer or ())
-    at_once = max(1, _VALUES_WIDENED // max(1, per_row))
-    for start in range(0, len(factors), at_once):
-        part = slice(start, start + at_once)
-        if held.outer is not None:
-            places, (inputs, gradients) = held.trained.places, (each[part] for each in held.outer)
-            scaled, summed = _scaled(gradients, torch.from_numpy(factors[part]))
-            if "weight" in places:
-                weight = torch.from_numpy(total[places["weight"]]).view(gradients.shape[1], inputs.shape[1])
-                weight.addmm_(scaled.t(), inputs.double())
-            if "bias" in places:
-                total[places["bias"]] += summed.numpy()
-        elif held.rows is not None:
-            values = held.rows[part].double().t().mv(torch.from_numpy(factors[part])).numpy()  # (values,)
-            at = 0
-            for place in held.trained.places.values():
-                total[place] += values[at : (at := at + place.stop - place.start)]
+    places = held.trained.places
+    if held.outer is not None:
+        factors = factors if held.sizes is None else np.repeat(factors, held.sizes)
+        parts = {name: total[place] for name, place in places.items()}
+        _add_outer(*held.outer, factors, weight=parts.get("weight"), bias=parts.get("bias"))
+        return
+    assert held.rows is not None  # noqa: S101 (one of the two is there)
+    for part in _slices(len(factors), held.rows.shape[1]):
+        values = held.rows[part].double().t().mv(torch.from_numpy(factors[part])).numpy()  # (values,)
+        at = 0
+        for place in places.values():
+            total[place] += values[at : (at := at + place.stop - place.start)]
 
 
-def _scaled(gradients: torch.Tensor, factors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The rows of gradients (rows, outputs), each times its factor, and their sum; float64."""
+def _add_outer(
+    inputs: torch.Tensor,
+    gradients: torch.Tensor,
+    factors: Doubles,
+    *,
+    weight: Doubles | None,
+    bias: Doubles | None,
+) -> None:
+    """Adds sum_i f_i g_i a_i^T to `weight`, (outputs * d,), and sum_i f_i g_i to `bias`, (outputs,), in float64.
+
+    inputs a: (rows, d), gradients g: (rows, outputs), factors f: (rows,).
+    """
     kernels = load_kernels()
-    if kernels is None:
-        scaled = gradients.double().mul_(factors.unsqueeze(1))
-        return scaled, scaled.sum(dim=0)
-    scaled = torch.empty(gradients.shape, dtype=torch.float64)
-    summed = torch.zeros(gradients.shape[1], dtype=torch.float64)
-    kernels.scale(gradients.contiguous(), factors, scaled, summed)
-    return scaled, summed
+    if kernels is not None:
+        kernels.add_outer(inputs.contiguous(), gradients.contiguous(), factors, weight=weight, bias=bias)
+        return
+    for part in _slices(len(factors), inputs.shape[1] + gradients.shape[1]):
+        scaled = gradients[part].double().mul_(torch.from_numpy(factors[part]).unsqueeze(1))
+        if weight is not None:
+            torch.from_numpy(weight).view(gradients.shape[1], inputs.shape[1]).addmm_(scaled.t(), inputs[part].double())
+        if bias is not None:
+            bias += scaled.sum(dim=0).numpy()
+
+
+def _slices(rows: int, values: int) -> Iterator[slice]:
+    """Rows of so many values each, as many at once as are turned to float64 at once."""
+    at_once = max(1, _VALUES_WIDENED // max(1, values))
+    for start in range(0, rows, at_once):
+        yield slice(start, start + at_once)
 
 
 def _joined(kept: torch.Tensor, trained: TrainedLayer) -> torch.Tensor:

@@ -109,15 +109,26 @@ def is_linear(layer: nn.Module) -> bool:
     return isinstance(layer, nn.Linear) and type(layer).forward is nn.Linear.forward
 
 
-def is_linear_head(module: nn.Module, layers: Sequence[TrainedLayer]) -> bool:
-    """Whether the model is one Linear layer and at most a flattening of its logits."""
-    stages = list(module) if type(module) is nn.Sequential else [module]
-    alone = len(layers) == 1 and type(stages[0]) is nn.Linear and layers[0].layer is stages[0]
-    return alone and all(type(stage) is nn.Flatten for stage in stages[1:])
+def stages_of_linear(module: nn.Module, layers: Sequence[TrainedLayer]) -> tuple[nn.Module, ...] | None:
+    """The stages of a model of trained Linear layers with a ReLU between any two, and a flattening of its logits.
+
+    None for every other model, and where a hook could change what a stage computes.
+    """
+    stages = tuple(module) if type(module) is nn.Sequential else (module,)
+    body = stages
+    while len(body) > 1 and type(body[-1]) is nn.Flatten:
+        body = body[:-1]
+    kinds = tuple(type(stage) for stage in body)
+    alternate = kinds == ((nn.Linear, nn.ReLU) * len(body))[: len(body)] and len(body) % 2 == 1
+    if not alternate or tuple(trained.layer for trained in layers) != body[::2]:
+        return None
+    # torch has no public name for the hooks.
+    hooked = any(stage._forward_hooks or stage._forward_pre_hooks for stage in (module, *stages))  # noqa: SLF001
+    return None if hooked else stages
 
 
 def method_of(layer: nn.Module, calls: Calls) -> Method:
-    """How the rows of a layer that was called so are clipped, if the model is more than a linear head."""
+    """How the rows of a layer that was called so are clipped, if it is not the model's only one."""
     if not is_linear(layer):
         return Method.PER_ROW_OPACUS
     return Method.BOOK_KEEPING if len(calls) == 1 and calls[0][0].ndim == 2 else Method.PER_ROW

@@ -47,16 +47,15 @@ class SecretStream:
         zeros = _ZEROS[: 8 * count] if 8 * count <= len(_ZEROS) else bytes(8 * count)
         return np.frombuffer(self._stream.update(zeros), dtype=np.uint64)
 
-    def uniform(self, count: int) -> Doubles:
-        """Uniform multiples of 2^-53 in (0, 1], shape (count,)."""
-        return ((self.words(count) >> np.uint64(11)) + np.uint64(1)).astype(np.float64) * 2.0**-53
-
     def chosen(self, count: int, rate: float) -> npt.NDArray[np.int64]:
         """A Poisson sample of `range(count)`: each index is in it with probability `rate`, independently; sorted.
 
         The probability is exact to 2^-53; rate 1 takes every index.
         """
-        return np.flatnonzero(self.uniform(count) <= rate)
+        limit = math.floor(rate * 2**53) << 11  # of words: their upper 53 bits, and one, are at most rate * 2^53
+        if limit >= 2**64:
+            return np.arange(count)
+        return np.flatnonzero(self.words(count) < np.uint64(limit))
 
     def gaussian(self, count: int, standard_deviation: float) -> Doubles:
         """Independent centred Gaussians, shape (count,), float64.

@@ -1,18 +1,19 @@
 """What a forward and a backward pass leave of each trained layer: its inputs, and the gradients for its outputs.
 
-No parameter's gradient is computed. Of a linear head not even outputs' gradients are differentiated: they are p - y.
+No parameter's gradient is computed. Where a model is Linear layers with ReLUs between them, nothing is differentiated:
+the logits' gradients are p - y, and those of the layers before them are matrix products.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
 
-from lepton_client.train.layers import Calls, TrainedLayer, is_linear_head, refuse_layer
+from lepton_client.train.layers import Calls, TrainedLayer, refuse_layer, stages_of_linear
 from lepton_client.train.rows import loss_of
 
 
@@ -31,15 +32,17 @@ class Recorder:
     def __init__(self, module: nn.Module, layers: Sequence[TrainedLayer]) -> None:
         self._module = module
         self._layers = layers
+        #: The stages of a model that is run without autograd, or None.
+        self._stages = stages_of_linear(module, layers)
         #: Whether the model is one Linear layer, whose gradients need no backward pass.
-        self.is_head = is_linear_head(module, layers)
+        self.is_head = self._stages is not None and len(layers) == 1
         self._calls: dict[str, list[_Call]] = {}
         for parameter in module.parameters():
             parameter.requires_grad_(False)
         for layer in module.modules():
             if getattr(layer, "inplace", False):
                 layer.inplace = False  # type: ignore[assignment]  # torch's activations: they would change what is held
-        if not self.is_head:
+        if self._stages is None:
             for trained in layers:
                 trained.layer.register_forward_hook(self._hook(trained.name), with_kwargs=True)
 
@@ -54,11 +57,8 @@ class Recorder:
             RefusedError: a layer that was not called, that does not keep rows in the first dimension, or whose inputs
                 or outputs were changed in place after.
         """
-        if self.is_head:
-            gradients = self._closed_form(features, target)
-            if weights is not None:
-                gradients *= weights.unsqueeze(1)
-            return {self._layers[0].name: [(features, gradients)]}
+        if self._stages is not None:
+            return self._by_products(self._stages, features, target, weights)
         self._calls = {trained.name: [] for trained in self._layers}
         with torch.enable_grad():
             if weights is None:
@@ -75,14 +75,30 @@ class Recorder:
             for name, of_layer in calls.items()
         }
 
-    def _closed_form(self, features: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """The gradient for a linear head's logits, (rows, outputs): p - y, probabilities less the class's indicator."""
+    def _by_products(
+        self,
+        stages: Sequence[nn.Module],
+        features: torch.Tensor,
+        target: torch.Tensor,
+        weights: torch.Tensor | None,
+    ) -> Mapping[str, Calls]:
+        """Both passes of Linear layers with ReLUs between them."""
         with torch.no_grad():
-            logits = self._module(features)
-            if logits.ndim == 1:
-                return (torch.sigmoid(logits) - target).unsqueeze(1)
-            gradients = torch.softmax(logits, dim=1)
-            return gradients.scatter_add_(1, target.long().unsqueeze(1), gradients.new_full((len(target), 1), -1.0))
+            values, inputs = features, []
+            for stage in stages:
+                if type(stage) is nn.Linear:
+                    inputs.append(values)
+                values = stage(values)
+            gradients = [_logits_gradients(values, target)]
+            if weights is not None:
+                gradients[0].mul_(weights.unsqueeze(1))
+            for trained, before in zip(self._layers[:0:-1], inputs[:0:-1], strict=True):
+                back = gradients[-1].mm(cast("nn.Linear", trained.layer).weight)
+                gradients.append(_through_relu(back, before))
+        return {
+            trained.name: [(given, gradient)]
+            for trained, given, gradient in zip(self._layers, inputs, reversed(gradients), strict=True)
+        }
 
     def _hook(self, name: str) -> Callable[[nn.Module, tuple[Any, ...], dict[str, Any], Any], None]:
         def note(layer: nn.Module, given: tuple[Any, ...], keywords: dict[str, Any], outputs: torch.Tensor) -> None:
@@ -95,6 +111,20 @@ class Recorder:
             self._calls[name].append(_Call(inputs.detach(), outputs, _versions(inputs, outputs)))
 
         return note
+
+
+def _logits_gradients(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """The summed loss's gradient for the logits, (rows, outputs): p - y, probabilities less the class's indicator."""
+    if logits.ndim == 1:
+        return (torch.sigmoid(logits) - target).unsqueeze(1)
+    gradients = torch.softmax(logits, dim=1)
+    return gradients.scatter_add_(1, target.long().unsqueeze(1), gradients.new_full((len(target), 1), -1.0))
+
+
+def _through_relu(gradients: torch.Tensor, outputs: torch.Tensor) -> torch.Tensor:
+    """A ReLU's gradients for its inputs, of those for its outputs: 0 where an output is, as autograd has it."""
+    through: torch.Tensor = torch.ops.aten.threshold_backward(gradients, outputs, 0)
+    return through
 
 
 def _versions(inputs: torch.Tensor, outputs: torch.Tensor) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""Compiled inner loops of rotation, rounding and noise, where the installation had a C compiler.
+"""Compiled inner loops of rotation, rounding, noise and clipping, where the installation had a C compiler.
 
 `load_kernels` gives them, or None: then numpy computes the same, more slowly. They are built with the package by
 `build.py`, and are used only if they were built from the very sources that lie beside them.
@@ -32,7 +32,7 @@ _ARGUMENTS = {
     "lepton_gaussians": (_POINTER, _INT, _DOUBLE, _POINTER),
     "lepton_descend": (_POINTER, _DOUBLE, _POINTER, _INT, _DOUBLE, _POINTER),
     "lepton_add_outer_squares": (_POINTER, _POINTER, *[_INT] * 5, _POINTER),
-    "lepton_scale": (_POINTER, _POINTER, _INT, _INT, _POINTER, _POINTER),
+    "lepton_add_outer": (*[_POINTER] * 3, *[_INT] * 3, _POINTER, _POINTER),
 }
 #: Those that there are for either float type.
 _ROTATING = {"lepton_transform", "lepton_turn", "lepton_blocks", "lepton_mix", "lepton_unmix"}
@@ -196,16 +196,24 @@ class Kernels:
             _within(squares, 8, (rows,)),
         )
 
-    def scale(self, rows: Tensor, factors: Tensor, scaled: Tensor, total: Tensor) -> None:
-        """Rows (rows, columns) float32, each times its factor, as float64; `total`, (columns,), grows by their sum."""
-        count, columns = rows.shape
-        self._calls["lepton_scale"](
-            _within(rows, 4, (count, columns)),
-            _within(factors, 8, (count,)),
-            count,
-            columns,
-            _within(scaled, 8, (count, columns)),
-            _within(total, 8, (columns,)),
+    def add_outer(
+        self, inputs: Tensor, gradients: Tensor, factors: Array, *, weight: Array | None, bias: Array | None
+    ) -> None:
+        """Adds the rows' gradients of a Linear layer's weight and bias, each times its factor; float64.
+
+        inputs: (rows, width), gradients: (rows, outputs), float32; factors: (rows,), weight: (outputs * width,) and
+        bias: (outputs,), float64.
+        """
+        (rows, width), (_, outputs) = inputs.shape, gradients.shape
+        self._calls["lepton_add_outer"](
+            _within(inputs, 4, (rows, width)),
+            _within(gradients, 4, (rows, outputs)),
+            _at(factors, np.float64, rows),
+            rows,
+            width,
+            outputs,
+            None if weight is None else _at(weight, np.float64, outputs * width),
+            None if bias is None else _at(bias, np.float64, outputs),
         )
 
     def _call_mixing(self, name: str, arrays: tuple[Array, Array, Array, Array], side: int) -> None:
@@ -231,14 +239,14 @@ def load_kernels() -> Kernels | None:
 
 
 def open_kernels(path: Path) -> Kernels | None:
-    """The loops of this library, or None if it is not there, cannot be loaded or was built from other sources."""
+    """The loops of this library, or None if it lacks one, cannot be loaded, or was built from other sources."""
     try:
         library = ctypes.CDLL(str(path))
         library.lepton_source.restype = ctypes.c_char_p
-        built_from = library.lepton_source()
+        stale = library.lepton_source() != source_digest(_FOLDER).encode()
+        return None if stale else Kernels(library)
     except (OSError, AttributeError):
         return None
-    return Kernels(library) if built_from == source_digest(_FOLDER).encode() else None
 
 
 def _columns(grid: Array) -> int:

@@ -10,14 +10,13 @@ import subprocess
 from pathlib import Path
 
 LIBRARY = "kernels.so"
-SOURCES = ("kernels.c", "rotation.h", "gaussians.h")
+SOURCES = ("kernels.c", "rotation.h", "gaussians.h", "products.h")
 #: No option that would let a compiler change a sum: neither contraction nor another order of additions.
 _OPTIONS = (
     "-O3",
     "-std=gnu11",
     "-shared",
     "-fPIC",
-    "-fvisibility=hidden",
     "-ffp-contract=off",
     "-fno-math-errno",
     "-fno-trapping-math",

@@ -5,16 +5,20 @@
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
+#if defined(__x86_64__) && defined(__GLIBC__)
+#include <immintrin.h>
+#endif
 
 #define INLINE static inline __attribute__((always_inline))
-#if defined(__x86_64__) && defined(__GLIBC__)
-#define EXPORTED __attribute__((visibility("default"), target_clones("avx2", "default")))
+/* Clang names such functions otherwise, before version 16. */
+#if defined(__x86_64__) && defined(__GLIBC__) && !defined(__clang__)
+#define EXPORTED __attribute__((target_clones("avx2", "default")))
 #else
-#define EXPORTED __attribute__((visibility("default")))
+#define EXPORTED
 #endif
 
 /* Which sources this was built from, so that a stale build is never used. */
-__attribute__((visibility("default"))) const char *lepton_source(void)
+const char *lepton_source(void)
 {
     return LEPTON_SOURCE;
 }
@@ -111,14 +115,23 @@ INLINE uint64_t as_bits(double value)
     return bits;
 }
 
+/* Sums of a tile that stay in registers, four doubles each; rows and outputs whose parts stay in the second cache. */
+#define HIGH 6
+#define WIDE 8
+#define ROWS_AT_ONCE 128
+#define OUTPUTS_AT_ONCE 72
+
 #if defined(__x86_64__) && defined(__GLIBC__)
-/* What is drawn here is secret and goes to nobody who would have to draw it again: its last bits may differ. */
+/* What is computed here is secret, and goes to nobody who would have to compute it again: its last bits may differ. */
 #define TARGET __attribute__((target("avx2,fma")))
 #define MULTIPLY_ADD __builtin_fma
+#define MULTIPLY_ADD4 _mm256_fmadd_pd
 #define NAME(x) x##_fused
 #include "gaussians.h"
+#include "products.h"
 #undef TARGET
 #undef MULTIPLY_ADD
+#undef MULTIPLY_ADD4
 #undef NAME
 #ifndef FUSED
 #define FUSED (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
@@ -127,22 +140,23 @@ INLINE uint64_t as_bits(double value)
 #define FUSED 0
 #define gaussians_fused gaussians_plain
 #define descend_fused descend_plain
+#define add_outer_fused add_outer_plain
 #endif
 
 #define TARGET
 #define MULTIPLY_ADD(x, y, z) ((x) * (y) + (z))
+#define MULTIPLY_ADD4 MULTIPLY_ADD
 #define NAME(x) x##_plain
 #include "gaussians.h"
+#include "products.h"
 
-__attribute__((visibility("default"))) void lepton_gaussians(const uint64_t *words, int64_t pairs, double deviation,
-                                                             double *values)
+void lepton_gaussians(const uint64_t *words, int64_t pairs, double deviation, double *values)
 {
     (FUSED ? gaussians_fused : gaussians_plain)(words, pairs, deviation, values);
 }
 
-__attribute__((visibility("default"))) void lepton_descend(const uint64_t *words, double deviation,
-                                                           const double *total, int64_t count, double rate,
-                                                           float *weights)
+void lepton_descend(const uint64_t *words, double deviation, const double *total, int64_t count, double rate,
+                    float *weights)
 {
     (FUSED ? descend_fused : descend_plain)(words, deviation, total, count, rate, weights);
 }
@@ -174,17 +188,9 @@ EXPORTED void lepton_add_outer_squares(const float *restrict inputs, const float
     }
 }
 
-/* Rows, each times its factor, as doubles; their sum is added to `total`. */
-EXPORTED void lepton_scale(const float *restrict rows, const double *restrict factors, int64_t count, int64_t columns,
-                           double *restrict scaled, double *restrict total)
+/* `add_outer` of `products.h`. */
+void lepton_add_outer(const float *inputs, const float *gradients, const double *factors, int64_t rows, int64_t width,
+                      int64_t outputs, double *weight, double *bias)
 {
-    for (int64_t row = 0; row < count; row++) {
-        const double factor = factors[row];
-        const float *from = rows + row * columns;
-        double *to = scaled + row * columns;
-        for (int64_t k = 0; k < columns; k++) {
-            to[k] = (double)from[k] * factor;
-            total[k] += to[k];
-        }
-    }
+    (FUSED ? add_outer_fused : add_outer_plain)(inputs, gradients, factors, rows, width, outputs, weight, bias);
 }

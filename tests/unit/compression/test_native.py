@@ -146,6 +146,20 @@ def test_what_is_no_library_is_not_used(tmp_path):
     assert native.open_kernels(tmp_path / LIBRARY) is None
 
 
+@pytest.mark.parametrize("compiler", ["gcc", "clang"])
+def test_either_compiler_builds_a_library_whose_loops_are_all_found(tmp_path, monkeypatch, compiler):
+    if shutil.which(compiler) is None:
+        pytest.skip(f"this machine has no {compiler}")
+    monkeypatch.setenv("CC", compiler)
+    assert build_library(native._FOLDER, tmp_path / LIBRARY) is None
+    assert native.open_kernels(tmp_path / LIBRARY) is not None
+
+
+def test_a_library_that_lacks_a_loop_is_not_used(library, monkeypatch):
+    monkeypatch.setitem(native._ARGUMENTS, "lepton_missing", ())
+    assert native.open_kernels(library) is None
+
+
 @pytest.mark.parametrize("compiler", ["false", "/nowhere/cc -O1"])
 def test_a_compiler_that_fails_leaves_nothing_behind(tmp_path, monkeypatch, compiler):
     monkeypatch.setenv("CC", compiler)
@@ -203,20 +217,38 @@ def test_words_for_another_number_of_weights_are_refused(kernels):
         kernels.descend(np.zeros(2, dtype=np.uint64), np.zeros(3), np.zeros(3, dtype=np.float32), deviation=1, rate=1)
 
 
-@pytest.mark.parametrize(("rows", "width", "outputs"), [(1, 1, 1), (3, 7, 8), (64, 100, 256), (5, 9, 1), (0, 4, 4)])
-def test_squares_and_scaled_rows_are_those_of_float64(kernels, rows, width, outputs):
+#: Rows, inputs and outputs of layers; those of the last two are beyond what is taken at once.
+LAYERS = [(1, 1, 1), (3, 7, 8), (64, 100, 256), (5, 9, 1), (0, 4, 4), (6, 8, 6), (129, 17, 75), (300, 3, 145)]
+
+
+def layer_rows(rows, width, outputs):
     generator = torch.Generator().manual_seed(rows)
-    inputs, gradients = (torch.randn(rows, each, generator=generator) for each in (width, outputs))
+    return [torch.randn(rows, each, generator=generator) for each in (width, outputs)]
+
+
+@pytest.mark.parametrize("shape", LAYERS)
+@pytest.mark.parametrize(("weight", "bias"), [(True, True), (True, False), (False, True)])
+def test_squared_norms_are_those_of_float64(kernels, shape, weight, bias):
+    inputs, gradients = layer_rows(*shape)
     of_inputs, of_gradients = (each.double().square().sum(dim=1) for each in (inputs, gradients))
-    for weight, bias in ((True, True), (True, False), (False, True)):
-        squares = torch.ones(rows, dtype=torch.float64)
-        kernels.add_outer_squares(inputs, gradients, squares, weight=weight, bias=bias)
-        assert torch.allclose(squares, 1.0 + of_gradients * (weight * of_inputs + bias), rtol=1e-13)
-    factors = torch.rand(rows, generator=generator, dtype=torch.float64)
-    scaled, total = torch.empty(rows, outputs, dtype=torch.float64), torch.ones(outputs, dtype=torch.float64)
-    kernels.scale(gradients, factors, scaled, total)
-    assert torch.equal(scaled, gradients.double() * factors.unsqueeze(1))
-    assert torch.allclose(total, 1.0 + scaled.sum(dim=0), rtol=1e-13)
+    squares = torch.ones(len(inputs), dtype=torch.float64)
+    kernels.add_outer_squares(inputs, gradients, squares, weight=weight, bias=bias)
+    assert torch.allclose(squares, 1.0 + of_gradients * (weight * of_inputs + bias), rtol=1e-13)
+
+
+@pytest.mark.parametrize("shape", LAYERS)
+@pytest.mark.parametrize(("weight", "bias"), [(True, True), (True, False), (False, True)])
+def test_sums_of_scaled_outer_products_are_those_of_float64(drawing, shape, weight, bias):
+    inputs, gradients = layer_rows(*shape)
+    factors = np.random.default_rng(1).random(len(inputs))
+    scaled = gradients.double() * torch.from_numpy(factors).unsqueeze(1)
+    around = np.full(1 + inputs.shape[1] * gradients.shape[1] + 1, 7.0)  # nothing beside the sum may change
+    sums, of_bias = around[1:-1], np.full(gradients.shape[1], 7.0)
+    drawing.add_outer(inputs, gradients, factors, weight=sums if weight else None, bias=of_bias if bias else None)
+    expected = 7.0 + weight * (scaled.t() @ inputs.double()).reshape(-1)
+    assert np.allclose(sums, expected.numpy(), rtol=1e-12, atol=1e-11)
+    assert around[[0, -1]].tolist() == [7.0, 7.0]
+    assert np.allclose(of_bias, 7.0 + bias * scaled.sum(dim=0).numpy(), rtol=1e-12, atol=1e-11)
 
 
 @pytest.mark.parametrize("value", [float("inf"), float("nan"), 3e38])
@@ -246,11 +278,18 @@ def test_tensors_of_another_shape_or_kind_never_reach_a_compiled_loop(kernels):
     ):
         with pytest.raises(CodecError, match="compiled loop"):
             kernels.add_outer_squares(**(right | wrong), weight=True, bias=True)
-    doubles = {"dtype": torch.float64}
-    with pytest.raises(CodecError, match="compiled loop"):
-        kernels.scale(
-            torch.zeros(3, 2), torch.zeros(3, **doubles), torch.zeros(3, 3, **doubles), torch.zeros(2, **doubles)
-        )
+    sums = {"weight": np.zeros(8), "bias": np.zeros(2)}
+    for wrong in (
+        {"inputs": torch.zeros(4, 4)},
+        {"factors": np.zeros(2)},
+        {"factors": np.zeros(3, dtype=np.float32)},
+        {"weight": np.zeros(7)},
+        {"weight": np.zeros(16)[::2]},
+        {"bias": np.zeros(3)},
+    ):
+        given = {"inputs": torch.zeros(3, 4), "gradients": torch.zeros(3, 2), "factors": np.zeros(3)} | sums | wrong
+        with pytest.raises(CodecError, match="compiled loop"):
+            kernels.add_outer(**given)
 
 
 def test_an_odd_number_of_gaussians_is_refused(kernels):

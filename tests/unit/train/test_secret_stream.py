@@ -79,11 +79,17 @@ def test_rate_one_takes_every_row_and_no_rows_give_an_empty_sample():
     assert stream.chosen(0, 0.5).tolist() == []
 
 
-def test_uniform_numbers_never_reach_zero_and_fill_the_interval():
-    values = SecretStream().uniform(100_000)
-    assert values.min() > 0.0
-    assert values.max() <= 1.0
-    assert stats.kstest(values, "uniform").pvalue > FALSE_ALARM
+@pytest.mark.parametrize(
+    ("rate", "limit"),  # a word is chosen below it: a multiple of 2^11, so that chances are multiples of 2^-53
+    [(0.5, 2**63), (2.0**-53, 2**11), (1.5 * 2.0**-53, 2**11), (2.0**-54, 0), (0.0, 0), (1 - 2.0**-53, 2**64 - 2**11)],
+)
+def test_a_sample_takes_what_the_rate_rounded_down_to_53_bits_says(rate, limit, monkeypatch):
+    words = [0, 2**11 - 1, 2**11, 2**63 - 1, 2**63, 2**64 - 2**11 - 1, 2**64 - 2**11, 2**64 - 1]
+    stream = SecretStream()
+    monkeypatch.setattr(stream, "words", lambda count: np.array(words[:count], dtype=np.uint64))
+    taken = stream.chosen(len(words), rate)
+    assert taken.dtype == np.int64
+    assert taken.tolist() == [place for place, word in enumerate(words) if word < limit]
 
 
 def test_global_seeds_change_nothing_and_no_two_streams_agree():
