@@ -84,6 +84,15 @@ def test_signatures_give_the_answer_of_rfc_8032():
     require_signature(known["public"], known["signature"], b"", who="test", what="vector")
 
 
+def test_signatures_and_public_keys_are_those_that_openssl_gives():
+    for number in range(50):
+        randomness = SeededRandomness(f"signer {number}")
+        oracle = Ed25519PrivateKey.from_private_bytes(randomness.token(32))
+        key, message = IdentityKey(oracle), randomness.token(number)
+        assert key.public == oracle.public_key().public_bytes_raw()
+        assert key.sign(message) == oracle.sign(message)
+
+
 def test_the_library_s_hkdf_and_aead_give_the_answers_of_rfc_5869_and_rfc_8439():
     known = unhex("hkdf_sha256")
     kdf = HKDF(algorithm=SHA256(), length=42, salt=known["salt"], info=known["info"])
