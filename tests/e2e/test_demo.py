@@ -68,20 +68,27 @@ def test_every_mapping_is_signed_by_its_owner_and_every_owner_can_look_at_its_da
 
 def test_the_member_that_lost_power_was_taken_out_of_the_sum_exactly_and_came_back(demo, lepton):
     result = demo.result
-    assert result["dropped_and_recovered"] == 1
-    (lost,) = result["lost"]
-    assert (lost["owner"], lost["step"]) == ("changhe", "input")
-    assert lost["survivors"] == [name for name in HOSPITALS if name != "changhe"]
-    # Its mask with each of the four others was rebuilt and taken off.
-    assert result["pair_masks_reconstructed"] == lost["pair_masks_reconstructed"] == 4
-    assert lost["came_back_in_round"] > lost["round"]
+    lost = result["lost"]
+    # One kill: the round that ran, and the next one where that had its keys already, whose secrets are as lost.
+    assert result["dropped_and_recovered"] == len(lost)
+    assert [one["round"] for one in lost] in ([lost[0]["round"]], [lost[0]["round"], lost[0]["round"] + 1])
+    assert result["pair_masks_reconstructed"] == 4 * len(lost)
+    for one in lost:
+        assert (one["owner"], one["step"]) == ("changhe", "input")
+        assert one["survivors"] == [name for name in HOSPITALS if name != "changhe"]
+        # Its mask with each of the four others was rebuilt and taken off.
+        assert one["pair_masks_reconstructed"] == 4
+        assert one["came_back_in_round"] > lost[-1]["round"]
 
-    code, view, _ = lepton("round", "show", result["job"], lost["round"], "--profile", demo.folder / "researcher")
-    assert code == 0
-    assert view["state"] == "completed"
-    assert [member["owner"] for member in view["dropped"]] == ["changhe"]
-    back = lepton("round", "show", result["job"], lost["came_back_in_round"], "--profile", demo.folder / "researcher")
-    assert "changhe" in back[1]["survivors"]
+        code, view, _ = lepton("round", "show", result["job"], one["round"], "--profile", demo.folder / "researcher")
+        assert code == 0
+        assert view["state"] == "completed"
+        assert [member["owner"] for member in view["dropped"]] == ["changhe"]
+    back = lost[0]["came_back_in_round"]
+    assert (
+        "changhe"
+        in lepton("round", "show", result["job"], back, "--profile", demo.folder / "researcher")[1]["survivors"]
+    )
 
 
 def test_a_member_uploads_at_most_eleven_tenths_of_a_byte_a_parameter(demo, lepton):
