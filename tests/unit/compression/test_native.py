@@ -146,11 +146,9 @@ def test_what_is_no_library_is_not_used(tmp_path):
     assert native.open_kernels(tmp_path / LIBRARY) is None
 
 
-@pytest.mark.parametrize("compiler", ["gcc", "clang"])
-def test_either_compiler_builds_a_library_whose_loops_are_all_found(tmp_path, monkeypatch, compiler):
-    if shutil.which(compiler) is None:
-        pytest.skip(f"this machine has no {compiler}")
-    monkeypatch.setenv("CC", compiler)
+@pytest.mark.skipif(shutil.which("clang") is None, reason="this machine has no Clang")
+def test_clang_builds_a_library_whose_loops_are_all_found(tmp_path, monkeypatch):
+    monkeypatch.setenv("CC", "clang")
     assert build_library(native._FOLDER, tmp_path / LIBRARY) is None
     assert native.open_kernels(tmp_path / LIBRARY) is not None
 
