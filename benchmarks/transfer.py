@@ -76,10 +76,10 @@ async def _measure(folder: Path, args: argparse.Namespace) -> dict[str, object]:
     least_s: dict[str, float] = {}
     processor: Any = channel.unary_unary("/bench.Bare/Processor", None, None)
 
-    async def timed(kind: str, call: Callable[[], Awaitable[object]]) -> None:
+    async def timed(kind: str, call: Callable[..., Awaitable[object]], *given: object, **named: object) -> None:
         used_s = time.process_time() + float(await processor(b"", timeout=_DEADLINE_S))
         started = time.perf_counter()
-        await call()
+        await call(*given, **named)
         best[kind] = max(best.get(kind, 0.0), size / _MB / (time.perf_counter() - started))
         used_s = time.process_time() + float(await processor(b"", timeout=_DEADLINE_S)) - used_s
         least_s[kind] = min(least_s.get(kind, used_s), used_s)
@@ -91,27 +91,15 @@ async def _measure(folder: Path, args: argparse.Namespace) -> dict[str, object]:
     for repeat in range(args.repeats):
         payload = os.urandom(size)
         digest = digest_of(payload)
-        await timed("bare_up", lambda payload=payload: bare_up(_slices(payload), timeout=_DEADLINE_S))  # type: ignore[misc]
-        await timed("kept", lambda payload=payload: bare_kept(_slices(payload), timeout=_DEADLINE_S))  # type: ignore[misc]
-        await timed(
-            "up",
-            lambda payload=payload, digest=digest, repeat=repeat: transfers.upload(  # type: ignore[misc]
-                JobId(f"single-{repeat}"), RoundNumber(1), payload, digest, deadline_s=_DEADLINE_S
-            ),
-        )
-        await timed("disk", lambda payload=payload: asyncio.to_thread(_write, folder / "alone", payload))  # type: ignore[misc]
+        await timed("bare_up", lambda chunks: bare_up(chunks, timeout=_DEADLINE_S), _slices(payload))
+        await timed("kept", lambda chunks: bare_kept(chunks, timeout=_DEADLINE_S), _slices(payload))
+        job = JobId(f"single-{repeat}")
+        await timed("up", transfers.upload, job, RoundNumber(1), payload, digest, deadline_s=_DEADLINE_S)
+        await timed("disk", asyncio.to_thread, _write, folder / "alone", payload)
         await timed("bare_down", lambda: _drain(bare_down(str(args.mb).encode(), timeout=_DEADLINE_S)))
-        await timed(
-            "down_memory",
-            lambda digest=digest: transfers.download(digest, largest=size, deadline_s=_DEADLINE_S),  # type: ignore[misc]
-        )
+        await timed("down_memory", transfers.download, digest, largest=size, deadline_s=_DEADLINE_S)
         (folder / "model").unlink(missing_ok=True)  # deleting what the last one left is not this one's time
-        await timed(
-            "down",
-            lambda digest=digest: transfers.download_to(  # type: ignore[misc]
-                folder / "model", digest, largest=size, deadline_s=_DEADLINE_S
-            ),
-        )
+        await timed("down", transfers.download_to, folder / "model", digest, largest=size, deadline_s=_DEADLINE_S)
     round_mb_s = await _round(channel, transfers, args)
     memory: Any = channel.unary_unary("/bench.Bare/Memory", None, None)
     peak_kib = int(await memory(b"", timeout=_DEADLINE_S))

@@ -11,6 +11,7 @@ import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import ParamSpec, Protocol, TypeVar, assert_never
 
 import structlog
@@ -249,11 +250,11 @@ class Pump:
                 case ev.CancelTimer(key):
                     self._cancel_timer(key)
                 case ev.RunInitialModel() | ev.RunAggregate() | ev.RunEvaluate():
-                    self._begin(_work_key(effect), lambda effect=effect: self._work(effect))  # type: ignore[misc]
+                    self._begin(_work_key(effect), partial(self._work, effect))
                 case ev.RunAdd():
-                    self._begin(effect.payload, lambda effect=effect: self._outlets.add(effect))  # type: ignore[misc]
+                    self._begin(effect.payload, partial(self._outlets.add, effect))
                 case ev.ForgetPayloads():
-                    self._begin(effect, lambda effect=effect: self._outlets.forget(effect))  # type: ignore[misc]
+                    self._begin(effect, partial(self._outlets.forget, effect))
                 case ev.SweepArtifacts():
                     self._begin(effect, self._sweep)
                 case ev.Reject(member, error):
