@@ -261,23 +261,26 @@ def _add_squares(squares: torch.Tensor, held: _Held, kept: torch.Tensor | None) 
         return
     inputs, gradients = held.outer
     places, kernels = held.trained.places, load_kernels()
-    masks = {} if kept is None else {key: kept[place] for key, place in places.items() if not bool(kept[place].all())}
+    masks = {} if kept is None else {key: kept[place] for key, place in places.items()}
     if held.sizes is not None:
         squares += subject_squares(inputs, gradients, held.sizes, parameters=frozenset(places), masks=masks)
         return
-    if kernels is not None and not masks:
+    whole = places.keys() - masks.keys()
+    if kernels is not None:
         sides = inputs.contiguous(), gradients.contiguous()
-        kernels.add_outer_squares(*sides, squares, weight="weight" in places, bias="bias" in places)
-        return
-    of_gradients = _squared(gradients)
-    if "weight" in masks:
-        squares += _masked_squares(inputs, gradients, masks["weight"].view(gradients.shape[1], inputs.shape[1]))
-    elif "weight" in places:
-        squares.addcmul_(of_gradients, _squared(inputs))
+        kernels.add_outer_squares(*sides, squares, weight="weight" in whole, bias="bias" in whole)
+        if "weight" in masks:
+            kernels.add_masked_squares(*sides, masks["weight"].numpy(), squares)
+    else:
+        of_gradients = _squared(gradients)
+        if "weight" in whole:
+            squares.addcmul_(of_gradients, _squared(inputs))
+        if "bias" in whole:
+            squares += of_gradients
+        if "weight" in masks:
+            squares += _masked_squares(inputs, gradients, masks["weight"].view(gradients.shape[1], inputs.shape[1]))
     if "bias" in masks:
         squares += _squared(gradients[:, masks["bias"]])
-    elif "bias" in places:
-        squares += of_gradients
 
 
 def _squared(values: torch.Tensor) -> torch.Tensor:

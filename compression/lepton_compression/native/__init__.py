@@ -32,6 +32,7 @@ _ARGUMENTS = {
     "lepton_gaussians": (_POINTER, _INT, _DOUBLE, _POINTER),
     "lepton_descend": (_POINTER, _DOUBLE, _POINTER, _INT, _DOUBLE, _POINTER),
     "lepton_add_outer_squares": (_POINTER, _POINTER, *[_INT] * 5, _POINTER),
+    "lepton_add_masked_squares": (*[_POINTER] * 3, *[_INT] * 3, _POINTER),
     "lepton_add_outer": (*[_POINTER] * 3, *[_INT] * 3, _POINTER, _POINTER),
 }
 #: Those that there are for either float type.
@@ -193,6 +194,19 @@ class Kernels:
             outputs,
             weight,
             bias,
+            _within(squares, 8, (rows,)),
+        )
+
+    def add_masked_squares(self, inputs: Tensor, gradients: Tensor, mask: Array, squares: Tensor) -> None:
+        """As `add_outer_squares` for a weight of which some values count: mask, (outputs * width,), bool."""
+        (rows, width), (_, outputs) = inputs.shape, gradients.shape
+        self._calls["lepton_add_masked_squares"](
+            _within(inputs, 4, (rows, width)),
+            _within(gradients, 4, (rows, outputs)),
+            _at(mask, np.bool_, outputs * width),
+            rows,
+            width,
+            outputs,
             _within(squares, 8, (rows,)),
         )
 

@@ -188,6 +188,60 @@ EXPORTED void lepton_add_outer_squares(const float *restrict inputs, const float
     }
 }
 
+/* Rows and inputs whose squares are at hand at once, 64 KiB, and outputs for which they are added up. */
+#define ROWS_SQUARED 64
+#define INPUTS_SQUARED 128
+#define OUTPUTS_SQUARED 16
+
+/* To `squares`, what `lepton_add_outer_squares` adds for the weight, over those values alone where `mask` is 1. */
+EXPORTED void lepton_add_masked_squares(const float *restrict inputs, const float *restrict gradients,
+                                        const uint8_t *restrict mask, int64_t rows, int64_t width, int64_t outputs,
+                                        double *restrict squares)
+{
+    double turned[INPUTS_SQUARED][ROWS_SQUARED], sums[OUTPUTS_SQUARED][ROWS_SQUARED];
+    int64_t counted[INPUTS_SQUARED];
+    for (int64_t row = 0; row < rows; row += ROWS_SQUARED) {
+        const int64_t high = rows - row < ROWS_SQUARED ? rows - row : ROWS_SQUARED;
+        for (int64_t input = 0; input < width; input += INPUTS_SQUARED) {
+            const int64_t wide = width - input < INPUTS_SQUARED ? width - input : INPUTS_SQUARED;
+            memset(turned, 0, sizeof turned);
+            for (int64_t i = 0; i < high; i++)
+                for (int64_t k = 0; k < wide; k++) {
+                    const double value = inputs[(row + i) * width + input + k];
+                    turned[k][i] = value * value;
+                }
+            for (int64_t output = 0; output < outputs; output += OUTPUTS_SQUARED) {
+                const int64_t here = outputs - output < OUTPUTS_SQUARED ? outputs - output : OUTPUTS_SQUARED;
+                for (int64_t j = 0; j < here; j++) {
+                    int64_t count = 0;
+                    for (int64_t k = 0; k < wide; k++) {
+                        counted[count] = k;
+                        count += mask[(output + j) * width + input + k];
+                    }
+                    for (int64_t i = 0; i < high; i += 16) {
+                        float64x4 a = {0}, b = {0}, c = {0}, d = {0};
+                        for (int64_t k = 0; k < count; k++) {
+                            const double *from = turned[counted[k]] + i;
+                            float64x4 p, q, r, s;
+                            memcpy(&p, from, sizeof p), memcpy(&q, from + 4, sizeof q);
+                            memcpy(&r, from + 8, sizeof r), memcpy(&s, from + 12, sizeof s);
+                            a += p, b += q, c += r, d += s;
+                        }
+                        double *to = sums[j] + i;
+                        memcpy(to, &a, sizeof a), memcpy(to + 4, &b, sizeof b);
+                        memcpy(to + 8, &c, sizeof c), memcpy(to + 12, &d, sizeof d);
+                    }
+                }
+                for (int64_t i = 0; i < high; i++) {
+                    const float *from = gradients + (row + i) * outputs + output;
+                    for (int64_t j = 0; j < here; j++)
+                        squares[row + i] += (double)from[j] * (double)from[j] * sums[j][i];
+                }
+            }
+        }
+    }
+}
+
 /* `add_outer` of `products.h`. */
 void lepton_add_outer(const float *inputs, const float *gradients, const double *factors, int64_t rows, int64_t width,
                       int64_t outputs, double *weight, double *bias)

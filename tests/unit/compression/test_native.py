@@ -216,7 +216,17 @@ def test_words_for_another_number_of_weights_are_refused(kernels):
 
 
 #: Rows, inputs and outputs of layers; those of the last two are beyond what is taken at once.
-LAYERS = [(1, 1, 1), (3, 7, 8), (64, 100, 256), (5, 9, 1), (0, 4, 4), (6, 8, 6), (129, 17, 75), (300, 3, 145)]
+LAYERS = [
+    (1, 1, 1),
+    (3, 7, 8),
+    (64, 100, 256),
+    (5, 9, 1),
+    (0, 4, 4),
+    (6, 8, 6),
+    (129, 17, 75),
+    (300, 3, 145),
+    (70, 300, 5),
+]
 
 
 def layer_rows(rows, width, outputs):
@@ -232,6 +242,17 @@ def test_squared_norms_are_those_of_float64(kernels, shape, weight, bias):
     squares = torch.ones(len(inputs), dtype=torch.float64)
     kernels.add_outer_squares(inputs, gradients, squares, weight=weight, bias=bias)
     assert torch.allclose(squares, 1.0 + of_gradients * (weight * of_inputs + bias), rtol=1e-13)
+
+
+@pytest.mark.parametrize("shape", LAYERS)
+@pytest.mark.parametrize("share", [0.0, 0.1, 1.0])
+def test_squared_norms_over_some_values_are_those_of_float64(kernels, shape, share):
+    inputs, gradients = layer_rows(*shape)
+    mask = np.random.default_rng(2).random(inputs.shape[1] * gradients.shape[1]) < share
+    squares = torch.ones(len(inputs), dtype=torch.float64)
+    kernels.add_masked_squares(inputs, gradients, mask, squares)
+    outer = torch.einsum("ij,ik->ijk", gradients.double(), inputs.double()).flatten(1)
+    assert torch.allclose(squares, 1.0 + (outer.square() * torch.from_numpy(mask)).sum(dim=1), rtol=1e-12)
 
 
 @pytest.mark.parametrize("shape", LAYERS)
@@ -276,6 +297,9 @@ def test_tensors_of_another_shape_or_kind_never_reach_a_compiled_loop(kernels):
     ):
         with pytest.raises(CodecError, match="compiled loop"):
             kernels.add_outer_squares(**(right | wrong), weight=True, bias=True)
+    for mask in (np.zeros(7, dtype=np.bool_), np.zeros(8), np.zeros(8, dtype=np.uint8)):
+        with pytest.raises(CodecError, match="compiled loop"):
+            kernels.add_masked_squares(right["inputs"], right["gradients"], mask, right["squares"])
     sums = {"weight": np.zeros(8), "bias": np.zeros(2)}
     for wrong in (
         {"inputs": torch.zeros(4, 4)},
