@@ -1,8 +1,8 @@
 """A member's long-lived protocol identity: an Ed25519 key apart from its TLS key, unchanged by certificate renewal.
 
-Signatures are made and verified by libsodium (Bernstein et al. 2012, RFC 8032), which takes three fifths of OpenSSL's
-time, and refuses keys and points of small order and numbers that are not reduced: nobody can make a second signature of
-one. A round's verifications are the largest part of what its messages cost.
+Signatures are made and verified by libsodium (Bernstein et al. 2012, RFC 8032), which takes half to two thirds of
+OpenSSL's time, and refuses keys and points of small order and numbers that are not reduced: nobody can make a second
+signature of one. A round's verifications are the largest part of what its messages cost.
 """
 
 from __future__ import annotations

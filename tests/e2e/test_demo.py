@@ -84,11 +84,10 @@ def test_the_member_that_lost_power_was_taken_out_of_the_sum_exactly_and_came_ba
         assert code == 0
         assert view["state"] == "completed"
         assert [member["owner"] for member in view["dropped"]] == ["changhe"]
-    back = lost[0]["came_back_in_round"]
-    assert (
-        "changhe"
-        in lepton("round", "show", result["job"], back, "--profile", demo.folder / "researcher")[1]["survivors"]
-    )
+        back = lepton(
+            "round", "show", result["job"], one["came_back_in_round"], "--profile", demo.folder / "researcher"
+        )
+        assert "changhe" in back[1]["survivors"]
 
 
 def test_a_member_uploads_at_most_eleven_tenths_of_a_byte_a_parameter(demo, lepton):

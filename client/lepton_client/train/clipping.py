@@ -260,25 +260,42 @@ def _add_squares(squares: torch.Tensor, held: _Held, kept: torch.Tensor | None) 
         squares += _squared(held.rows)
         return
     inputs, gradients = held.outer
-    places, kernels = held.trained.places, load_kernels()
+    places = held.trained.places
     masks = {} if kept is None else {key: kept[place] for key, place in places.items()}
     if held.sizes is not None:
         squares += subject_squares(inputs, gradients, held.sizes, parameters=frozenset(places), masks=masks)
-        return
-    whole = places.keys() - masks.keys()
+    elif kept is None:
+        _add_outer_squares(squares, inputs, gradients, frozenset(places))
+    else:
+        _add_masked_squares(squares, inputs, gradients, masks)
+
+
+def _add_outer_squares(
+    squares: torch.Tensor, inputs: torch.Tensor, gradients: torch.Tensor, parameters: frozenset[str]
+) -> None:
+    """Adds ||g_i||^2 ||a_i||^2 of a weight and ||g_i||^2 of a bias; inputs a (rows, d), gradients g (rows, outputs)."""
+    kernels = load_kernels()
     if kernels is not None:
         sides = inputs.contiguous(), gradients.contiguous()
-        kernels.add_outer_squares(*sides, squares, weight="weight" in whole, bias="bias" in whole)
-        if "weight" in masks:
-            kernels.add_masked_squares(*sides, masks["weight"].numpy(), squares)
-    else:
-        of_gradients = _squared(gradients)
-        if "weight" in whole:
-            squares.addcmul_(of_gradients, _squared(inputs))
-        if "bias" in whole:
-            squares += of_gradients
-        if "weight" in masks:
-            squares += _masked_squares(inputs, gradients, masks["weight"].view(gradients.shape[1], inputs.shape[1]))
+        kernels.add_outer_squares(*sides, squares, weight="weight" in parameters, bias="bias" in parameters)
+        return
+    of_gradients = _squared(gradients)
+    if "weight" in parameters:
+        squares.addcmul_(of_gradients, _squared(inputs))
+    if "bias" in parameters:
+        squares += of_gradients
+
+
+def _add_masked_squares(
+    squares: torch.Tensor, inputs: torch.Tensor, gradients: torch.Tensor, masks: Mapping[str, torch.Tensor]
+) -> None:
+    """The same over the values alone that a weight's mask, (outputs * d,), and a bias's, (outputs,), keep."""
+    kernels = load_kernels()
+    if "weight" in masks and kernels is not None:
+        sides = inputs.contiguous(), gradients.contiguous()
+        kernels.add_masked_squares(*sides, masks["weight"].numpy(), squares)
+    elif "weight" in masks:
+        squares += _masked_squares(inputs, gradients, masks["weight"].view(gradients.shape[1], inputs.shape[1]))
     if "bias" in masks:
         squares += _squared(gradients[:, masks["bias"]])
 

@@ -1,6 +1,11 @@
 /* Sums of scaled outer products, with `MULTIPLY_ADD4` for x y + z of four doubles; included by `kernels.c` for each
  * `TARGET`. */
 
+/* One row of a tile: a value of `left` times all of `right`. */
+#define ADD_ROW(x, j)                                                  \
+    const float64x4 x = {left[j], left[j], left[j], left[j]};          \
+    x##0 = MULTIPLY_ADD4(x, first, x##0), x##1 = MULTIPLY_ADD4(x, second, x##1)
+
 /* To a tile of `total`, of `high` rows that begin `stride` apart and `wide` columns: the sum over `depth` of HIGH values
  * of `left`, whose rows are OUTPUTS_AT_ONCE apart, times WIDE of `right`. The sums stay in registers. */
 static TARGET void NAME(add_tile)(const double *restrict left, const double *restrict right, int64_t depth,
@@ -12,18 +17,12 @@ static TARGET void NAME(add_tile)(const double *restrict left, const double *res
         float64x4 first, second;
         memcpy(&first, right, sizeof first);
         memcpy(&second, right + 4, sizeof second);
-        const float64x4 a = {left[0], left[0], left[0], left[0]};
-        a0 = MULTIPLY_ADD4(a, first, a0), a1 = MULTIPLY_ADD4(a, second, a1);
-        const float64x4 b = {left[1], left[1], left[1], left[1]};
-        b0 = MULTIPLY_ADD4(b, first, b0), b1 = MULTIPLY_ADD4(b, second, b1);
-        const float64x4 c = {left[2], left[2], left[2], left[2]};
-        c0 = MULTIPLY_ADD4(c, first, c0), c1 = MULTIPLY_ADD4(c, second, c1);
-        const float64x4 d = {left[3], left[3], left[3], left[3]};
-        d0 = MULTIPLY_ADD4(d, first, d0), d1 = MULTIPLY_ADD4(d, second, d1);
-        const float64x4 e = {left[4], left[4], left[4], left[4]};
-        e0 = MULTIPLY_ADD4(e, first, e0), e1 = MULTIPLY_ADD4(e, second, e1);
-        const float64x4 f = {left[5], left[5], left[5], left[5]};
-        f0 = MULTIPLY_ADD4(f, first, f0), f1 = MULTIPLY_ADD4(f, second, f1);
+        ADD_ROW(a, 0);
+        ADD_ROW(b, 1);
+        ADD_ROW(c, 2);
+        ADD_ROW(d, 3);
+        ADD_ROW(e, 4);
+        ADD_ROW(f, 5);
     }
     const float64x4 sums[HIGH * WIDE / 4] = {a0, a1, b0, b1, c0, c1, d0, d1, e0, e1, f0, f1};
     double tile[HIGH][WIDE];
@@ -72,3 +71,5 @@ static TARGET void NAME(add_outer)(const float *restrict inputs, const float *re
         }
     }
 }
+
+#undef ADD_ROW

@@ -9,6 +9,7 @@ from torch import nn
 
 from lepton_client.train.layers import trained_layers
 from lepton_client.train.recording import Recorder
+from lepton_core.errors import RefusedError
 
 
 def stack(*widths, last=()):
@@ -110,5 +111,5 @@ def test_any_other_model_is_left_to_autograd(build):
 
 
 def test_a_subclass_of_linear_is_left_to_the_rule_for_other_layers():
-    with pytest.raises(Exception, match="without a rule"):
+    with pytest.raises(RefusedError, match="without a rule"):
         trained_layers(nn.Sequential(Doubled(6, 5), nn.ReLU(), nn.Linear(5, 3)))
